@@ -1,0 +1,5 @@
+//! The Terway ENI-Trunking data link, sans-IO.
+#![forbid(unsafe_code)]
+
+pub mod port;
+pub mod time;
