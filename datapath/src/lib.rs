@@ -1,5 +1,10 @@
 //! The Terway ENI-Trunking data link, sans-IO.
 #![forbid(unsafe_code)]
 
+pub mod counters;
+pub mod element;
+pub mod journey;
 pub mod port;
 pub mod time;
+pub mod verdict;
+pub mod wire;

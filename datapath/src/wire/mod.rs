@@ -3,6 +3,19 @@
 //! Every `parse` checks lengths before it reads; nothing here panics on any input. Setters keep
 //! checksums right incrementally (RFC 1624).
 
+pub mod arp;
+pub mod checksum;
+pub mod ethernet;
+pub mod icmpv4;
+pub mod ipv4;
+mod packet;
+pub mod tcp;
+mod tuple;
+pub mod udp;
+
+pub use packet::{Packet, Transport, Unparsed, ZeroChecksum};
+pub use tuple::Tuple;
+
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -142,6 +155,12 @@ impl fmt::Debug for Protocol {
 pub trait Address: Copy + Eq + Ord + std::hash::Hash + fmt::Debug + fmt::Display + 'static {
     /// The unspecified address, all zeros.
     const UNSPECIFIED: Self;
+    /// Where the source address begins in the IP header, in bytes.
+    const SRC_AT: usize;
+    /// Where the destination address begins in the IP header, in bytes.
+    const DST_AT: usize;
+    /// Where the header's own checksum is, for the family that has one.
+    const CHECKSUM_AT: Option<usize>;
 
     /// The address in network order.
     fn octets(&self) -> impl AsRef<[u8]>;
@@ -149,6 +168,9 @@ pub trait Address: Copy + Eq + Ord + std::hash::Hash + fmt::Debug + fmt::Display
 
 impl Address for Ipv4Addr {
     const UNSPECIFIED: Self = Self::UNSPECIFIED;
+    const SRC_AT: usize = 12;
+    const DST_AT: usize = 16;
+    const CHECKSUM_AT: Option<usize> = Some(10);
     fn octets(&self) -> impl AsRef<[u8]> {
         Self::octets(self)
     }
@@ -156,6 +178,9 @@ impl Address for Ipv4Addr {
 
 impl Address for Ipv6Addr {
     const UNSPECIFIED: Self = Self::UNSPECIFIED;
+    const SRC_AT: usize = 8;
+    const DST_AT: usize = 24;
+    const CHECKSUM_AT: Option<usize> = None;
     fn octets(&self) -> impl AsRef<[u8]> {
         Self::octets(self)
     }

@@ -1,0 +1,76 @@
+//! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
+
+/// Sums 16-bit words of `bytes` (at most 64 KiB, so that 32 bits hold it) in network order onto
+/// `sum`; an odd last byte counts as high.
+#[must_use]
+pub fn sum(bytes: &[u8], mut sum: u32) -> u32 {
+    let mut words = bytes.chunks_exact(2);
+    for word in &mut words {
+        if let [hi, lo] = word {
+            sum += u32::from(u16::from_be_bytes([*hi, *lo]));
+        }
+    }
+    if let [last] = words.remainder() {
+        sum += u32::from(*last) << 8;
+    }
+    sum
+}
+
+/// Folds a sum into 16 bits, without the final inversion.
+#[must_use]
+pub const fn fold(mut sum: u32) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// The checksum field's value over `bytes` (whose checksum field must be zero).
+#[must_use]
+pub fn of(bytes: &[u8]) -> u16 {
+    !fold(sum(bytes, 0))
+}
+
+/// The sum of an IP pseudo-header: addresses, protocol and length of the layer-4 part.
+#[must_use]
+pub fn pseudo_header(src: &[u8], dst: &[u8], proto: u8, len: u16) -> u32 {
+    sum(dst, sum(src, u32::from(proto) + u32::from(len)))
+}
+
+/// What a rewrite does to a checksum: the one's-complement difference of all replaced words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delta(u32);
+
+impl Delta {
+    /// Adds the replacement of one 16-bit word.
+    #[must_use]
+    pub const fn word(self, old: u16, new: u16) -> Self {
+        // Two words per step keep the sum far from overflow: it is folded every time.
+        let sum = self.0 + (!old as u32) + (new as u32);
+        Self((sum & 0xffff) + (sum >> 16))
+    }
+
+    /// Adds the replacement of `old` by `new`, both of the same even length.
+    #[must_use]
+    pub fn bytes(mut self, old: &[u8], new: &[u8]) -> Self {
+        for (o, n) in old.chunks_exact(2).zip(new.chunks_exact(2)) {
+            if let ([a, b], [c, d]) = (o, n) {
+                self = self.word(u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
+            }
+        }
+        self
+    }
+
+    /// Both differences together.
+    #[must_use]
+    pub const fn join(self, other: Self) -> Self {
+        let sum = self.0 + other.0;
+        Self((sum & 0xffff) + (sum >> 16))
+    }
+
+    /// The checksum field after the rewrite (RFC 1624, equation 3).
+    #[must_use]
+    pub const fn apply(self, field: u16) -> u16 {
+        !fold((!field) as u32 + self.0)
+    }
+}

@@ -1,0 +1,115 @@
+//! IPv4 headers (RFC 791).
+
+use std::net::Ipv4Addr;
+
+use super::{Protocol, checksum};
+
+/// Length of a header without options, in bytes.
+pub const HEADER_LEN: usize = 20;
+
+/// What is wrong with a header that the node must not forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Cut short, wrong version, or a length that does not fit.
+    Header,
+    /// The header checksum is wrong.
+    Checksum,
+}
+
+/// A header's fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Source.
+    pub src: Ipv4Addr,
+    /// Destination.
+    pub dst: Ipv4Addr,
+    /// What follows the header.
+    pub protocol: Protocol,
+    /// Time to live.
+    pub ttl: u8,
+    /// Type of service: DSCP and ECN.
+    pub tos: u8,
+    /// Identification.
+    pub id: u16,
+    /// Header and payload together, in bytes.
+    pub total_len: u16,
+    /// Header with options, in bytes: 20 to 60.
+    pub header_len: u8,
+    /// The don't-fragment flag.
+    pub dont_fragment: bool,
+    /// Whether this is a fragment (more follow, or its offset is not zero).
+    pub fragment: bool,
+}
+
+impl Header {
+    /// The header at the start of `packet`, checked as the kernel's `ip_rcv_core` does: version,
+    /// lengths against the bytes at hand, header checksum. Trailing padding is allowed.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(packet: &[u8]) -> Result<Self, Malformed> {
+        let Some(h) = packet.first_chunk::<HEADER_LEN>() else { return Err(Malformed::Header) };
+        let [vihl, tos, l0, l1, i0, i1, f0, f1, ttl, proto, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+            *h;
+        let header_len = (vihl & 0x0f) * 4;
+        let total_len = u16::from_be_bytes([l0, l1]);
+        if vihl >> 4 != 4
+            || usize::from(header_len) < HEADER_LEN
+            || usize::from(total_len) > packet.len()
+            || total_len < u16::from(header_len)
+        {
+            return Err(Malformed::Header);
+        }
+        let Some(header) = packet.get(..usize::from(header_len)) else {
+            return Err(Malformed::Header);
+        };
+        if checksum::of(header) != 0 {
+            return Err(Malformed::Checksum);
+        }
+        let fragment = u16::from_be_bytes([f0, f1]);
+        Ok(Self {
+            src: Ipv4Addr::new(s0, s1, s2, s3),
+            dst: Ipv4Addr::new(d0, d1, d2, d3),
+            protocol: Protocol(proto),
+            ttl,
+            tos,
+            id: u16::from_be_bytes([i0, i1]),
+            total_len,
+            header_len,
+            dont_fragment: fragment & 0x4000 != 0,
+            fragment: fragment & 0x3fff != 0,
+        })
+    }
+
+    /// Writes a header without options at the start of `packet`, with its checksum; nothing
+    /// where the packet is shorter than 20 bytes.
+    pub fn emit(&self, packet: &mut [u8]) {
+        let Some(h) = packet.first_chunk_mut::<HEADER_LEN>() else { return };
+        let [l0, l1] = self.total_len.to_be_bytes();
+        let [i0, i1] = self.id.to_be_bytes();
+        let flags = if self.dont_fragment { 0x40 } else { 0 };
+        let [s0, s1, s2, s3] = self.src.octets();
+        let [d0, d1, d2, d3] = self.dst.octets();
+        let Protocol(proto) = self.protocol;
+        *h = [
+            0x45, self.tos, l0, l1, i0, i1, flags, 0, self.ttl, proto, 0, 0, s0, s1, s2, s3, d0,
+            d1, d2, d3,
+        ];
+        let sum = checksum::of(h);
+        let [_, _, _, _, _, _, _, _, _, _, c0, c1, ..] = h;
+        [*c0, *c1] = sum.to_be_bytes();
+    }
+}
+
+/// Takes one from the TTL and corrects the checksum; the caller has seen that it is above one.
+pub fn decrement_ttl(packet: &mut [u8]) {
+    if let Some([_, _, _, _, _, _, _, _, ttl, proto, c0, c1, ..]) =
+        packet.first_chunk_mut::<HEADER_LEN>()
+    {
+        let old = u16::from_be_bytes([*ttl, *proto]);
+        *ttl = ttl.saturating_sub(1);
+        let new = u16::from_be_bytes([*ttl, *proto]);
+        let sum = checksum::Delta::default().word(old, new).apply(u16::from_be_bytes([*c0, *c1]));
+        [*c0, *c1] = sum.to_be_bytes();
+    }
+}

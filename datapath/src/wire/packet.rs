@@ -1,0 +1,256 @@
+//! One IP packet, parsed once: its tuple, what its transport says, and where to write.
+
+use std::net::Ipv4Addr;
+
+use super::checksum::Delta;
+use super::{Address, Protocol, Tuple, icmpv4, ipv4, tcp, udp};
+
+/// What a packet's transport header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A TCP segment.
+    Tcp {
+        /// Control bits.
+        flags: tcp::Flags,
+        /// Sequence number.
+        seq: u32,
+        /// Acknowledgment number.
+        ack: u32,
+        /// Bytes of data.
+        payload_len: u16,
+    },
+    /// A UDP datagram.
+    Udp {
+        /// Bytes of data.
+        payload_len: u16,
+    },
+    /// An ICMP message.
+    Icmp {
+        /// Type.
+        kind: u8,
+        /// Code.
+        code: u8,
+    },
+    /// Anything else; only its addresses are known.
+    Other,
+}
+
+/// A packet's parsed headers. The bytes stay in the frame; every method that writes takes them.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<A: Address> {
+    /// Addresses, protocol and ports as they are now.
+    pub tuple: Tuple<A>,
+    /// What the transport header says.
+    pub transport: Transport,
+    /// Time to live as it is now.
+    pub ttl: u8,
+    /// Type of service.
+    pub tos: u8,
+    /// IP header and payload, in bytes.
+    pub total_len: u16,
+    /// The don't-fragment flag.
+    pub dont_fragment: bool,
+    /// IP header, in bytes.
+    pub header_len: u8,
+}
+
+/// Why a packet cannot be handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unparsed {
+    /// The IP header is cut short or contradicts itself.
+    Header,
+    /// The IP header's checksum is wrong.
+    Checksum,
+    /// The IP header has options.
+    Options,
+    /// The packet is a fragment.
+    Fragment,
+    /// The transport header is cut short.
+    Transport,
+}
+
+/// What a rewrite does to a UDP datagram that came without a checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZeroChecksum {
+    /// Leaves it without one (conntrack's NAT).
+    Keep,
+    /// Computes one (ipvs's NAT).
+    Compute,
+}
+
+impl Packet<Ipv4Addr> {
+    /// The IPv4 packet at the start of `ip`; bytes behind its total length are padding.
+    ///
+    /// # Errors
+    /// Why it cannot be handled.
+    pub fn parse(ip: &[u8]) -> Result<Self, Unparsed> {
+        let header = ipv4::Header::parse(ip).map_err(|e| match e {
+            ipv4::Malformed::Header => Unparsed::Header,
+            ipv4::Malformed::Checksum => Unparsed::Checksum,
+        })?;
+        if usize::from(header.header_len) > ipv4::HEADER_LEN {
+            return Err(Unparsed::Options);
+        }
+        if header.fragment {
+            return Err(Unparsed::Fragment);
+        }
+        let payload = ip
+            .get(usize::from(header.header_len)..usize::from(header.total_len))
+            .ok_or(Unparsed::Header)?;
+        let (transport, src_port, dst_port) =
+            parse_transport(header.protocol, payload).ok_or(Unparsed::Transport)?;
+        Ok(Self {
+            tuple: Tuple {
+                src: header.src,
+                dst: header.dst,
+                src_port,
+                dst_port,
+                proto: header.protocol,
+            },
+            transport,
+            ttl: header.ttl,
+            tos: header.tos,
+            total_len: header.total_len,
+            dont_fragment: header.dont_fragment,
+            header_len: header.header_len,
+        })
+    }
+}
+
+/// The transport header and its two ports; `None` where it is cut short.
+fn parse_transport(proto: Protocol, payload: &[u8]) -> Option<(Transport, u16, u16)> {
+    // A packet has at most 65,535 bytes, so its payload's length fits.
+    let len = u16::try_from(payload.len()).ok()?;
+    Some(match proto {
+        Protocol::TCP => {
+            let h = tcp::Header::parse(payload)?;
+            let payload_len = len - u16::from(h.header_len);
+            let transport =
+                Transport::Tcp { flags: h.flags, seq: h.seq, ack: h.ack, payload_len };
+            (transport, h.src_port, h.dst_port)
+        }
+        Protocol::UDP => {
+            let h = udp::Header::parse(payload)?;
+            (Transport::Udp { payload_len: h.len - 8 }, h.src_port, h.dst_port)
+        }
+        Protocol::ICMP => {
+            let h = icmpv4::Header::parse(payload)?;
+            let port = u16::from_be_bytes([h.kind, h.code]);
+            (Transport::Icmp { kind: h.kind, code: h.code }, h.id, port)
+        }
+        _ => (Transport::Other, 0, 0),
+    })
+}
+
+impl<A: Address> Packet<A> {
+    /// Control bits of a TCP segment; none for anything else.
+    #[must_use]
+    pub fn tcp_flags(&self) -> tcp::Flags {
+        match self.transport {
+            Transport::Tcp { flags, .. } => flags,
+            _ => tcp::Flags::empty(),
+        }
+    }
+
+    /// Bytes of data behind the transport header.
+    #[must_use]
+    pub fn payload_len(&self) -> u16 {
+        match self.transport {
+            Transport::Tcp { payload_len, .. } | Transport::Udp { payload_len } => payload_len,
+            Transport::Icmp { .. } | Transport::Other => 0,
+        }
+    }
+
+    /// Gives the packet in `ip` the addresses and ports of `to` and keeps every checksum right
+    /// (spec EGR, RFC 1624). The protocol of `to` is the packet's own. Of an ICMP query only the
+    /// addresses and the identifier change.
+    pub fn rewrite(&mut self, ip: &mut [u8], to: Tuple<A>, zero: ZeroChecksum) {
+        let from = self.tuple;
+        if from == to {
+            return;
+        }
+        let addresses = put(ip, A::SRC_AT, from.src.octets().as_ref(), to.src.octets().as_ref());
+        let addresses =
+            put(ip, A::DST_AT, from.dst.octets().as_ref(), to.dst.octets().as_ref()).join(addresses);
+        if let Some(at) = A::CHECKSUM_AT {
+            update(ip, at, addresses);
+        }
+        let l4 = usize::from(self.header_len);
+        match from.proto {
+            Protocol::TCP => {
+                let ports = put_ports(ip, l4, &from, &to);
+                update(ip, l4 + 16, addresses.join(ports));
+            }
+            Protocol::UDP => {
+                let ports = put_ports(ip, l4, &from, &to);
+                self.update_udp(ip, l4, addresses.join(ports), &to, zero);
+            }
+            Protocol::ICMP => {
+                let id =
+                    put(ip, l4 + 4, &from.src_port.to_be_bytes(), &to.src_port.to_be_bytes());
+                update(ip, l4 + 2, id);
+            }
+            _ => {}
+        }
+        self.tuple = to;
+    }
+
+    /// Corrects a UDP checksum: zero means none was made, and a computed zero is written as all
+    /// ones (RFC 768).
+    fn update_udp(&self, ip: &mut [u8], l4: usize, delta: Delta, to: &Tuple<A>, zero: ZeroChecksum) {
+        let Some(field) = word(ip, l4 + 6) else { return };
+        let new = match (field, zero) {
+            (0, ZeroChecksum::Keep) => return,
+            (0, ZeroChecksum::Compute) => {
+                let Some(datagram) = ip.get(l4..usize::from(self.total_len)) else { return };
+                let len = u16::try_from(datagram.len()).unwrap_or(u16::MAX);
+                let pseudo = super::checksum::pseudo_header(
+                    to.src.octets().as_ref(),
+                    to.dst.octets().as_ref(),
+                    Protocol::UDP.0,
+                    len,
+                );
+                !super::checksum::fold(super::checksum::sum(datagram, pseudo))
+            }
+            _ => delta.apply(field),
+        };
+        let new = if new == 0 { 0xffff } else { new };
+        set_word(ip, l4 + 6, new);
+    }
+}
+
+/// The 16-bit word at `at`.
+fn word(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|w| u16::from_be_bytes(*w))
+}
+
+/// Writes the 16-bit word at `at`.
+fn set_word(bytes: &mut [u8], at: usize, value: u16) {
+    if let Some(w) = bytes.get_mut(at..).and_then(|b| b.first_chunk_mut()) {
+        *w = value.to_be_bytes();
+    }
+}
+
+/// Replaces `old` by `new` at `at` and tells what that does to a checksum.
+fn put(bytes: &mut [u8], at: usize, old: &[u8], new: &[u8]) -> Delta {
+    if old == new {
+        return Delta::default();
+    }
+    if let Some(field) = bytes.get_mut(at..at + new.len()) {
+        field.copy_from_slice(new);
+    }
+    Delta::default().bytes(old, new)
+}
+
+/// Replaces both ports.
+fn put_ports<A>(ip: &mut [u8], l4: usize, from: &Tuple<A>, to: &Tuple<A>) -> Delta {
+    let src = put(ip, l4, &from.src_port.to_be_bytes(), &to.src_port.to_be_bytes());
+    put(ip, l4 + 2, &from.dst_port.to_be_bytes(), &to.dst_port.to_be_bytes()).join(src)
+}
+
+/// Corrects the checksum field at `at`.
+fn update(ip: &mut [u8], at: usize, delta: Delta) {
+    if let Some(field) = word(ip, at) {
+        set_word(ip, at, delta.apply(field));
+    }
+}
