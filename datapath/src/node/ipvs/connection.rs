@@ -1,0 +1,222 @@
+//! Connections: which client's flow goes to which destination (kernel:
+//! net/netfilter/ipvs/ip_vs_conn.c; spec IPVS-4, IPVS-8).
+
+use std::cell::Cell;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::State;
+use crate::table::{Direction, Handle, Index, Slab, Wheel};
+use crate::time::Time;
+use crate::wire::{Protocol, Tuple};
+
+/// A connection of a virtual service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The client's packets as they come: client to virtual address.
+    pub request: Tuple<Ipv4Addr>,
+    /// The answers as they come: destination to client.
+    pub reply: Tuple<Ipv4Addr>,
+    /// The Kubernetes service, an index into the lab's services.
+    pub service: usize,
+    /// The virtual service, by its place in the node's list.
+    pub virtual_service: usize,
+    /// TCP state, or UDP.
+    pub state: State,
+    /// When it ends unless a packet comes.
+    pub deadline: Time,
+    /// Order of creation: of two connections with the same reply tuple the newer answers.
+    serial: u64,
+}
+
+impl Connection {
+    /// The destination's address and port.
+    #[must_use]
+    pub const fn destination(&self) -> (Ipv4Addr, u16) {
+        (self.reply.src, self.reply.src_port)
+    }
+
+    /// The virtual address and port.
+    #[must_use]
+    pub const fn vip(&self) -> (Ipv4Addr, u16) {
+        (self.request.dst, self.request.dst_port)
+    }
+}
+
+/// What makes a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct NewConnection {
+    /// The client's first packet.
+    pub request: Tuple<Ipv4Addr>,
+    /// Where the scheduler sends it.
+    pub destination: (Ipv4Addr, u16),
+    /// The Kubernetes service.
+    pub service: usize,
+    /// The virtual service.
+    pub virtual_service: usize,
+}
+
+/// Every connection of a node, bounded.
+#[derive(Debug)]
+pub struct ConnectionTable {
+    connections: Slab<Connection>,
+    by_request: Index,
+    by_reply: Index,
+    expiry: Wheel<Handle>,
+    serial: u64,
+}
+
+impl ConnectionTable {
+    /// An empty table for `limit` connections; `seed` keys its hashes.
+    #[must_use]
+    pub fn new(limit: u32, seed: u64) -> Self {
+        let keys = limit as usize;
+        Self {
+            connections: Slab::with_capacity(limit),
+            by_request: Index::with_capacity(keys, seed),
+            by_reply: Index::with_capacity(keys, seed),
+            expiry: Wheel::new(Duration::from_secs(1), limit),
+            serial: 0,
+        }
+    }
+
+    /// The living connection that a packet belongs to as a request.
+    #[must_use]
+    pub fn find_request(&mut self, tuple: &Tuple<Ipv4Addr>, now: Time) -> Option<Handle> {
+        let hash = self.by_request.hash_of(tuple);
+        let found = self.by_request.find(hash, |handle| {
+            self.connections.get(handle).is_some_and(|c| c.request == *tuple)
+        })?;
+        self.living(found, now)
+    }
+
+    /// The newest living connection that a packet belongs to as an answer.
+    #[must_use]
+    pub fn find_reply(&mut self, tuple: &Tuple<Ipv4Addr>, now: Time) -> Option<Handle> {
+        let hash = self.by_reply.hash_of(tuple);
+        let newest: Cell<Option<(u64, Handle)>> = Cell::new(None);
+        // Two connections of one client port to one destination through different virtual
+        // addresses share this tuple. The visitor sees each and never says yes.
+        let _ = self.by_reply.find(hash, |handle| {
+            if let Some(c) = self.connections.get(handle)
+                && c.reply == *tuple
+                && c.deadline > now
+                && newest.get().is_none_or(|(serial, _)| serial < c.serial)
+            {
+                newest.set(Some((c.serial, handle)));
+            }
+            false
+        });
+        newest.get().map(|(_, handle)| handle)
+    }
+
+    /// `handle` if its connection still lives; a connection past its deadline is removed, as the
+    /// kernel's timer would have done.
+    fn living(&mut self, handle: Handle, now: Time) -> Option<Handle> {
+        if self.connections.get(handle)?.deadline > now {
+            return Some(handle);
+        }
+        self.remove(handle);
+        None
+    }
+
+    /// Makes a connection without a state yet; `None` where the table is full.
+    pub fn insert(&mut self, new: NewConnection, now: Time) -> Option<Handle> {
+        let (ip, port) = new.destination;
+        let reply = Tuple {
+            src: ip,
+            dst: new.request.src,
+            src_port: port,
+            dst_port: new.request.src_port,
+            proto: new.request.proto,
+        };
+        let state = if new.request.proto == Protocol::UDP { State::Udp } else { State::None };
+        let deadline = now + state.timeout();
+        self.serial += 1;
+        let handle = self.connections.insert(Connection {
+            request: new.request,
+            reply,
+            service: new.service,
+            virtual_service: new.virtual_service,
+            state,
+            deadline,
+            serial: self.serial,
+        })?;
+        // Slab, indexes and wheel have the same limit; what the slab took, they take too.
+        let _ = self.by_request.insert(self.by_request.hash_of(&new.request), handle);
+        let _ = self.by_reply.insert(self.by_reply.hash_of(&reply), handle);
+        let _ = self.expiry.schedule(deadline, handle);
+        Some(handle)
+    }
+
+    /// A connection.
+    #[must_use]
+    pub fn get(&self, handle: Handle) -> Option<&Connection> {
+        self.connections.get(handle)
+    }
+
+    /// Moves the connection to the state that a segment leads to and renews its time.
+    pub fn touch(&mut self, handle: Handle, state: State, now: Time) {
+        if let Some(connection) = self.connections.get_mut(handle) {
+            connection.state = state;
+            connection.deadline = now + state.timeout();
+        }
+    }
+
+    /// The state a packet with these TCP flags leads to.
+    #[must_use]
+    pub fn next_state(
+        connection: &Connection,
+        flags: crate::wire::tcp::Flags,
+        direction: Direction,
+    ) -> State {
+        match connection.state {
+            State::Udp => State::Udp,
+            state => state.after(flags, direction),
+        }
+    }
+
+    /// Removes a connection. Its place in the wheel goes stale and is skipped when it comes up.
+    pub fn remove(&mut self, handle: Handle) {
+        if let Some(c) = self.connections.remove(handle) {
+            self.by_request.remove(self.by_request.hash_of(&c.request), handle);
+            self.by_reply.remove(self.by_reply.hash_of(&c.reply), handle);
+        }
+    }
+
+    /// The next moment at which a connection may end.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Time> {
+        self.expiry.poll_at()
+    }
+
+    /// Removes connections past their deadline, at most `budget` looked at.
+    pub fn expire(&mut self, now: Time, mut budget: usize) {
+        while let Some(handle) = self.expiry.pop_due(now, &mut budget) {
+            match self.connections.get(handle).map(|c| c.deadline) {
+                Some(deadline) if deadline > now => {
+                    let _ = self.expiry.schedule(deadline, handle);
+                }
+                Some(_) => self.remove(handle),
+                None => {}
+            }
+        }
+    }
+
+    /// Living connections, in a fixed order.
+    pub fn iter(&self, now: Time) -> impl Iterator<Item = &Connection> + '_ {
+        self.connections.iter().map(|(_, c)| c).filter(move |c| c.deadline > now)
+    }
+
+    /// Connections held, ended ones that wait for their timer included.
+    #[must_use]
+    pub const fn len(&self) -> u32 {
+        self.connections.len()
+    }
+
+    /// Whether none is held.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+}
