@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod port;
+pub mod table;
 pub mod time;

@@ -1,0 +1,14 @@
+//! Fixed-size tables for per-packet state: flows, routes and timers.
+//!
+//! Every table here takes its limit and, where it hashes, its seed from the caller, so that a run
+//! is a function of its inputs alone. None of them shows its content in hash order. Nothing
+//! here allocates after construction or panics once constructed: what cannot be done is reported.
+
+mod slab;
+
+pub use slab::{Handle, Slab};
+
+/// A table holds as many entries as it was built for; nothing was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("the table is full")]
+pub struct Full;
