@@ -4,8 +4,10 @@
 //! is a function of its inputs alone. None of them shows its content in hash order. Nothing
 //! here allocates after construction or panics once constructed: what cannot be done is reported.
 
+mod index;
 mod slab;
 
+pub use index::Index;
 pub use slab::{Handle, Slab};
 
 /// A table holds as many entries as it was built for; nothing was stored.
