@@ -4,9 +4,11 @@
 //! is a function of its inputs alone. None of them shows its content in hash order. Nothing
 //! here allocates after construction or panics once constructed: what cannot be done is reported.
 
+mod flow_table;
 mod index;
 mod slab;
 
+pub use flow_table::{Direction, FlowTable, InsertError, RekeyError};
 pub use index::Index;
 pub use slab::{Handle, Slab};
 
