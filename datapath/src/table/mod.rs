@@ -1,15 +1,18 @@
 //! Fixed-size tables for per-packet state: flows, routes and timers.
 //!
 //! Every table here takes its limit and, where it hashes, its seed from the caller, so that a run
-//! is a function of its inputs alone. None of them shows its content in hash order. Nothing
-//! here allocates after construction or panics once constructed: what cannot be done is reported.
+//! is a function of its inputs alone. None of them shows its content in hash order. Apart from
+//! [`PrefixTable`], whose building may allocate, nothing here allocates after construction, and
+//! nothing here panics once constructed: what cannot be done is reported.
 
 mod flow_table;
 mod index;
+mod prefix;
 mod slab;
 
 pub use flow_table::{Direction, FlowTable, InsertError, RekeyError};
 pub use index::Index;
+pub use prefix::{PrefixKey, PrefixTable};
 pub use slab::{Handle, Slab};
 
 /// A table holds as many entries as it was built for; nothing was stored.
