@@ -9,11 +9,13 @@ mod flow_table;
 mod index;
 mod prefix;
 mod slab;
+mod wheel;
 
 pub use flow_table::{Direction, FlowTable, InsertError, RekeyError};
 pub use index::Index;
 pub use prefix::{PrefixKey, PrefixTable};
 pub use slab::{Handle, Slab};
+pub use wheel::Wheel;
 
 /// A table holds as many entries as it was built for; nothing was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
