@@ -100,6 +100,12 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         self.flows.get(handle).map(|flow| &flow.value)
     }
 
+    /// The handle of the flow in `slot`. `None` when the slot is free.
+    #[must_use]
+    pub fn handle_at(&self, slot: u32) -> Option<Handle> {
+        self.flows.handle_at(slot)
+    }
+
     /// The value of a flow, to change. `None` when it was removed.
     #[must_use]
     pub fn get_mut(&mut self, handle: Handle) -> Option<&mut V> {

@@ -7,12 +7,14 @@
 
 mod flow_table;
 mod index;
+mod patrol;
 mod prefix;
 mod slab;
 mod wheel;
 
 pub use flow_table::{Direction, FlowTable, InsertError, RekeyError};
 pub use index::Index;
+pub use patrol::Patrol;
 pub use prefix::{PrefixKey, PrefixTable};
 pub use slab::{Handle, Slab};
 pub use wheel::Wheel;

@@ -93,6 +93,17 @@ impl<T> Slab<T> {
         }
     }
 
+    /// The handle of the value in `slot`. `None` when the slot is free.
+    #[must_use]
+    pub fn handle_at(&self, slot: u32) -> Option<Handle> {
+        match self.entries.get(slot as usize) {
+            Some(Entry { generation, state: State::Used(_) }) => {
+                Some(Handle { slot, generation: *generation })
+            }
+            _ => None,
+        }
+    }
+
     /// Takes out the value `handle` names and frees its slot. `None` when it was removed before.
     pub fn remove(&mut self, handle: Handle) -> Option<T> {
         let entry = self.entries.get_mut(handle.slot as usize)?;

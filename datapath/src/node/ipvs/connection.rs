@@ -3,10 +3,9 @@
 
 use std::cell::Cell;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use super::State;
-use crate::table::{Direction, Handle, Index, Slab, Wheel};
+use crate::table::{Direction, Handle, Index, Patrol, Slab};
 use crate::time::Time;
 use crate::wire::{Protocol, Tuple};
 
@@ -62,7 +61,7 @@ pub struct ConnectionTable {
     connections: Slab<Connection>,
     by_request: Index,
     by_reply: Index,
-    expiry: Wheel<Handle>,
+    patrol: Patrol,
     serial: u64,
 }
 
@@ -75,7 +74,7 @@ impl ConnectionTable {
             connections: Slab::with_capacity(limit),
             by_request: Index::with_capacity(keys, seed),
             by_reply: Index::with_capacity(keys, seed),
-            expiry: Wheel::new(Duration::from_secs(1), limit),
+            patrol: Patrol::new(limit),
             serial: 0,
         }
     }
@@ -142,10 +141,10 @@ impl ConnectionTable {
             deadline,
             serial: self.serial,
         })?;
-        // Slab, indexes and wheel have the same limit; what the slab took, they take too.
+        // Slab and indexes have the same limit; what the slab took, they take too.
         let _ = self.by_request.insert(self.by_request.hash_of(&new.request), handle);
         let _ = self.by_reply.insert(self.by_reply.hash_of(&reply), handle);
-        let _ = self.expiry.schedule(deadline, handle);
+        self.patrol.watch(handle.slot, deadline, now);
         Some(handle)
     }
 
@@ -176,7 +175,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Removes a connection. Its place in the wheel goes stale and is skipped when it comes up.
+    /// Removes a connection.
     pub fn remove(&mut self, handle: Handle) {
         if let Some(c) = self.connections.remove(handle) {
             self.by_request.remove(self.by_request.hash_of(&c.request), handle);
@@ -187,18 +186,16 @@ impl ConnectionTable {
     /// The next moment at which a connection may end.
     #[must_use]
     pub fn poll_at(&self) -> Option<Time> {
-        self.expiry.poll_at()
+        self.patrol.poll_at()
     }
 
     /// Removes connections past their deadline, at most `budget` looked at.
     pub fn expire(&mut self, now: Time, mut budget: usize) {
-        while let Some(handle) = self.expiry.pop_due(now, &mut budget) {
+        while let Some(slot) = self.patrol.next_due(now, &mut budget) {
+            let Some(handle) = self.connections.handle_at(slot) else { continue };
             match self.connections.get(handle).map(|c| c.deadline) {
-                Some(deadline) if deadline > now => {
-                    let _ = self.expiry.schedule(deadline, handle);
-                }
-                Some(_) => self.remove(handle),
-                None => {}
+                Some(deadline) if deadline > now => self.patrol.watch(slot, deadline, now),
+                _ => self.remove(handle),
             }
         }
     }
