@@ -18,6 +18,7 @@ mod links;
 pub mod namespace;
 pub mod plan;
 pub mod process;
+pub mod stats;
 
 pub use apply::apply;
 pub use error::{NetError, Refusal};
