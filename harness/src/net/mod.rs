@@ -1,7 +1,7 @@
 //! Network namespaces, the veths between them, and what lives inside.
 //!
 //! A lab is first written down as a [`plan::Topology`], which is data only, and then made in one
-//! go by [`apply::apply`]: all of it or nothing. `teardown` takes it away again by the
+//! go by [`apply::apply`]: all of it or nothing. [`teardown::remove`] takes it away again by the
 //! lab's name alone, so it needs no record of what was made and works on what an interrupted run
 //! left behind.
 //!
@@ -19,6 +19,7 @@ pub mod namespace;
 pub mod plan;
 pub mod process;
 pub mod stats;
+pub mod teardown;
 
 pub use apply::apply;
 pub use error::{NetError, Refusal};
