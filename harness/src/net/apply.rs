@@ -1,0 +1,129 @@
+//! Making a planned network, all of it or nothing.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use super::connection::{self, Connection};
+use super::error::NetError;
+use super::links;
+use super::namespace::{self, failed};
+use super::plan::{End, Namespace, Sysctl, Topology, Veth};
+
+/// Makes everything in `topology`: namespaces with their sysctls, veths with both ends born where
+/// they belong, addresses, neighbours and routes.
+///
+/// Either all of it is there afterwards or none of it. Names that existed before are never
+/// touched: meeting one is an error. Of a process that is killed half-way,
+/// [`remove`](super::teardown::remove) finds what is left.
+///
+/// # Errors
+/// The first thing that is wrong with the plan or that the kernel refused.
+pub fn apply(topology: &Topology) -> Result<(), NetError> {
+    topology.check()?;
+    namespace::prepare_directory()?;
+    namespace::on_own_thread(|| {
+        let mut undo = Undo::default();
+        build(topology, &mut undo)?;
+        undo.made.clear();
+        Ok(())
+    })
+}
+
+/// The namespaces made so far. They are removed, and every veth with them, unless the list is
+/// cleared first; a guard rather than an error path, so that a panic undoes them too.
+#[derive(Default)]
+struct Undo<'t> {
+    made: Vec<&'t str>,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        for name in self.made.drain(..).rev() {
+            if let Err(error) = namespace::delete(name) {
+                tracing::error!(%error, "left behind");
+            }
+        }
+    }
+}
+
+/// What of the plan concerns one namespace.
+#[derive(Default)]
+struct Share<'t> {
+    /// Links made from here: those whose first end is here.
+    links: Vec<&'t Veth>,
+    /// Ends that are here.
+    ends: Vec<&'t End>,
+}
+
+/// Three rounds over the namespaces: all namespaces, then the links between them, then what is on
+/// the links. Each round has one namespace open at a time, so the number of open files does not
+/// grow with the lab.
+fn build<'t>(topology: &'t Topology, undo: &mut Undo<'t>) -> Result<(), NetError> {
+    let runtime = connection::runtime()?;
+    for planned in &topology.namespaces {
+        namespace::create_here(&planned.name)?;
+        undo.made.push(&planned.name);
+        for sysctl in &planned.sysctls {
+            write_sysctl(&planned.name, sysctl)?;
+        }
+    }
+    let shares = shares(topology);
+    let connect = |planned: &Namespace| {
+        namespace::enter(&planned.name)?;
+        Connection::open(&runtime).map_err(|error| failed(&planned.name, "open netlink", error))
+    };
+    for planned in &topology.namespaces {
+        let Some(share) = shares.get(planned.name.as_str()) else { continue };
+        // A link is made from the namespace of its first end: some kernels look for a link of
+        // the same name or index where the request comes from, not where the link is to be.
+        let connection = connect(planned)?;
+        for link in &share.links {
+            links::make(&connection, link)?;
+        }
+    }
+    for planned in &topology.namespaces {
+        let connection = connect(planned)?;
+        if planned.loopback {
+            links::set_loopback_up(&connection, &planned.name)?;
+        }
+        if let Some(share) = shares.get(planned.name.as_str()) {
+            links::configure(&connection, &share.ends)?;
+        }
+    }
+    Ok(())
+}
+
+fn shares(topology: &Topology) -> HashMap<&str, Share<'_>> {
+    let mut shares: HashMap<&str, Share<'_>> = HashMap::new();
+    for link in &topology.links {
+        let ends @ [first, _] = link.in_order();
+        shares.entry(&first.namespace).or_default().links.push(link);
+        for end in ends {
+            shares.entry(&end.namespace).or_default().ends.push(end);
+        }
+    }
+    shares
+}
+
+/// Writes a setting of the namespace the calling thread is in.
+fn write_sysctl(namespace: &str, sysctl: &Sysctl) -> Result<(), NetError> {
+    // A kernel without IPv6 has no such settings, and IPv6 is as off as can be.
+    let turns_ipv6_off =
+        sysctl.path.starts_with("net/ipv6/") && sysctl.path.ends_with("/disable_ipv6");
+    if turns_ipv6_off && sysctl.value == "1" && !Path::new("/proc/sys/net/ipv6").exists() {
+        return Ok(());
+    }
+    // Opened for writing, not made: a mistyped name is to be reported as missing.
+    let file = Path::new("/proc/sys").join(&sysctl.path);
+    fs::OpenOptions::new()
+        .write(true)
+        .open(file)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, sysctl.value.as_bytes()))
+        .map_err(|cause| NetError::Sysctl {
+            namespace: namespace.to_owned(),
+            path: sysctl.path.clone(),
+            value: sysctl.value.clone(),
+            cause,
+        })
+}
