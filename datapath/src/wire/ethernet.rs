@@ -11,6 +11,8 @@ pub const TAG_LEN: usize = 4;
 pub const IPV4: u16 = 0x0800;
 /// EtherType of ARP.
 pub const ARP: u16 = 0x0806;
+/// EtherType of an 802.1ad service tag.
+pub const QINQ: u16 = 0x88a8;
 /// EtherType of an 802.1Q tag.
 pub const VLAN: u16 = 0x8100;
 /// EtherType of IPv6.

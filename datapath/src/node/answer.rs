@@ -1,0 +1,292 @@
+//! What the node says itself: echo replies and resets for virtual addresses, and ICMP errors
+//! (kernel: net/ipv4/icmp.c, tcp_ipv4.c; spec IPVS-7, IPVS-27 to IPVS-30, EGR-4 to EGR-6).
+
+use std::net::Ipv4Addr;
+use std::ops::ControlFlow::{Break, Continue};
+use std::time::Duration;
+
+use super::Node;
+use super::conntrack::Tracked;
+use super::passage::{Framed, Passage, Refusal, Stop};
+use crate::element::Output;
+use crate::lab::VipPing;
+use crate::port::Buffer;
+use crate::time::Time;
+use crate::verdict::DropReason;
+use crate::wire::{Packet, Protocol, Transport, checksum, ethernet, icmpv4, ipv4, tcp};
+
+/// An ICMP error, IP header included, has at most this many bytes (RFC 1812).
+const ERROR_MAX: usize = 576;
+/// Precedence of ICMP errors: internetwork control.
+const ERROR_TOS: u8 = 0xc0;
+/// TTL of what the node sends.
+const TTL: u8 = 64;
+/// Senders whose ICMP errors are metered at once.
+const METERED: usize = 256;
+/// Errors a sender may be sent at once after a silence (XRLIM_BURST_FACTOR).
+const BURST: u32 = 6;
+
+impl<B: Buffer> Node<B> {
+    /// How the node's own stack meets a packet for a virtual address that ipvs did not take.
+    pub(super) fn answer_for_vip(&self, p: &Passage<B>) -> Stop {
+        let tuple = p.packet.tuple;
+        let rejects = self.config.switches.vip_ping == VipPing::Reject;
+        let served = self.config.services.find(tuple.proto, tuple.dst, tuple.dst_port).is_some();
+        match p.packet.transport {
+            Transport::Icmp { kind: icmpv4::ECHO_REQUEST, .. } if rejects => {
+                Stop::Refuse(DropReason::VipPingRejected, Refusal::PortUnreachable)
+            }
+            Transport::Icmp { kind: icmpv4::ECHO_REQUEST, .. } => Stop::Echo,
+            Transport::Tcp { flags, .. } if flags.contains(tcp::Flags::RST) => {
+                Stop::Drop(DropReason::NoConnection)
+            }
+            Transport::Tcp { .. } if served => {
+                Stop::Refuse(DropReason::NoConnection, Refusal::Reset)
+            }
+            Transport::Tcp { .. } if rejects => {
+                Stop::Refuse(DropReason::NoService, Refusal::PortUnreachable)
+            }
+            Transport::Tcp { .. } => Stop::Refuse(DropReason::NoService, Refusal::Reset),
+            Transport::Udp { .. } => {
+                Stop::Refuse(DropReason::NoService, Refusal::PortUnreachable)
+            }
+            Transport::Icmp { .. } | Transport::Other => Stop::Drop(DropReason::NoService),
+        }
+    }
+
+    /// Tells the sender of a refused packet why, where that is allowed.
+    pub(super) fn refuse(
+        &mut self,
+        p: &Passage<B>,
+        refusal: Refusal,
+        now: Time,
+        out: &mut Output<B>,
+    ) {
+        let sender = p.packet.tuple.src;
+        if self.config.is_local(sender) {
+            return;
+        }
+        let answer = match refusal {
+            Refusal::Reset => {
+                // The stack saw the segment, so its flow is confirmed before the reset ends it.
+                if let Tracked::New(flow) = p.tracked {
+                    let _ = self.conntrack.confirm(&flow, now);
+                }
+                reset(&p.packet)
+            }
+            _ if matches!(p.packet.transport, Transport::Icmp { kind, .. } if is_error(kind)) => {
+                None
+            }
+            _ if !self.meter.allows(sender, self.config.switches.icmp_ratelimit_ms, now) => None,
+            _ => {
+                let quoted = p.framed.frame.bytes().get(ethernet::HEADER_LEN..);
+                let from = p.packet.tuple.dst;
+                let from = if self.config.is_local(from) { from } else { self.config.ip };
+                self.ip_id = self.ip_id.wrapping_add(1);
+                error(refusal, from, sender, quoted.unwrap_or_default(), self.ip_id)
+            }
+        };
+        if let Some(answer) = answer {
+            self.send_answer(&answer, now, out);
+        }
+    }
+
+    /// Answers an echo request in the name of the address it asked.
+    pub(super) fn echo(&mut self, p: &Passage<B>, now: Time, out: &mut Output<B>) {
+        let packet = p.framed.frame.bytes().get(ethernet::HEADER_LEN..).unwrap_or_default();
+        let Some(message) = packet.get(usize::from(p.packet.header_len)..) else { return };
+        self.ip_id = self.ip_id.wrapping_add(1);
+        let header = ipv4::Header {
+            src: p.packet.tuple.dst,
+            dst: p.packet.tuple.src,
+            protocol: Protocol::ICMP,
+            ttl: TTL,
+            tos: p.packet.tos,
+            id: self.ip_id,
+            total_len: p.packet.total_len,
+            header_len: 20,
+            dont_fragment: false,
+            fragment: false,
+        };
+        let mut message = message.to_vec();
+        if let Some([kind, _, c0, c1]) = message.first_chunk_mut() {
+            *kind = icmpv4::ECHO_REPLY;
+            [*c0, *c1] = [0, 0];
+        }
+        let sum = checksum::of(&message).to_be_bytes();
+        if let Some([_, _, c0, c1]) = message.first_chunk_mut() {
+            [*c0, *c1] = sum;
+        }
+        if let Tracked::New(flow) = p.tracked {
+            let _ = self.conntrack.confirm(&flow, now);
+        }
+        self.send_answer(&with_header(&header, &message), now, out);
+    }
+
+    /// Sends a packet of the node's own: LOCAL_OUT, POSTROUTING, egress.
+    fn send_answer(&mut self, packet: &[u8], now: Time, out: &mut Output<B>) {
+        let mut frame = vec![0; ethernet::HEADER_LEN];
+        frame.extend_from_slice(packet);
+        let ethertype = ethernet::IPV4;
+        ethernet::Header { dst: Default::default(), src: Default::default(), ethertype }
+            .emit(&mut frame);
+        let Ok(parsed) = Packet::parse(packet) else { return };
+        let Some(framed) = self.make(&frame, now, out) else { return };
+        self.originate(framed, parsed, now, out);
+    }
+
+    fn originate(
+        &mut self,
+        framed: Framed<B>,
+        packet: Packet<Ipv4Addr>,
+        now: Time,
+        out: &mut Output<B>,
+    ) {
+        let mut p = Passage::new(framed, packet, None);
+        // Our own answer is never a request to ourselves.
+        p.ipvs = true;
+        let ended = match self.route_output(&mut p) {
+            Continue(()) => match self.local_out(&mut p, now) {
+                Continue(()) => self.postrouting(&mut p, now),
+                stopped @ Break(_) => stopped,
+            },
+            stopped @ Break(_) => stopped,
+        };
+        match ended {
+            Continue(()) => self.leave(p, now, out),
+            // An answer that cannot go is not answered in turn.
+            Break(Stop::Drop(reason) | Stop::Refuse(reason, _)) => {
+                self.lose(p.framed, reason, out);
+            }
+            Break(Stop::Echo) => self.lose(p.framed, DropReason::NoRoute, out),
+        }
+    }
+}
+
+/// Whether an ICMP type is an error, about which no error is sent.
+const fn is_error(kind: u8) -> bool {
+    matches!(kind, 3 | 4 | 5 | 11 | 12)
+}
+
+/// An IP packet of a header and what follows it.
+fn with_header(header: &ipv4::Header, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0; ipv4::HEADER_LEN];
+    packet.extend_from_slice(payload);
+    header.emit(&mut packet);
+    packet
+}
+
+/// The reset that answers a segment (RFC 9293, 3.10.7.1); `None` for what is not TCP.
+fn reset(packet: &Packet<Ipv4Addr>) -> Option<Vec<u8>> {
+    let Transport::Tcp { flags, seq, ack, payload_len } = packet.transport else { return None };
+    let tuple = packet.tuple.inverse()?;
+    let acked = flags.contains(tcp::Flags::ACK);
+    let control = u32::from(flags.contains(tcp::Flags::SYN))
+        + u32::from(flags.contains(tcp::Flags::FIN));
+    let end = seq.wrapping_add(u32::from(payload_len)).wrapping_add(control);
+    let segment = tcp::Header {
+        src_port: tuple.src_port,
+        dst_port: tuple.dst_port,
+        seq: if acked { ack } else { 0 },
+        ack: if acked { 0 } else { end },
+        header_len: 20,
+        flags: if acked { tcp::Flags::RST } else { tcp::Flags::RST | tcp::Flags::ACK },
+        window: 0,
+    };
+    let mut bytes = [0; tcp::HEADER_LEN];
+    segment.emit(&mut bytes);
+    let pseudo =
+        checksum::pseudo_header(&tuple.src.octets(), &tuple.dst.octets(), Protocol::TCP.0, 20);
+    let sum = !checksum::fold(checksum::sum(&bytes, pseudo));
+    let [.., c0, c1, _, _] = &mut bytes;
+    [*c0, *c1] = sum.to_be_bytes();
+    let header = ipv4::Header {
+        src: tuple.src,
+        dst: tuple.dst,
+        protocol: Protocol::TCP,
+        ttl: TTL,
+        tos: packet.tos,
+        id: 0,
+        total_len: 40,
+        header_len: 20,
+        dont_fragment: true,
+        fragment: false,
+    };
+    Some(with_header(&header, &bytes))
+}
+
+/// An ICMP error that quotes a packet.
+fn error(
+    refusal: Refusal,
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    quoted: &[u8],
+    id: u16,
+) -> Option<Vec<u8>> {
+    let (kind, code, mtu) = match refusal {
+        Refusal::Reset => return None,
+        Refusal::NetUnreachable => (icmpv4::UNREACHABLE, 0, 0),
+        Refusal::HostUnreachable => (icmpv4::UNREACHABLE, 1, 0),
+        Refusal::PortUnreachable => (icmpv4::UNREACHABLE, icmpv4::PORT_UNREACHABLE, 0),
+        Refusal::FragmentationNeeded(mtu) => (icmpv4::UNREACHABLE, 4, mtu),
+        Refusal::TimeExceeded => (icmpv4::TIME_EXCEEDED, 0, 0),
+    };
+    let room = ERROR_MAX - ipv4::HEADER_LEN - icmpv4::HEADER_LEN;
+    let quoted = quoted.get(..room).unwrap_or(quoted);
+    let [m0, m1] = u16::to_be_bytes(mtu);
+    let mut message = vec![kind, code, 0, 0, 0, 0, m0, m1];
+    message.extend_from_slice(quoted);
+    let sum = checksum::of(&message).to_be_bytes();
+    if let Some([_, _, c0, c1]) = message.first_chunk_mut() {
+        [*c0, *c1] = sum;
+    }
+    let header = ipv4::Header {
+        src,
+        dst,
+        protocol: Protocol::ICMP,
+        ttl: TTL,
+        tos: ERROR_TOS,
+        id,
+        total_len: u16::try_from(ipv4::HEADER_LEN + message.len()).ok()?,
+        header_len: 20,
+        dont_fragment: false,
+        fragment: false,
+    };
+    Some(with_header(&header, &message))
+}
+
+/// Meters ICMP errors for each receiver by a bucket of tokens (kernel: inet_peer_xrlim_allow).
+#[derive(Debug, Default)]
+pub(super) struct ErrorMeter {
+    /// Receiver, tokens in nanoseconds, last use; the one unused longest makes room.
+    buckets: Vec<(Ipv4Addr, Duration, Time)>,
+}
+
+impl ErrorMeter {
+    fn allows(&mut self, to: Ipv4Addr, ratelimit_ms: u32, now: Time) -> bool {
+        let cost = Duration::from_millis(u64::from(ratelimit_ms));
+        if cost.is_zero() {
+            return true;
+        }
+        let at = match self.buckets.iter().position(|(ip, ..)| *ip == to) {
+            Some(at) => at,
+            None => {
+                if self.buckets.len() >= METERED {
+                    let oldest = self.buckets.iter().enumerate().min_by_key(|(_, b)| b.2);
+                    let oldest = oldest.map_or(0, |(at, _)| at);
+                    self.buckets.swap_remove(oldest);
+                }
+                self.buckets.push((to, cost * BURST, now));
+                self.buckets.len() - 1
+            }
+        };
+        let Some((_, tokens, last)) = self.buckets.get_mut(at) else { return false };
+        *tokens = (*tokens + now.since(*last)).min(cost * BURST);
+        *last = now;
+        let enough = *tokens >= cost;
+        if enough {
+            *tokens -= cost;
+        }
+        enough
+    }
+}

@@ -1,0 +1,238 @@
+//! IPVS at work in LOCAL_IN, FORWARD and LOCAL_OUT: schedule, translate, send, and restore
+//! (kernel: net/netfilter/ipvs/ip_vs_core.c, ip_vs_xmit.c, ip_vs_nfct.c; spec IPVS).
+
+use std::ops::ControlFlow::{self, Break, Continue};
+
+use super::Node;
+use super::conntrack::Tracked;
+use super::ipvs::{ConnectionTable, NewConnection, State, VirtualService};
+use super::passage::{Passage, Refusal, Stop};
+use super::pipeline::Local;
+use super::prerouting::{exit_of, hit};
+use crate::journey::{Hook, Rewriter, Step};
+use crate::lab::Scheduler;
+use crate::port::Buffer;
+use crate::table::{Direction, Handle};
+use crate::time::Time;
+use crate::verdict::DropReason;
+use crate::wire::{Address, Protocol, Tuple, ZeroChecksum, tcp::Flags};
+
+impl<B: Buffer> Node<B> {
+    /// A packet for one of the node's addresses: ipvs restores an answer to the node's own
+    /// connection, or takes a request for a virtual service. The rest is the node's.
+    pub(super) fn local_in(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop, Local> {
+        p.hook(Hook::LocalIn);
+        if let Some(handle) = self.connections.find_reply(&p.packet.tuple, now) {
+            self.restore_vip(p, handle, now);
+            return Continue(Local::Deliver);
+        }
+        self.ipvs_request(p, now)
+    }
+
+    /// A packet that passes through: an answer of a connection gets its virtual address back, and
+    /// is routed again with it.
+    pub(super) fn forward(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop> {
+        self.fits_exit(p)?;
+        p.decrement_ttl();
+        p.hook(Hook::Forward);
+        let Some(handle) = self.connections.find_reply(&p.packet.tuple, now) else {
+            return Continue(());
+        };
+        self.restore_vip(p, handle, now);
+        if self.config.switches.snat_reroute { self.reroute(p) } else { Continue(()) }
+    }
+
+    /// What the node itself sends, in LOCAL_OUT: ipvs restores answers, takes requests.
+    pub(super) fn ipvs_local_out(
+        &mut self,
+        p: &mut Passage<B>,
+        now: Time,
+    ) -> ControlFlow<Stop, Local> {
+        if let Some(handle) = self.connections.find_reply(&p.packet.tuple, now) {
+            self.restore_vip(p, handle, now);
+            if self.config.switches.snat_reroute {
+                self.reroute(p)?;
+            }
+            return Continue(Local::Deliver);
+        }
+        self.ipvs_request(p, now)
+    }
+
+    /// TTL and MTU of a packet about to be sent on (spec EGR-1 to EGR-3).
+    fn fits_exit(&self, p: &Passage<B>) -> ControlFlow<Stop> {
+        if p.packet.ttl <= 1 {
+            return Break(Stop::Refuse(DropReason::TtlExceeded, Refusal::TimeExceeded));
+        }
+        let interface = p.exit.and_then(|exit| self.config.interface(exit.port));
+        let mtu = interface.map_or(u16::MAX, |interface| interface.mtu);
+        if p.packet.total_len > mtu {
+            let refusal = Refusal::FragmentationNeeded(mtu);
+            return Break(if p.packet.dont_fragment {
+                Stop::Refuse(DropReason::MtuExceeded, refusal)
+            } else {
+                // Cutting into fragments comes with the rest of fragment handling.
+                Stop::Drop(DropReason::MtuExceeded)
+            });
+        }
+        Continue(())
+    }
+
+    /// Finds the packet's connection or schedules a new one, then translates and sends it.
+    fn ipvs_request(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop, Local> {
+        if !matches!(p.packet.tuple.proto, Protocol::TCP | Protocol::UDP) {
+            return Continue(Local::Deliver);
+        }
+        let Some(handle) = self.connection_for(p, now)? else {
+            return Continue(Local::Deliver);
+        };
+        let Some(connection) = self.connections.get(handle).copied() else {
+            return Continue(Local::Deliver);
+        };
+        p.step(Step::Connection {
+            service: connection.service,
+            vip: connection.vip(),
+            destination: connection.destination(),
+        });
+        let flags = p.packet.tcp_flags();
+        let next = ConnectionTable::next_state(&connection, flags, Direction::Original);
+        self.connections.touch(handle, next, now);
+        self.send_translated(p, connection.destination())?;
+        Continue(Local::SentByIpvs)
+    }
+
+    /// The connection of a request; a SYN on a closed one is scheduled anew (conn_reuse_mode 1,
+    /// spec IPVS-19). `None` where no service wants the packet.
+    fn connection_for(
+        &mut self,
+        p: &mut Passage<B>,
+        now: Time,
+    ) -> ControlFlow<Stop, Option<Handle>> {
+        let tuple = p.packet.tuple;
+        let first = p.packet.tcp_flags().contains(Flags::SYN);
+        if let Some(handle) = self.connections.find_request(&tuple, now) {
+            let state = self.connections.get(handle).map(|c| c.state);
+            if !(first && matches!(state, Some(State::TimeWait | State::Close))) {
+                return Continue(Some(handle));
+            }
+            self.connections.remove(handle);
+        }
+        if tuple.proto == Protocol::TCP && !first {
+            return Continue(None);
+        }
+        let Some(at) = self.config.services.find(tuple.proto, tuple.dst, tuple.dst_port) else {
+            return Continue(None);
+        };
+        self.schedule(p, at, now)
+    }
+
+    /// Picks a destination for a new connection of virtual service `at`.
+    fn schedule(
+        &mut self,
+        p: &mut Passage<B>,
+        at: usize,
+        now: Time,
+    ) -> ControlFlow<Stop, Option<Handle>> {
+        let config = std::sync::Arc::clone(&self.config);
+        let (Some(service), Some(cursor)) =
+            (config.services.all().get(at), self.cursors.get_mut(at))
+        else {
+            return Continue(None);
+        };
+        let Some(destination) = pick(service, cursor) else {
+            return Break(Stop::Refuse(DropReason::NoDestination, Refusal::PortUnreachable));
+        };
+        p.step(Step::Scheduled {
+            service: service.service,
+            vip: (service.vip, service.port),
+            destination,
+        });
+        let new = NewConnection {
+            request: p.packet.tuple,
+            destination,
+            service: service.service,
+            virtual_service: at,
+        };
+        match self.connections.insert(new, now) {
+            Some(handle) => Continue(Some(handle)),
+            None => Break(Stop::Drop(DropReason::FlowTableFull)),
+        }
+    }
+
+    /// ip_vs_nat_xmit: the route to the destination is looked up without a source (spec
+    /// ROUTE-10), then the packet gets its new destination and enters LOCAL_OUT.
+    fn send_translated(
+        &mut self,
+        p: &mut Passage<B>,
+        (ip, port): (std::net::Ipv4Addr, u16),
+    ) -> ControlFlow<Stop> {
+        let to = Tuple { dst: ip, dst_port: port, ..p.packet.tuple };
+        let query = super::route::Query {
+            dst: ip,
+            src: Address::UNSPECIFIED,
+            iif: super::route::Iif::Lo,
+            oif: None,
+            mark: p.mark,
+        };
+        let Some(found) = self.config.routes.lookup(&query) else {
+            return Break(Stop::Refuse(DropReason::NoRoute, Refusal::NetUnreachable));
+        };
+        p.step(Step::Route(hit(&found)));
+        p.exit = exit_of(&found, ip);
+        self.fits_exit(p)?;
+        p.decrement_ttl();
+        p.rewrite(to, Rewriter::IpvsDnat, ZeroChecksum::Compute);
+        self.tell_conntrack(p, ip, port);
+        p.ipvs = true;
+        Continue(())
+    }
+
+    /// One entry carries both NATs: the answer of a new flow will come from the destination. With
+    /// vs.conntrack=0 ipvs takes its packets out of conntrack instead (spec CT-2, CT-20).
+    fn tell_conntrack(&self, p: &mut Passage<B>, ip: std::net::Ipv4Addr, port: u16) {
+        if !self.config.switches.vs_conntrack {
+            p.tracked = Tracked::Untracked;
+        } else if let Tracked::New(flow) = &mut p.tracked {
+            flow.reply.src = ip;
+            flow.reply.src_port = port;
+        }
+    }
+
+    /// Puts the virtual address back into the source of an answer.
+    fn restore_vip(&mut self, p: &mut Passage<B>, handle: Handle, now: Time) {
+        let Some(connection) = self.connections.get(handle).copied() else { return };
+        let (vip, port) = connection.vip();
+        p.step(Step::Connection {
+            service: connection.service,
+            vip: (vip, port),
+            destination: connection.destination(),
+        });
+        let to = Tuple { src: vip, src_port: port, ..p.packet.tuple };
+        p.rewrite(to, Rewriter::IpvsUnDnat, ZeroChecksum::Compute);
+        let flags = p.packet.tcp_flags();
+        let next = ConnectionTable::next_state(&connection, flags, Direction::Reply);
+        self.connections.touch(handle, next, now);
+        if !self.config.switches.vs_conntrack {
+            p.tracked = Tracked::Untracked;
+        }
+        p.ipvs = true;
+    }
+}
+
+/// The next destination by the service's scheduler; `cursor` is its state.
+fn pick(
+    service: &VirtualService,
+    cursor: &mut Option<usize>,
+) -> Option<(std::net::Ipv4Addr, u16)> {
+    match service.scheduler {
+        Scheduler::RoundRobin => {
+            let count = service.destinations.len();
+            let first = cursor.map_or(0, |last| last + 1);
+            let turn = (first..first + count).map(|at| at % count.max(1));
+            let at = turn
+                .filter(|at| service.destinations.get(*at).is_some_and(|d| d.weight > 0))
+                .next()?;
+            *cursor = Some(at);
+            service.destinations.get(at).map(|d| (d.ip, d.port))
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! One ECS instance: five hook points between its ports, as the kernel, Terway and kube-proxy
+//! have them. [`pipeline`] is the journey on one screen; every other file is one of its stages.
+
+mod answer;
+mod balance;
+mod config;
+pub mod conntrack;
+mod egress;
+mod ingress;
+pub mod ipvs;
+mod neighbour;
+mod passage;
+pub mod pipeline;
+mod postrouting;
+mod prerouting;
+pub mod route;
+mod trunk;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use answer::ErrorMeter;
+pub use config::{
+    ETH0, ETH1, FIRST_CALI, HOST0, Interface, InterfaceKind, LocalPod, NodeConfig, TRUNK_IFINDEX,
+    TRUNK_TABLE,
+};
+use conntrack::Conntrack;
+use ipvs::ConnectionTable;
+use neighbour::Neighbours;
+pub use neighbour::NeighbourState;
+use passage::{Framed, Passage};
+use trunk::Trunk;
+pub use trunk::QueueCounters;
+
+use crate::counters::Ledger;
+use crate::element::{Element, Output, Place};
+use crate::journey::PortId;
+use crate::lab::Lab;
+use crate::port::Buffer;
+use crate::random::Random;
+use crate::time::Time;
+use crate::wire::Vid;
+
+/// Entries looked at in one call of `on_time`, so that no call takes long.
+const EXPIRY_BUDGET: usize = 4_096;
+
+/// Where the routing decision sends a packet that came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    /// To one of the node's addresses.
+    Local,
+    /// On, by the packet's exit.
+    Forward,
+}
+
+/// A node.
+#[derive(Debug)]
+pub struct Node<B> {
+    config: Arc<NodeConfig>,
+    conntrack: Conntrack,
+    connections: ConnectionTable,
+    /// Scheduler state of each virtual service: the destination picked last.
+    cursors: Vec<Option<usize>>,
+    neighbours: Neighbours<Passage<B>>,
+    trunk: Trunk<Framed<B>>,
+    meter: ErrorMeter,
+    random: Random,
+    ledger: Ledger,
+    ip_id: u16,
+    /// The trunk queue whose frame is on its way.
+    serving: Option<u16>,
+}
+
+impl<B: Buffer> Node<B> {
+    /// Node `index` of a lab; `None` where the lab has no such node.
+    #[must_use]
+    pub fn new(lab: &Lab, index: usize) -> Option<Self> {
+        let config = NodeConfig::new(lab, index, 1)?;
+        let limits = &lab.limits;
+        // Each node draws its own numbers from the lab's seed.
+        let seed = Random::new(lab.seed ^ index as u64).next_u64();
+        Some(Self {
+            conntrack: Conntrack::new(limits.flows, seed),
+            connections: ConnectionTable::new(limits.flows, seed),
+            cursors: vec![None; config.services.all().len()],
+            neighbours: Neighbours::new(limits.neighbours, limits.neighbour_queue, seed),
+            trunk: Trunk::new(&config.queue_vids, limits.member_queue),
+            meter: ErrorMeter::default(),
+            random: Random::new(seed),
+            ledger: Ledger::default(),
+            ip_id: 0,
+            serving: None,
+            config: Arc::new(config),
+        })
+    }
+
+    /// What the node is programmed with.
+    #[must_use]
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// Its flows.
+    #[must_use]
+    pub const fn conntrack(&self) -> &Conntrack {
+        &self.conntrack
+    }
+
+    /// Its ipvs connections.
+    #[must_use]
+    pub const fn connections(&self) -> &ConnectionTable {
+        &self.connections
+    }
+
+    /// Its neighbours by port and address, in a fixed order.
+    pub fn neighbours(&self) -> impl Iterator<Item = (PortId, Ipv4Addr, NeighbourState)> + '_ {
+        self.neighbours.iter()
+    }
+
+    /// What each queue of its trunk has counted, with the queue's VID.
+    pub fn trunk_counters(&self) -> impl Iterator<Item = (Option<Vid>, QueueCounters)> + '_ {
+        self.trunk.counters()
+    }
+
+    /// Test switch: stops serving one queue of the trunk, or serves it again. What waited goes
+    /// with the next [`on_time`](Element::on_time).
+    pub fn serve_trunk_queue(&mut self, queue: u16, served: bool) {
+        self.trunk.serve(queue, served);
+    }
+}
+
+impl<B: Buffer> Element<B> for Node<B> {
+    fn process(&mut self, batch: &mut Vec<B>, place: Place, now: Time, out: &mut Output<B>) {
+        for frame in batch.drain(..) {
+            self.receive(frame, place, now, out);
+        }
+        self.serve_trunk(now, out);
+    }
+
+    fn poll_at(&self) -> Option<Time> {
+        let work = self.trunk.has_work().then_some(Time::ZERO);
+        [
+            work,
+            self.neighbours.poll_at(),
+            self.conntrack.poll_at(),
+            self.connections.poll_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn on_time(&mut self, now: Time, out: &mut Output<B>) {
+        self.serve_trunk(now, out);
+        self.chase_neighbours(now, out);
+        self.conntrack.expire(now, EXPIRY_BUDGET);
+        self.connections.expire(now, EXPIRY_BUDGET);
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn held(&self) -> u64 {
+        self.trunk.held() + self.neighbours.held()
+    }
+}

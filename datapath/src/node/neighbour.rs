@@ -1,0 +1,225 @@
+//! Neighbours: next hop to MAC, and the packets that wait for one (kernel:
+//! net/core/neighbour.c, net/ipv4/arp.c; spec NEIGH).
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::journey::PortId;
+use crate::table::{Handle, Index, Slab};
+use crate::time::Time;
+use crate::wire::Mac;
+
+/// Requests sent for one neighbour before it is given up.
+const REQUESTS: u8 = 3;
+/// Time between two requests.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is known of a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeighbourState {
+    /// Given with the configuration; ARP never changes it.
+    Permanent(Mac),
+    /// Learned from ARP.
+    Reachable(Mac),
+    /// Asked for, no answer yet.
+    Incomplete {
+        /// Requests sent so far.
+        requests: u8,
+        /// When the next one is due.
+        next: Time,
+        /// The sender address of the requests.
+        sender: Ipv4Addr,
+    },
+}
+
+/// A neighbour and the packets that wait for it.
+#[derive(Debug)]
+struct Neighbour<P> {
+    port: PortId,
+    ip: Ipv4Addr,
+    state: NeighbourState,
+    waiting: VecDeque<P>,
+}
+
+/// The neighbours of a node, bounded; `P` is a waiting packet.
+#[derive(Debug)]
+pub(super) struct Neighbours<P> {
+    entries: Slab<Neighbour<P>>,
+    index: Index,
+    /// Handles of incomplete entries, oldest first.
+    incomplete: Vec<Handle>,
+    queue_limit: usize,
+    held: u64,
+}
+
+/// What becomes of a packet that needs a neighbour's MAC.
+#[derive(Debug)]
+pub(super) enum Resolution<P> {
+    /// It can go.
+    Known(P, Mac),
+    /// It waits. A request with this sender must be sent where one is named, and the oldest
+    /// waiting packet had to make room where one is given back.
+    Waits {
+        /// Ask for the neighbour.
+        ask: bool,
+        /// Pushed out of the full queue.
+        pushed_out: Option<P>,
+    },
+    /// No entry is free.
+    Full(P),
+}
+
+/// What is due for a neighbour.
+#[derive(Debug)]
+pub(super) enum Due<P> {
+    /// Ask once more.
+    Ask {
+        /// On which port.
+        port: PortId,
+        /// For whom.
+        ip: Ipv4Addr,
+        /// With which sender address.
+        sender: Ipv4Addr,
+    },
+    /// Nobody answered: these packets will not go.
+    GaveUp(VecDeque<P>),
+}
+
+impl<P> Neighbours<P> {
+    /// No neighbours; at most `limit`, with at most `queue_limit` packets waiting for each.
+    pub(super) fn new(limit: u32, queue_limit: u32, seed: u64) -> Self {
+        Self {
+            entries: Slab::with_capacity(limit),
+            index: Index::with_capacity(limit as usize, seed),
+            incomplete: Vec::new(),
+            queue_limit: queue_limit as usize,
+            held: 0,
+        }
+    }
+
+    /// Packets that wait.
+    pub(super) const fn held(&self) -> u64 {
+        self.held
+    }
+
+    fn find(&self, port: PortId, ip: Ipv4Addr) -> Option<Handle> {
+        self.index.find(self.index.hash_of(&(port, ip)), |handle| {
+            self.entries.get(handle).is_some_and(|e| e.port == port && e.ip == ip)
+        })
+    }
+
+    fn insert(&mut self, port: PortId, ip: Ipv4Addr, state: NeighbourState) -> Option<Handle> {
+        let entry = Neighbour { port, ip, state, waiting: VecDeque::new() };
+        let handle = self.entries.insert(entry)?;
+        // As large as the slab, so there is room.
+        let _ = self.index.insert(self.index.hash_of(&(port, ip)), handle);
+        Some(handle)
+    }
+
+    /// The neighbour's MAC for a packet, or a place in its queue. `sender` is the address a
+    /// request would name as its sender.
+    pub(super) fn resolve(
+        &mut self,
+        port: PortId,
+        ip: Ipv4Addr,
+        packet: P,
+        sender: Ipv4Addr,
+        now: Time,
+    ) -> Resolution<P> {
+        let (handle, ask) = match self.find(port, ip) {
+            Some(handle) => (handle, false),
+            None => {
+                let state =
+                    NeighbourState::Incomplete { requests: 1, next: now + RETRY, sender };
+                let Some(handle) = self.insert(port, ip, state) else {
+                    return Resolution::Full(packet);
+                };
+                self.incomplete.push(handle);
+                (handle, true)
+            }
+        };
+        let Some(entry) = self.entries.get_mut(handle) else { return Resolution::Full(packet) };
+        match entry.state {
+            NeighbourState::Permanent(mac) | NeighbourState::Reachable(mac) => {
+                Resolution::Known(packet, mac)
+            }
+            NeighbourState::Incomplete { .. } => {
+                let full = entry.waiting.len() >= self.queue_limit;
+                let pushed_out = if full { entry.waiting.pop_front() } else { None };
+                entry.waiting.push_back(packet);
+                self.held += u64::from(pushed_out.is_none());
+                Resolution::Waits { ask, pushed_out }
+            }
+        }
+    }
+
+    /// Learns from an ARP message that `ip` has `mac`. A reply completes or changes an entry that
+    /// is there; a request for one of our addresses (`create`) may also make one. Packets that
+    /// waited come back in order.
+    pub(super) fn learn(
+        &mut self,
+        port: PortId,
+        ip: Ipv4Addr,
+        mac: Mac,
+        create: bool,
+    ) -> VecDeque<P> {
+        let found = self.find(port, ip);
+        let Some(handle) = found else {
+            if create {
+                let _ = self.insert(port, ip, NeighbourState::Reachable(mac));
+            }
+            return VecDeque::new();
+        };
+        let Some(entry) = self.entries.get_mut(handle) else { return VecDeque::new() };
+        if matches!(entry.state, NeighbourState::Permanent(_)) {
+            return VecDeque::new();
+        }
+        entry.state = NeighbourState::Reachable(mac);
+        let waiting = std::mem::take(&mut entry.waiting);
+        self.incomplete.retain(|h| *h != handle);
+        self.held -= waiting.len() as u64;
+        waiting
+    }
+
+    /// When the next request or the next giving-up is due.
+    pub(super) fn poll_at(&self) -> Option<Time> {
+        let due = |handle: &Handle| match self.entries.get(*handle)?.state {
+            NeighbourState::Incomplete { next, .. } => Some(next),
+            _ => None,
+        };
+        self.incomplete.iter().filter_map(due).min()
+    }
+
+    /// The next thing that is due at `now`; call until there is none.
+    pub(super) fn next_due(&mut self, now: Time) -> Option<Due<P>> {
+        let is_due = |handle: &Handle| {
+            self.entries.get(*handle).is_some_and(|e| {
+                matches!(e.state, NeighbourState::Incomplete { next, .. } if next <= now)
+            })
+        };
+        let at = self.incomplete.iter().position(is_due)?;
+        let handle = *self.incomplete.get(at)?;
+        let entry = self.entries.get_mut(handle)?;
+        let NeighbourState::Incomplete { requests, next, sender } = &mut entry.state else {
+            return None;
+        };
+        if *requests < REQUESTS {
+            *requests += 1;
+            *next = now + RETRY;
+            return Some(Due::Ask { port: entry.port, ip: entry.ip, sender: *sender });
+        }
+        self.incomplete.remove(at);
+        let entry = self.entries.remove(handle)?;
+        self.index.remove(self.index.hash_of(&(entry.port, entry.ip)), handle);
+        self.held -= entry.waiting.len() as u64;
+        Some(Due::GaveUp(entry.waiting))
+    }
+
+    /// Every neighbour, in a fixed order.
+    pub(super) fn iter(
+        &self,
+    ) -> impl Iterator<Item = (PortId, Ipv4Addr, NeighbourState)> + '_ {
+        self.entries.iter().map(|(_, e)| (e.port, e.ip, e.state))
+    }
+}

@@ -1,0 +1,122 @@
+//! The trunk ENI's demultiplexer: one bounded queue a member ENI, served in turn (spec TRUNK).
+//!
+//! The tag's VID names the queue, whatever queue of the device the frame came by. It never names
+//! the pod: that is the destination address's business.
+
+use std::collections::VecDeque;
+
+use crate::wire::Vid;
+
+/// Frames one queue may have served before the next one's turn (spec TRUNK-7).
+const CREDIT: usize = 16;
+
+/// What one queue has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounters {
+    /// Frames put into the queue.
+    pub queued: u64,
+    /// Frames refused because it was full.
+    pub lost: u64,
+    /// Frames that arrived on another queue of the device than their VID's.
+    pub strayed: u64,
+    /// Frames delivered to a pod whose member ENI has another VID.
+    pub mismatched: u64,
+}
+
+#[derive(Debug)]
+struct MemberQueue<F> {
+    vid: Option<Vid>,
+    frames: VecDeque<F>,
+    counters: QueueCounters,
+    /// Test switch: a queue that is not served fills up.
+    served: bool,
+}
+
+/// The queues of one trunk; queue 0 takes untagged frames and unknown VIDs.
+#[derive(Debug)]
+pub(super) struct Trunk<F> {
+    queues: Vec<MemberQueue<F>>,
+    limit: usize,
+    turn: usize,
+    credit: usize,
+}
+
+impl<F> Trunk<F> {
+    /// A queue for each of `vids`, in order; `limit` frames each.
+    pub(super) fn new(vids: &[Option<Vid>], limit: u32) -> Self {
+        let limit = limit as usize;
+        let queue = |vid: &Option<Vid>| MemberQueue {
+            vid: *vid,
+            frames: VecDeque::with_capacity(limit),
+            counters: QueueCounters::default(),
+            served: true,
+        };
+        Self { queues: vids.iter().map(queue).collect(), limit, turn: 0, credit: CREDIT }
+    }
+
+    /// The queue that a tag names; 0 where there is none or nobody has its VID.
+    pub(super) fn queue_of(&self, vid: Option<Vid>) -> u16 {
+        let found = vid.and_then(|vid| self.queues.iter().position(|q| q.vid == Some(vid)));
+        found.and_then(|at| u16::try_from(at).ok()).unwrap_or(0)
+    }
+
+    /// Puts a frame into its queue; gives it back, counted, where the queue is full.
+    pub(super) fn push(&mut self, queue: u16, arrived_on: u16, frame: F) -> Result<(), F> {
+        let Some(q) = self.queues.get_mut(usize::from(queue)) else { return Err(frame) };
+        q.counters.strayed += u64::from(queue != arrived_on);
+        if q.frames.len() >= self.limit {
+            q.counters.lost += 1;
+            return Err(frame);
+        }
+        q.counters.queued += 1;
+        q.frames.push_back(frame);
+        Ok(())
+    }
+
+    /// The next frame to serve and its queue; `None` when every served queue is empty. A queue
+    /// gives up its turn when it is empty or has used its credit.
+    pub(super) fn pop(&mut self) -> Option<(u16, F)> {
+        for _ in 0..=self.queues.len() {
+            let queue = self.queues.get_mut(self.turn)?;
+            if queue.served
+                && self.credit > 0
+                && let Some(frame) = queue.frames.pop_front()
+            {
+                self.credit -= 1;
+                return Some((u16::try_from(self.turn).unwrap_or(0), frame));
+            }
+            self.turn = (self.turn + 1) % self.queues.len();
+            self.credit = CREDIT;
+        }
+        None
+    }
+
+    /// Whether a served queue has a frame.
+    pub(super) fn has_work(&self) -> bool {
+        self.queues.iter().any(|q| q.served && !q.frames.is_empty())
+    }
+
+    /// Frames waiting in all queues.
+    pub(super) fn held(&self) -> u64 {
+        self.queues.iter().map(|q| q.frames.len() as u64).sum()
+    }
+
+    /// Serves a queue, or stops serving it.
+    pub(super) fn serve(&mut self, queue: u16, served: bool) {
+        if let Some(q) = self.queues.get_mut(usize::from(queue)) {
+            q.served = served;
+        }
+    }
+
+    /// Counts a frame of `queue` that went to a pod with another VID.
+    pub(super) fn count_mismatch(&mut self, queue: u16) {
+        if let Some(q) = self.queues.get_mut(usize::from(queue)) {
+            q.counters.mismatched += 1;
+        }
+    }
+
+    /// What each queue has counted, with its VID.
+    pub(super) fn counters(&self) -> impl Iterator<Item = (Option<Vid>, QueueCounters)> + '_ {
+        self.queues.iter().map(|q| (q.vid, q.counters))
+    }
+}
