@@ -5,6 +5,7 @@ pub mod counters;
 pub mod element;
 pub mod journey;
 pub mod port;
+pub mod table;
 pub mod time;
 pub mod verdict;
 pub mod wire;

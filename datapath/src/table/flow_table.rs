@@ -1,0 +1,182 @@
+//! Flows, each found by the key of either of its directions.
+
+use std::hash::Hash;
+
+use super::{Handle, Index, Slab};
+
+/// Which of a flow's two keys was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// The key of the packet that began the flow.
+    Original,
+    /// The key of the packets that answer it.
+    Reply,
+}
+
+/// Why a flow was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum InsertError {
+    /// The table holds its limit of flows.
+    #[error("the flow table is full")]
+    Full,
+    /// One of the keys, in either direction, belongs to this flow.
+    #[error("a key belongs to the flow in slot {}", .0.slot)]
+    Clash(Handle),
+}
+
+/// Why a flow kept its reply key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum RekeyError {
+    /// The flow was removed.
+    #[error("the flow is gone")]
+    Stale,
+    /// The new key, in either direction, belongs to this other flow.
+    #[error("the key belongs to the flow in slot {}", .0.slot)]
+    Clash(Handle),
+}
+
+#[derive(Debug)]
+struct Flow<K, V> {
+    original: K,
+    reply: K,
+    value: V,
+}
+
+/// Up to a fixed number of flows, each a value found by an original and a reply key.
+///
+/// All keys share one space: no key belongs to two flows, whatever the direction. A flow's own two
+/// keys may be equal, and are then met as [`Direction::Original`].
+#[derive(Debug)]
+pub struct FlowTable<K, V> {
+    flows: Slab<Flow<K, V>>,
+    index: Index,
+}
+
+impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
+    /// An empty table for up to `limit` flows, hashing keys with `seed`. All memory is taken here:
+    /// about 78 to 156 bytes for each flow of the limit, besides the keys and values themselves.
+    #[must_use]
+    pub fn with_limit(limit: u32, seed: u64) -> Self {
+        let keys = (limit as usize).saturating_mul(2);
+        Self { flows: Slab::with_capacity(limit), index: Index::with_capacity(keys, seed) }
+    }
+
+    /// Stores a flow.
+    ///
+    /// # Errors
+    /// [`InsertError::Clash`] when a key belongs to a flow, the one met by `original` if both do;
+    /// otherwise [`InsertError::Full`] when the table holds its limit. Either way nothing changed
+    /// and `value` is dropped. The clash is told first because making room would not cure it.
+    pub fn insert(&mut self, original: K, reply: K, value: V) -> Result<Handle, InsertError> {
+        let (original_hash, reply_hash) =
+            (self.index.hash_of(&original), self.index.hash_of(&reply));
+        let owner = self.owner(original_hash, &original).or_else(|| self.owner(reply_hash, &reply));
+        if let Some(owner) = owner {
+            return Err(InsertError::Clash(owner));
+        }
+        let same = original == reply;
+        let flow = Flow { original, reply, value };
+        let handle = self.flows.insert(flow).ok_or(InsertError::Full)?;
+        // The index has room for two keys of every flow, so neither of these can fail.
+        let _ = self.index.insert(original_hash, handle);
+        if !same {
+            let _ = self.index.insert(reply_hash, handle);
+        }
+        Ok(handle)
+    }
+
+    /// The flow `key` belongs to, and as which of its keys. `None` when no flow has that key.
+    #[must_use]
+    pub fn find(&self, key: &K) -> Option<(Handle, Direction)> {
+        let handle = self.owner(self.index.hash_of(key), key)?;
+        let flow = self.flows.get(handle)?;
+        let direction = if flow.original == *key { Direction::Original } else { Direction::Reply };
+        Some((handle, direction))
+    }
+
+    /// The value of a flow. `None` when it was removed.
+    #[must_use]
+    pub fn get(&self, handle: Handle) -> Option<&V> {
+        self.flows.get(handle).map(|flow| &flow.value)
+    }
+
+    /// The value of a flow, to change. `None` when it was removed.
+    #[must_use]
+    pub fn get_mut(&mut self, handle: Handle) -> Option<&mut V> {
+        self.flows.get_mut(handle).map(|flow| &mut flow.value)
+    }
+
+    /// The original and the reply key of a flow. `None` when it was removed.
+    #[must_use]
+    pub fn keys(&self, handle: Handle) -> Option<(&K, &K)> {
+        self.flows.get(handle).map(|flow| (&flow.original, &flow.reply))
+    }
+
+    /// Gives a flow another reply key, as address translation does. The old one no longer meets
+    /// the flow, unless it is also its original key. Handle and value stay.
+    ///
+    /// # Errors
+    /// [`RekeyError::Stale`] when the flow was removed, [`RekeyError::Clash`] when `reply` belongs
+    /// to another flow. Either way nothing changed.
+    pub fn set_reply(&mut self, handle: Handle, reply: K) -> Result<(), RekeyError> {
+        let Some((original, old)) = self.flows.get(handle).map(|f| (f.original, f.reply)) else {
+            return Err(RekeyError::Stale);
+        };
+        let hash = self.index.hash_of(&reply);
+        match self.owner(hash, &reply) {
+            Some(owner) if owner != handle => return Err(RekeyError::Clash(owner)),
+            _ => {}
+        }
+        // A reply key equal to the original shares the original's place in the index.
+        if old != original {
+            self.index.remove(self.index.hash_of(&old), handle);
+        }
+        if reply != original {
+            let _ = self.index.insert(hash, handle);
+        }
+        if let Some(flow) = self.flows.get_mut(handle) {
+            flow.reply = reply;
+        }
+        Ok(())
+    }
+
+    /// Takes out a flow: its original key, reply key and value. `None` when it was removed before.
+    pub fn remove(&mut self, handle: Handle) -> Option<(K, K, V)> {
+        let Flow { original, reply, value } = self.flows.remove(handle)?;
+        self.index.remove(self.index.hash_of(&original), handle);
+        if reply != original {
+            self.index.remove(self.index.hash_of(&reply), handle);
+        }
+        Some((original, reply, value))
+    }
+
+    /// The flows in slot order: handle, original key, reply key, value.
+    pub fn iter(&self) -> impl Iterator<Item = (Handle, &K, &K, &V)> {
+        self.flows.iter().map(|(handle, f)| (handle, &f.original, &f.reply, &f.value))
+    }
+
+    /// How many flows are stored.
+    #[must_use]
+    pub const fn len(&self) -> u32 {
+        self.flows.len()
+    }
+
+    /// Whether no flow is stored.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    /// How many flows can be stored at once.
+    #[must_use]
+    pub const fn limit(&self) -> u32 {
+        self.flows.capacity()
+    }
+
+    /// The flow that has `key`, whose hash is `hash`, in either direction.
+    fn owner(&self, hash: u64, key: &K) -> Option<Handle> {
+        self.index.find(hash, |handle| {
+            self.flows.get(handle).is_some_and(|f| f.original == *key || f.reply == *key)
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! A fixed-capacity arena whose handles know when their slot was reused.
+
+/// Names one value in a [`Slab`], until that value is removed.
+///
+/// A slot's generation counts its removals and wraps at 2^32, so a handle kept across exactly that
+/// many reuses of its slot would be taken for a current one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handle {
+    /// Where the value lives, below the slab's capacity. Reused after removal.
+    pub slot: u32,
+    /// How often the slot had been vacated when the value was stored.
+    pub generation: u32,
+}
+
+#[derive(Debug)]
+enum State<T> {
+    Free { next: Option<u32> },
+    Used(T),
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    generation: u32,
+    state: State<T>,
+}
+
+/// Up to a fixed number of values, each found by its [`Handle`] in constant time.
+///
+/// Slots are handed out from 0 upwards, and a vacated slot is reused before a fresh one, the last
+/// vacated first. The handles a sequence of calls gets are therefore always the same.
+#[derive(Debug)]
+pub struct Slab<T> {
+    entries: Vec<Entry<T>>,
+    free: Option<u32>,
+    len: u32,
+    limit: u32,
+}
+
+impl<T> Slab<T> {
+    /// An empty slab for up to `limit` values. All memory is taken here; values too many for the
+    /// machine's memory end the process, as any failed allocation does.
+    #[must_use]
+    pub fn with_capacity(limit: u32) -> Self {
+        Self { entries: Vec::with_capacity(limit as usize), free: None, len: 0, limit }
+    }
+
+    /// Stores `value`. `None`, and the value is dropped, when the slab is full.
+    #[must_use = "the value can only be reached through its handle"]
+    pub fn insert(&mut self, value: T) -> Option<Handle> {
+        let handle = if let Some(slot) = self.free {
+            let entry = self.entries.get_mut(slot as usize)?;
+            let State::Free { next } = entry.state else { return None };
+            self.free = next;
+            entry.state = State::Used(value);
+            Handle { slot, generation: entry.generation }
+        } else {
+            // Slots are only made as they are first needed, so that a large limit costs address
+            // space rather than memory until it is used.
+            let slot = u32::try_from(self.entries.len()).ok()?;
+            if slot >= self.limit {
+                return None;
+            }
+            self.entries.push(Entry { generation: 0, state: State::Used(value) });
+            Handle { slot, generation: 0 }
+        };
+        self.len += 1;
+        Some(handle)
+    }
+
+    /// The value `handle` names. `None` when it was removed.
+    #[must_use]
+    pub fn get(&self, handle: Handle) -> Option<&T> {
+        match self.entries.get(handle.slot as usize) {
+            Some(Entry { generation, state: State::Used(value) })
+                if *generation == handle.generation =>
+            {
+                Some(value)
+            }
+            _ => None,
+        }
+    }
+
+    /// The value `handle` names, to change. `None` when it was removed.
+    #[must_use]
+    pub fn get_mut(&mut self, handle: Handle) -> Option<&mut T> {
+        match self.entries.get_mut(handle.slot as usize) {
+            Some(Entry { generation, state: State::Used(value) })
+                if *generation == handle.generation =>
+            {
+                Some(value)
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes out the value `handle` names and frees its slot. `None` when it was removed before.
+    pub fn remove(&mut self, handle: Handle) -> Option<T> {
+        let entry = self.entries.get_mut(handle.slot as usize)?;
+        if entry.generation != handle.generation || matches!(entry.state, State::Free { .. }) {
+            return None;
+        }
+        let state = std::mem::replace(&mut entry.state, State::Free { next: self.free });
+        entry.generation = entry.generation.wrapping_add(1);
+        self.free = Some(handle.slot);
+        self.len -= 1;
+        match state {
+            State::Used(value) => Some(value),
+            State::Free { .. } => None,
+        }
+    }
+
+    /// The values and their handles, in slot order. Visits every slot ever used.
+    pub fn iter(&self) -> impl Iterator<Item = (Handle, &T)> {
+        (0..).zip(&self.entries).filter_map(|(slot, entry)| match &entry.state {
+            State::Used(value) => Some((Handle { slot, generation: entry.generation }, value)),
+            State::Free { .. } => None,
+        })
+    }
+
+    /// How many values are stored.
+    #[must_use]
+    pub const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether no value is stored.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many values can be stored at once.
+    #[must_use]
+    pub const fn capacity(&self) -> u32 {
+        self.limit
+    }
+}
