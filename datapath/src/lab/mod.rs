@@ -1,0 +1,6 @@
+//! A checked lab, from which the elements are built.
+
+pub mod model;
+mod queues;
+
+pub use model::Lab;
