@@ -3,4 +3,4 @@
 pub mod model;
 mod queues;
 
-pub use model::Lab;
+pub use model::*;

@@ -227,10 +227,8 @@ fn pick(
         Scheduler::RoundRobin => {
             let count = service.destinations.len();
             let first = cursor.map_or(0, |last| last + 1);
-            let turn = (first..first + count).map(|at| at % count.max(1));
-            let at = turn
-                .filter(|at| service.destinations.get(*at).is_some_and(|d| d.weight > 0))
-                .next()?;
+            let open = |at: &usize| service.destinations.get(*at).is_some_and(|d| d.weight > 0);
+            let at = (first..first + count).map(|at| at % count.max(1)).find(open)?;
             *cursor = Some(at);
             service.destinations.get(at).map(|d| (d.ip, d.port))
         }
