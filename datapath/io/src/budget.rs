@@ -272,14 +272,14 @@ mod tests {
 
     #[test]
     fn five_hundred_pods_fit() {
-        for (nodes, pods) in [(10, 50), (20, 25), (5, 100)] {
+        // The more queues a single trunk has, the shorter they get.
+        for (nodes, pods, rx) in [(20, 25, 128), (10, 50, 128), (5, 100, 32)] {
             let lab = lab(nodes, pods, 512);
             let plan = plan(&lab).unwrap();
             check(&lab, &plan);
             let fits = |a: &ArenaPlan| a.frames <= 8_192 || a.ports.len() == 1;
             assert!(plan.arenas.iter().all(fits), "{nodes} x {pods}");
-            // Two rounds of the kernel's receive loop fit into a ring.
-            assert!(plan.arenas.iter().all(|a| a.rings.rx >= 32), "{nodes} x {pods}");
+            assert!(plan.arenas.iter().all(|a| a.rings.rx == rx), "{nodes} x {pods}");
         }
     }
 

@@ -58,15 +58,18 @@ fn one_anchored_arena_serves_several_namespaces() {
 fn a_frame_of_another_arena_is_copied() {
     in_netns(|| {
         let first = arena(2, SMALL);
-        veth("anchor2", "anchor3", 1);
+        veth("anchor2", "anchor3", 2);
         let config = ArenaConfig {
             anchor: "anchor2".to_owned(),
-            anchor_queue: 0,
+            anchor_queue: 1,
             rings: SMALL,
             frames: 2 * SMALL.frames_per_queue() + 64,
             held: 0,
         };
         let second = Arena::new(&config).unwrap();
+        // An anchor with several queues is good for several arenas, one each.
+        let third = Arena::new(&ArenaConfig { anchor_queue: 0, ..config.clone() }).unwrap();
+        assert!(Arena::new(&config).unwrap_err().to_string().contains("another AF_XDP socket"));
         veth("near", "far", 1);
         let mut near = XskPort::open(&first, "near", 1).unwrap();
         let mut far = XskPort::open(&second, "far", 1).unwrap();
@@ -82,6 +85,7 @@ fn a_frame_of_another_arena_is_copied() {
         let got = collect(&mut near, 0, 1);
         assert_eq!(got.iter().filter_map(read).collect::<Vec<_>>(), [(Some(7), 3, 1_504)]);
         assert_eq!(far.counters().next().unwrap().copied, 1);
+        assert_eq!(third.census().free, third.frames());
     });
 }
 
