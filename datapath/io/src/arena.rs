@@ -1,0 +1,238 @@
+//! The packet memory: one UMEM cut into frames, anchored on an interface of our own.
+#![allow(unsafe_code, reason = "finds the packet memory and sets the length of descriptors")]
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use xsk_rs::config::{FrameSize, Interface, QueueSize, UmemConfig};
+use xsk_rs::{FrameDesc, Umem};
+
+use crate::budget::Rings;
+use crate::error::{ArenaError, os_error};
+use crate::frame::UmemFrame;
+use crate::pool::{Census, Faults, Pool};
+use crate::rings::{self, Bound};
+
+/// Bytes of a frame, headroom included.
+pub(crate) const FRAME_SIZE: usize = 2_048;
+/// Headroom of our own in front of what the kernel keeps for XDP programs.
+const HEADROOM: u32 = 64;
+/// Where in its frame the kernel puts a received packet: behind its own 256 bytes and ours.
+pub(crate) const PACKET_START: usize = 256 + HEADROOM as usize;
+/// Length of a VLAN tag, by which the two further sets of descriptors are shifted.
+pub(crate) const TAG: usize = 4;
+/// Most frames of an arena: a GiB of packet memory.
+const MOST_FRAMES: u32 = 1 << 19;
+/// Largest ring the kernel is asked for.
+const MOST_RING: u32 = 1 << 15;
+
+/// How to make an arena.
+#[derive(Clone, Debug)]
+pub struct ArenaConfig {
+    /// Name of the anchor: an interface of the calling thread's network namespace that nothing
+    /// else uses and that stays until the arena is dropped, such as one end of a private veth. It
+    /// has to be up; several arenas may share it, each with a queue of its own.
+    pub anchor: String,
+    /// Queue of the anchor to bind.
+    pub anchor_queue: u32,
+    /// Ring sizes of all queues bound to this arena.
+    pub rings: Rings,
+    /// Number of 2 KiB frames, as planned by [`budget::plan`](crate::budget::plan).
+    pub frames: u32,
+    /// Frames of these that elements may keep for themselves.
+    pub held: u32,
+}
+
+/// One packet memory, shared by the ports bound to it.
+///
+/// Frames move between its ports without being copied. Everything that comes out of an arena
+/// borrows from it, so it outlives its ports and frames by construction; a daemon that keeps its
+/// lab until it exits may [`leak`](Arena::leak) it instead and use `'static`.
+///
+/// The kernel ties a UMEM to the first interface it is bound to: when that goes, nothing can be
+/// bound any more. The arena therefore spends its first socket on the anchor, which never gets a
+/// frame, and ports can come and go. All memory is faulted in when the arena is made.
+///
+/// An arena may be shared between threads; frames may be dropped on any of them.
+pub struct Arena {
+    umem: Umem,
+    /// Address of the packet memory in this process, its provenance exposed.
+    base: usize,
+    rings: Rings,
+    /// Descriptors of every frame at -4, 0 and +4 bytes from where packets are received.
+    descriptors: [Vec<FrameDesc>; 3],
+    pool: Mutex<Pool>,
+    /// Held for as long as the UMEM lives; never used.
+    _anchor: Mutex<Bound>,
+}
+
+impl fmt::Debug for Arena {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arena")
+            .field("frames", &self.frames())
+            .field("rings", &self.rings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Arena {
+    /// Makes an arena in the calling thread's network namespace, where its anchor has to be.
+    /// Ports may be opened in any namespace afterwards.
+    ///
+    /// # Errors
+    /// [`ArenaError`], with what to do about it. Binding an anchor that was released a moment ago
+    /// is tried again for up to two seconds.
+    pub fn new(config: &ArenaConfig) -> Result<Self, ArenaError> {
+        check(config)?;
+        // The library has no way to change where a descriptor points. A second memory of the
+        // same shape but with another headroom describes the same frames some bytes earlier or
+        // later; only its descriptors are kept.
+        let (_, pushed) = umem(config, HEADROOM - TAG as u32)?;
+        let (_, popped) = umem(config, HEADROOM + TAG as u32)?;
+        let (umem, received) = umem(config, HEADROOM)?;
+        let descriptors = [pushed, received, popped];
+        verify(&descriptors)?;
+        let anchor = anchor(config, &umem)?;
+        // SAFETY: the descriptor belongs to this UMEM and has length 0, so nothing is read.
+        let first = unsafe { umem.data(&descriptors[1][0]) }.contents().as_ptr();
+        Ok(Self {
+            base: first.expose_provenance() - PACKET_START,
+            umem,
+            rings: config.rings,
+            descriptors,
+            pool: Mutex::new(Pool::new(config.frames, config.held as usize)),
+            _anchor: Mutex::new(anchor),
+        })
+    }
+
+    /// Gives up ever dropping the arena, for a process that needs it until it exits. Its anchor
+    /// stays bound, and the anchor's network namespace alive, until then.
+    #[must_use]
+    pub fn leak(self) -> &'static Self {
+        Box::leak(Box::new(self))
+    }
+
+    /// An empty frame for a packet of our own, or None where all frames are in use or promised to
+    /// ports to receive into.
+    #[must_use]
+    pub fn take(&self) -> Option<UmemFrame<'_>> {
+        let number = self.pool().take()?;
+        // SAFETY: the pool has just moved this number into hand, and an empty packet fits.
+        Some(unsafe { UmemFrame::new(self, number, PACKET_START, 0) })
+    }
+
+    /// Where all frames are at this moment. Reads the whole owner table: for control and tests.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        self.pool().census()
+    }
+
+    /// Mistakes in the handling of frames so far; all zero unless there is a bug.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.pool().faults()
+    }
+
+    /// Number of frames.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.descriptors[1].len()
+    }
+
+    /// Ring sizes of all queues bound to this arena.
+    #[must_use]
+    pub fn rings(&self) -> Rings {
+        self.rings
+    }
+
+    pub(crate) fn umem(&self) -> &Umem {
+        &self.umem
+    }
+
+    /// Where the packet memory starts. See `frame.rs` for what makes it usable.
+    pub(crate) fn base(&self) -> usize {
+        self.base
+    }
+
+    pub(crate) fn pool(&self) -> MutexGuard<'_, Pool> {
+        // Nothing panics half-way through a change of the table, so it is right even if poisoned.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The descriptor with which a frame is lent to the kernel to receive into.
+    pub(crate) fn empty(&self, number: u32) -> FrameDesc {
+        self.descriptors[1][number as usize]
+    }
+
+    /// The descriptor with which a frame is sent. None where the frame is not of this arena or
+    /// starts where no descriptor points.
+    pub(crate) fn describe(&self, frame: &mut UmemFrame<'_>) -> Option<FrameDesc> {
+        if !std::ptr::eq(frame.arena(), self) {
+            return None;
+        }
+        let shift = (frame.start() + TAG).checked_sub(PACKET_START)?;
+        let table = self.descriptors.get(shift / TAG).filter(|_| shift % TAG == 0)?;
+        let mut descriptor = *table.get(frame.number() as usize)?;
+        // SAFETY: the descriptor is of a frame of this UMEM, and the exclusive borrow of the only
+        // `UmemFrame` of that number means that nobody, kernel included, accesses it meanwhile.
+        let mut data = unsafe { self.umem.data_mut(&mut descriptor) };
+        data.cursor().set_pos(frame.len());
+        Some(descriptor)
+    }
+}
+
+/// Refuses sizes that the kernel or this crate cannot work with.
+fn check(config: &ArenaConfig) -> Result<(), ArenaError> {
+    if config.frames == 0 || config.frames > MOST_FRAMES {
+        return Err(ArenaError::Size { frames: config.frames, most: MOST_FRAMES });
+    }
+    let Rings { rx, fill, tx } = config.rings;
+    let fits = rx.is_power_of_two() && fill > rx && tx > 0 && fill <= MOST_RING && tx <= MOST_RING;
+    if fits { Ok(()) } else { Err(ArenaError::Rings { rx, fill, tx }) }
+}
+
+/// Allocates and registers a packet memory. The library maps it populated, so that no page is
+/// faulted in later by a packet.
+fn umem(config: &ArenaConfig, headroom: u32) -> Result<(Umem, Vec<FrameDesc>), ArenaError> {
+    let mib = (u64::from(config.frames) * FRAME_SIZE as u64).div_ceil(1 << 20);
+    let refused = |source| ArenaError::Umem { mib, source };
+    let odd = |error: &dyn std::error::Error| refused(std::io::Error::other(error.to_string()));
+    let size = |ring: u32| QueueSize::new(ring.next_power_of_two());
+    let shape = UmemConfig::builder()
+        .frame_size(FrameSize::new(FRAME_SIZE as u32).map_err(|e| odd(&e))?)
+        .frame_headroom(headroom)
+        .fill_queue_size(size(config.rings.fill).map_err(|e| odd(&e))?)
+        .comp_queue_size(size(config.rings.tx).map_err(|e| odd(&e))?)
+        .build()
+        .map_err(|e| odd(&e))?;
+    let frames = NonZeroU32::new(config.frames)
+        .ok_or(ArenaError::Size { frames: config.frames, most: MOST_FRAMES })?;
+    Umem::new(shape, frames, false).map_err(|e| refused(os_error(&e)))
+}
+
+/// Makes sure that the three sets of descriptors point where the rest of the crate computes.
+fn verify(descriptors: &[Vec<FrameDesc>; 3]) -> Result<(), ArenaError> {
+    for (set, shifted) in
+        descriptors.iter().zip([PACKET_START - TAG, PACKET_START, PACKET_START + TAG])
+    {
+        for (frame, descriptor) in set.iter().enumerate() {
+            if descriptor.addr() != frame * FRAME_SIZE + shifted {
+                return Err(ArenaError::Layout { frame });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Binds the memory's first socket to the anchor.
+fn anchor(config: &ArenaConfig, umem: &Umem) -> Result<Bound, ArenaError> {
+    let refused = |source| ArenaError::Anchor {
+        name: config.anchor.clone(),
+        queue: config.anchor_queue,
+        source,
+    };
+    let name: Interface =
+        config.anchor.parse().map_err(|_| refused(std::io::ErrorKind::InvalidInput.into()))?;
+    rings::bind(umem, &name, config.anchor_queue, config.rings).map_err(refused)
+}

@@ -1,0 +1,115 @@
+//! The two system calls that no safe library offers: ethtool requests and a socket option.
+#![allow(unsafe_code, reason = "ioctl and setsockopt take pointers")]
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+/// `XDP_MAX_TX_SKB_BUDGET`: frames one `sendto` on a copy-mode socket may send.
+const TX_BUDGET_OPTION: libc::c_int = 9;
+/// What it is without the option, and the least it takes.
+const TX_BUDGET_DEFAULT: u32 = 32;
+/// `SIOCETHTOOL`.
+const ETHTOOL_IOCTL: libc::c_ulong = 0x8946;
+/// Most counters of a device that can be read: twelve each for the 4,096 queues of the largest
+/// veth are far below it.
+pub(crate) const MOST_STATS: usize = 1 << 17;
+/// Bytes of the name of a counter.
+pub(crate) const NAME_LEN: usize = 32;
+
+/// Lets one `sendto` send a whole ring. Older kernels do not know the option; then more calls are
+/// made.
+pub(crate) fn raise_tx_budget(socket: BorrowedFd<'_>, frames: u32) {
+    if frames <= TX_BUDGET_DEFAULT {
+        return;
+    }
+    // SAFETY: the pointer and the length are those of one live integer.
+    let refused = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_XDP,
+            TX_BUDGET_OPTION,
+            (&raw const frames).cast(),
+            mem::size_of_val(&frames) as libc::socklen_t,
+        )
+    };
+    if refused != 0 {
+        tracing::debug!(error = %io::Error::last_os_error(), "the kernel's send budget stays at 32");
+    }
+}
+
+/// The ethtool requests this crate makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Reads whether transmit checksums are on.
+    GetTxChecksum,
+    /// Sets transmit checksums on or off.
+    SetTxChecksum,
+    /// Reads the feature flags.
+    GetFlags,
+    /// Sets the feature flags.
+    SetFlags,
+    /// Reads the number of queues.
+    GetChannels,
+    /// Reads the number of counters.
+    CountStats,
+    /// Reads the names of the counters.
+    StatNames,
+    /// Reads the counters.
+    Stats,
+}
+
+impl Request {
+    fn number(self) -> u32 {
+        match self {
+            Self::GetTxChecksum => 0x16,
+            Self::SetTxChecksum => 0x17,
+            Self::GetFlags => 0x25,
+            Self::SetFlags => 0x26,
+            Self::GetChannels => 0x3c,
+            Self::CountStats => 0x37,
+            Self::StatNames => 0x1b,
+            Self::Stats => 0x1d,
+        }
+    }
+
+    /// Bytes the kernel may write at most. The kernel writes all counters a device has at that
+    /// moment, whatever number it is given, so these two are sized for any device.
+    fn size(self) -> usize {
+        match self {
+            Self::GetTxChecksum | Self::SetTxChecksum | Self::GetFlags | Self::SetFlags => 8,
+            Self::GetChannels => 36,
+            Self::CountStats => 16 + 64 * 4,
+            Self::StatNames => 12 + MOST_STATS * NAME_LEN,
+            Self::Stats => 8 + MOST_STATS * 8,
+        }
+    }
+}
+
+/// Makes a request about an interface of the calling thread's network namespace. `rest` goes
+/// behind the request's number; the answer starts with that number.
+pub(crate) fn ethtool(name: &str, request: Request, rest: &[u8]) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; request.size()];
+    let (number, behind) = buffer.split_at_mut(4);
+    number.copy_from_slice(&request.number().to_ne_bytes());
+    behind.get_mut(..rest.len()).ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(rest);
+
+    let mut ifr_name = [0; libc::IFNAMSIZ];
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains('\0') {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    let ifr_ifru = libc::__c_anonymous_ifr_ifru { ifru_data: buffer.as_mut_ptr().cast() };
+    let mut ifreq = libc::ifreq { ifr_name, ifr_ifru };
+    let any = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: the request points to a live buffer with room for the longest answer to it.
+    if unsafe { libc::ioctl(any.as_raw_fd(), ETHTOOL_IOCTL, &raw mut ifreq) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(buffer)
+}
