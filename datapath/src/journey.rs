@@ -7,6 +7,7 @@
 use std::hash::Hasher;
 use std::net::Ipv4Addr;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::time::Time;
@@ -14,11 +15,11 @@ use crate::verdict::DropReason;
 use crate::wire::{Mac, Tuple, Vid, tcp};
 
 /// A port of an element: an index into its list of ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PortId(pub u16);
 
 /// Where the kernel lets its modules look at a packet, in the order a node has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Hook {
     /// Before anything else: MACs, VLAN tag.
     Ingress,
@@ -53,7 +54,7 @@ impl Hook {
 }
 
 /// What conntrack knows of a packet's flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FlowState {
     /// First packet of a flow.
     New,
@@ -68,7 +69,7 @@ pub enum FlowState {
 }
 
 /// Which of kube-proxy's nat rules decided on a masquerade mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MarkRule {
     /// The destination is a load-balancer address with policy Cluster.
     LoadBalancer,
@@ -97,7 +98,7 @@ impl MarkRule {
 }
 
 /// Why a packet is masqueraded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MasqueradeRule {
     /// It carries the mark 0x4000.
     Marked,
@@ -108,7 +109,7 @@ pub enum MasqueradeRule {
 }
 
 /// What ends a look-up of a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// One of the node's own addresses.
     Local,
@@ -117,7 +118,7 @@ pub enum Target {
 }
 
 /// A route look-up that succeeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteHit {
     /// The rule that named the table, an index into the node's rules.
     pub rule: u16,
@@ -134,7 +135,7 @@ pub struct RouteHit {
 }
 
 /// What changed a packet's tuple.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rewriter {
     /// ipvs: virtual address to destination.
     IpvsDnat,
@@ -151,7 +152,7 @@ pub enum Rewriter {
 }
 
 /// Direction in which a security group judges, seen from the ENI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum SgDirection {
     /// Out of the ENI.
     Out,
@@ -160,7 +161,7 @@ pub enum SgDirection {
 }
 
 /// What decided in a security-group check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SgDecision {
     /// A session of this ENI that began earlier.
     Session,
@@ -183,7 +184,7 @@ pub enum SgDecision {
 }
 
 /// One thing that happened to a packet inside an element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// The packet entered a hook.
     Hook(Hook),
@@ -272,7 +273,7 @@ pub enum Step {
 }
 
 /// A frame at a port: where, how tagged, and its fingerprint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
     /// The port.
     pub port: PortId,
@@ -285,7 +286,7 @@ pub struct Sighting {
 }
 
 /// How a frame's way through an element ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fate {
     /// Out by a port.
     Sent(Sighting),
@@ -296,7 +297,7 @@ pub enum Fate {
 }
 
 /// One frame's way through one element.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hop {
     /// When the frame came in or was made.
     pub at: Time,
@@ -363,8 +364,7 @@ impl Journal {
 /// The fingerprint by which two elements know a frame to be the same.
 #[must_use]
 pub fn fingerprint(frame: &[u8]) -> u64 {
-    let mut hasher =
-        foldhash::fast::FoldHasher::with_seed(0, foldhash::SharedSeed::global_fixed());
+    let mut hasher = foldhash::fast::FoldHasher::with_seed(0, foldhash::SharedSeed::global_fixed());
     hasher.write(frame);
     hasher.finish()
 }

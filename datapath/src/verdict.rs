@@ -1,12 +1,12 @@
 //! What became of a frame, and why not.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         /// Why a frame went no further. Closed: whoever loses a frame names one of these, and an
         /// element counts it (spec LAW-3).
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[repr(u8)]
         pub enum DropReason {
             $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+

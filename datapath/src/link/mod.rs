@@ -6,13 +6,17 @@ pub use memory::{Direction, Delivery, MemoryLink, Tap};
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::journey::PortId;
 use crate::lab::Lab;
 use crate::node::{ETH0, ETH1, FIRST_CALI, HOST0};
 use crate::vpc::{Ports, VpcPort};
 
 /// An element of a lab.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum ElementId {
     /// A node, an index into the lab's nodes.
     Node(usize),
@@ -37,7 +41,9 @@ impl ElementId {
 }
 
 /// Where the data link ends and a network stack begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum HostId {
     /// A pod, an index into the lab's pods.
     Pod(usize),
@@ -87,7 +93,9 @@ impl fmt::Display for HostName<'_> {
 }
 
 /// A port of an element of the lab.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Socket {
     /// The element.
     pub element: ElementId,
@@ -96,7 +104,9 @@ pub struct Socket {
 }
 
 /// What is at the other end of a port's wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Peer {
     /// A port of another element.
     Socket(Socket),

@@ -47,9 +47,7 @@ impl<B: Buffer> Node<B> {
                 Stop::Refuse(DropReason::NoService, Refusal::PortUnreachable)
             }
             Transport::Tcp { .. } => Stop::Refuse(DropReason::NoService, Refusal::Reset),
-            Transport::Udp { .. } => {
-                Stop::Refuse(DropReason::NoService, Refusal::PortUnreachable)
-            }
+            Transport::Udp { .. } => Stop::Refuse(DropReason::NoService, Refusal::PortUnreachable),
             Transport::Icmp { .. } | Transport::Other => Stop::Drop(DropReason::NoService),
         }
     }
@@ -181,8 +179,8 @@ fn reset(packet: &Packet<Ipv4Addr>) -> Option<Vec<u8>> {
     let Transport::Tcp { flags, seq, ack, payload_len } = packet.transport else { return None };
     let tuple = packet.tuple.inverse()?;
     let acked = flags.contains(tcp::Flags::ACK);
-    let control = u32::from(flags.contains(tcp::Flags::SYN))
-        + u32::from(flags.contains(tcp::Flags::FIN));
+    let control =
+        u32::from(flags.contains(tcp::Flags::SYN)) + u32::from(flags.contains(tcp::Flags::FIN));
     let end = seq.wrapping_add(u32::from(payload_len)).wrapping_add(control);
     let segment = tcp::Header {
         src_port: tuple.src_port,

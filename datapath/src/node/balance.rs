@@ -219,10 +219,7 @@ impl<B: Buffer> Node<B> {
 }
 
 /// The next destination by the service's scheduler; `cursor` is its state.
-fn pick(
-    service: &VirtualService,
-    cursor: &mut Option<usize>,
-) -> Option<(std::net::Ipv4Addr, u16)> {
+fn pick(service: &VirtualService, cursor: &mut Option<usize>) -> Option<(std::net::Ipv4Addr, u16)> {
     match service.scheduler {
         Scheduler::RoundRobin => {
             let count = service.destinations.len();

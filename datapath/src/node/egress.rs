@@ -44,12 +44,7 @@ impl<B: Buffer> Node<B> {
     }
 
     /// Sends a packet to a neighbour: MACs, then the tag its source asks for.
-    pub(super) fn send_to(
-        &mut self,
-        mut p: Passage<B>,
-        mac: Mac,
-        out: &mut Output<B>,
-    ) {
+    pub(super) fn send_to(&mut self, mut p: Passage<B>, mac: Mac, out: &mut Output<B>) {
         let Some((exit, interface)) =
             p.exit.and_then(|exit| Some((exit, self.config.interface(exit.port)?)))
         else {

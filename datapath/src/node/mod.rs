@@ -26,11 +26,11 @@ pub use config::{
 };
 use conntrack::Conntrack;
 use ipvs::ConnectionTable;
-use neighbour::Neighbours;
 pub use neighbour::NeighbourState;
+use neighbour::Neighbours;
 use passage::{Framed, Passage};
-use trunk::Trunk;
 pub use trunk::QueueCounters;
+use trunk::Trunk;
 
 use crate::counters::Ledger;
 use crate::element::{Element, Output, Place};
@@ -139,15 +139,10 @@ impl<B: Buffer> Element<B> for Node<B> {
 
     fn poll_at(&self) -> Option<Time> {
         let work = self.trunk.has_work().then_some(Time::ZERO);
-        [
-            work,
-            self.neighbours.poll_at(),
-            self.conntrack.poll_at(),
-            self.connections.poll_at(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        [work, self.neighbours.poll_at(), self.conntrack.poll_at(), self.connections.poll_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn on_time(&mut self, now: Time, out: &mut Output<B>) {

@@ -130,8 +130,7 @@ impl<P> Neighbours<P> {
         let (handle, ask) = match self.find(port, ip) {
             Some(handle) => (handle, false),
             None => {
-                let state =
-                    NeighbourState::Incomplete { requests: 1, next: now + RETRY, sender };
+                let state = NeighbourState::Incomplete { requests: 1, next: now + RETRY, sender };
                 let Some(handle) = self.insert(port, ip, state) else {
                     return Resolution::Full(packet);
                 };
@@ -194,9 +193,9 @@ impl<P> Neighbours<P> {
     /// The next thing that is due at `now`; call until there is none.
     pub(super) fn next_due(&mut self, now: Time) -> Option<Due<P>> {
         let is_due = |handle: &Handle| {
-            self.entries.get(*handle).is_some_and(|e| {
-                matches!(e.state, NeighbourState::Incomplete { next, .. } if next <= now)
-            })
+            self.entries.get(*handle).is_some_and(
+                |e| matches!(e.state, NeighbourState::Incomplete { next, .. } if next <= now),
+            )
         };
         let at = self.incomplete.iter().position(is_due)?;
         let handle = *self.incomplete.get(at)?;
@@ -217,9 +216,7 @@ impl<P> Neighbours<P> {
     }
 
     /// Every neighbour, in a fixed order.
-    pub(super) fn iter(
-        &self,
-    ) -> impl Iterator<Item = (PortId, Ipv4Addr, NeighbourState)> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (PortId, Ipv4Addr, NeighbourState)> + '_ {
         self.entries.iter().map(|(_, e)| (e.port, e.ip, e.state))
     }
 }

@@ -97,12 +97,13 @@ impl<B: Buffer> Node<B> {
         } else {
             None
         };
-        let random = rule == Some(MasqueradeRule::Marked)
-            && self.config.switches.masquerade_random_fully;
+        let random =
+            rule == Some(MasqueradeRule::Marked) && self.config.switches.masquerade_random_fully;
         // The node's address is on eth0 and, as /32, on eth1; a cali has none and falls back to
         // the first global address, again eth0's (spec MASQ-1, MASQ-2).
         let address = if rule.is_some() { self.config.ip } else { sent.src };
-        let Some(bound) = self.unique_source(with_source(sent, address, sent.src_port), random, now)
+        let Some(bound) =
+            self.unique_source(with_source(sent, address, sent.src_port), random, now)
         else {
             return Break(Stop::Drop(DropReason::NoFreePort));
         };

@@ -107,8 +107,7 @@ impl<B: Buffer> Node<B> {
         p: &Passage<B>,
         src: Ipv4Addr,
     ) -> ControlFlow<Stop, Found<Ipv4Addr>> {
-        let query =
-            Query { dst: p.packet.tuple.dst, src, iif: Iif::Lo, oif: None, mark: p.mark };
+        let query = Query { dst: p.packet.tuple.dst, src, iif: Iif::Lo, oif: None, mark: p.mark };
         match self.config.routes.lookup(&query) {
             Some(found) => Continue(found),
             None => Break(Stop::Refuse(DropReason::NoRoute, Refusal::NetUnreachable)),

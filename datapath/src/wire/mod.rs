@@ -83,7 +83,8 @@ impl From<Mac> for String {
 }
 
 /// A VLAN id that can name a member ENI: 1 to 4094.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
 pub struct Vid(u16);
 
 impl Vid {
@@ -100,6 +101,24 @@ impl Vid {
     }
 }
 
+/// The number is not a VID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a VID is within 1 to 4094")]
+pub struct BadVid;
+
+impl TryFrom<u16> for Vid {
+    type Error = BadVid;
+    fn try_from(id: u16) -> Result<Self, BadVid> {
+        Self::new(id).ok_or(BadVid)
+    }
+}
+
+impl From<Vid> for u16 {
+    fn from(vid: Vid) -> Self {
+        vid.get()
+    }
+}
+
 impl fmt::Display for Vid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
@@ -113,7 +132,7 @@ impl fmt::Debug for Vid {
 }
 
 /// An IP protocol number.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Protocol(pub u8);
 
 impl Protocol {

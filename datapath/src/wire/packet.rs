@@ -125,8 +125,7 @@ fn parse_transport(proto: Protocol, payload: &[u8]) -> Option<(Transport, u16, u
         Protocol::TCP => {
             let h = tcp::Header::parse(payload)?;
             let payload_len = len - u16::from(h.header_len);
-            let transport =
-                Transport::Tcp { flags: h.flags, seq: h.seq, ack: h.ack, payload_len };
+            let transport = Transport::Tcp { flags: h.flags, seq: h.seq, ack: h.ack, payload_len };
             (transport, h.src_port, h.dst_port)
         }
         Protocol::UDP => {
@@ -170,8 +169,8 @@ impl<A: Address> Packet<A> {
             return;
         }
         let addresses = put(ip, A::SRC_AT, from.src.octets().as_ref(), to.src.octets().as_ref());
-        let addresses =
-            put(ip, A::DST_AT, from.dst.octets().as_ref(), to.dst.octets().as_ref()).join(addresses);
+        let addresses = put(ip, A::DST_AT, from.dst.octets().as_ref(), to.dst.octets().as_ref())
+            .join(addresses);
         if let Some(at) = A::CHECKSUM_AT {
             update(ip, at, addresses);
         }
@@ -186,8 +185,7 @@ impl<A: Address> Packet<A> {
                 self.update_udp(ip, l4, addresses.join(ports), &to, zero);
             }
             Protocol::ICMP => {
-                let id =
-                    put(ip, l4 + 4, &from.src_port.to_be_bytes(), &to.src_port.to_be_bytes());
+                let id = put(ip, l4 + 4, &from.src_port.to_be_bytes(), &to.src_port.to_be_bytes());
                 update(ip, l4 + 2, id);
             }
             _ => {}
@@ -197,7 +195,14 @@ impl<A: Address> Packet<A> {
 
     /// Corrects a UDP checksum: zero means none was made, and a computed zero is written as all
     /// ones (RFC 768).
-    fn update_udp(&self, ip: &mut [u8], l4: usize, delta: Delta, to: &Tuple<A>, zero: ZeroChecksum) {
+    fn update_udp(
+        &self,
+        ip: &mut [u8],
+        l4: usize,
+        delta: Delta,
+        to: &Tuple<A>,
+        zero: ZeroChecksum,
+    ) {
         let Some(field) = word(ip, l4 + 6) else { return };
         let new = match (field, zero) {
             (0, ZeroChecksum::Keep) => return,

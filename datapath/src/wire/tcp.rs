@@ -7,7 +7,7 @@ pub const HEADER_LEN: usize = 20;
 
 bitflags! {
     /// The control bits of a segment.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
     pub struct Flags: u8 {
         /// No more data from the sender.
         const FIN = 0x01;
@@ -72,8 +72,6 @@ impl Header {
         let [a0, a1, a2, a3] = self.ack.to_be_bytes();
         let [w0, w1] = self.window.to_be_bytes();
         let flags = self.flags.bits();
-        *h = [
-            s0, s1, d0, d1, q0, q1, q2, q3, a0, a1, a2, a3, 0x50, flags, w0, w1, 0, 0, 0, 0,
-        ];
+        *h = [s0, s1, d0, d1, q0, q1, q2, q3, a0, a1, a2, a3, 0x50, flags, w0, w1, 0, 0, 0, 0];
     }
 }

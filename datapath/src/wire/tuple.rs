@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Address, Protocol, icmpv4};
 
 /// Addresses, protocol and ports of a packet.
 ///
 /// An ICMP query has its identifier as source port and `type << 8 | code` as destination port,
 /// as conntrack has it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tuple<A> {
     /// Source address.
     pub src: A,

@@ -212,10 +212,11 @@ impl Conntrack {
     /// # Errors
     /// The reason for dropping the packet.
     pub fn confirm(&mut self, flow: &NewFlow, now: Time) -> Result<Handle, DropReason> {
-        let handle = self.flows.insert(flow.original, flow.reply, flow.entry).map_err(|e| match e {
-            InsertError::Full => DropReason::FlowTableFull,
-            InsertError::Clash(_) => DropReason::FlowClash,
-        })?;
+        let handle =
+            self.flows.insert(flow.original, flow.reply, flow.entry).map_err(|e| match e {
+                InsertError::Full => DropReason::FlowTableFull,
+                InsertError::Clash(_) => DropReason::FlowClash,
+            })?;
         self.patrol.watch(handle.slot, flow.entry.deadline, now);
         Ok(handle)
     }
@@ -276,8 +277,8 @@ enum TcpUpdate {
 
 impl Entry {
     fn udp_timeout(&mut self, now: Time) -> u64 {
-        let stream = self.status.contains(Status::SEEN_REPLY)
-            && now > self.created + UDP_STREAM_AFTER;
+        let stream =
+            self.status.contains(Status::SEEN_REPLY) && now > self.created + UDP_STREAM_AFTER;
         if !stream {
             return UDP_UNREPLIED;
         }
@@ -293,8 +294,8 @@ impl Entry {
             tcp::Next::Ignore => return TcpUpdate::Ignore,
             tcp::Next::Invalid => return TcpUpdate::Invalid,
         };
-        let reopens = new == TcpState::SynSent
-            && matches!(old, TcpState::TimeWait | TcpState::Close);
+        let reopens =
+            new == TcpState::SynSent && matches!(old, TcpState::TimeWait | TcpState::Close);
         if reopens {
             let ended = self.closing || self.last_rst == Some(direction);
             return if ended { TcpUpdate::Reopen } else { TcpUpdate::Ignore };

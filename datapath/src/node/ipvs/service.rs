@@ -183,9 +183,7 @@ impl VirtualServices {
             VipKind::External => (!service.local_policy).then_some(MarkRule::ExternalIp),
             VipKind::ClusterIp if switches.masquerade_all => Some(MarkRule::MasqueradeAll),
             VipKind::ClusterIp => match switches.cluster_cidr {
-                Some(cidr) => {
-                    (!cidr.contains(&tuple.src)).then_some(MarkRule::OutsideClusterCidr)
-                }
+                Some(cidr) => (!cidr.contains(&tuple.src)).then_some(MarkRule::OutsideClusterCidr),
                 None => {
                     let from = self.find(tuple.proto, tuple.src, tuple.src_port);
                     let from = from.and_then(|at| self.services.get(at));

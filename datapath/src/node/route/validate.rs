@@ -43,9 +43,7 @@ impl Tables<Ipv4Addr> {
         match found.route.kind {
             RouteKind::Local | RouteKind::Broadcast => Some(DropReason::MartianSource),
             RouteKind::Port(port) if port == came => None,
-            RouteKind::Port(_) => {
-                (filter == RpFilter::Strict).then_some(DropReason::ReversePath)
-            }
+            RouteKind::Port(_) => (filter == RpFilter::Strict).then_some(DropReason::ReversePath),
         }
     }
 }
