@@ -1,0 +1,6 @@
+//! Lab file to validated lab.
+
+pub mod derive;
+pub mod model;
+
+pub use model::Lab;
