@@ -1,0 +1,341 @@
+//! The lab file as written: its keys, and nothing resolved yet. The doc comments here are the
+//! descriptions in the JSON Schema.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::model::{GroupKind, LocalNoEndpoint, Profile, RpFilter, Scheduler, VipPing};
+use super::scalar::{
+    Accept, Int, Local, NoAffinity, PeerText, Port, PortProto, Ports, RuleProto, Text,
+};
+use super::written::{Keyed, List, OneOrMany, Written};
+use crate::wire::Mac;
+
+/// An MTU. A frame must fit a 2 KiB AF_XDP frame with its headroom.
+pub type Mtu = Int<576, 1700>;
+
+/// A Trunkline lab: a VPC, its nodes and pods, services and load balancers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(title = "Trunkline lab")]
+pub struct File {
+    /// Which generation of Terway programs the nodes; default terway-1.4.0.
+    pub profile: Option<Written<Profile>>,
+    /// The fabric.
+    pub vpc: Vpc,
+    /// The ECS instances; at least one.
+    #[serde(default)]
+    pub nodes: List<Node>,
+    /// The pods.
+    #[serde(default)]
+    pub pods: List<Pod>,
+    /// The Kubernetes services.
+    #[serde(default)]
+    pub services: List<Service>,
+    /// The load balancers of the cloud.
+    #[serde(default)]
+    pub slbs: List<Slb>,
+    /// Hosts outside the VPC.
+    #[serde(default)]
+    pub outside: List<Outside>,
+    /// Behaviours that differ between versions and configurations; defaults by profile.
+    pub switches: Option<Switches>,
+    /// Sizes of the bounded tables.
+    pub limits: Option<Limits>,
+    /// Seed of everything that is random in the lab; default 1.
+    pub seed: Option<Written<Int<0, { u64::MAX }>>>,
+}
+
+/// The fabric: vSwitches, routes, security groups.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Vpc {
+    /// Address range of the VPC; every vSwitch lies in it.
+    pub cidr: Written<Ipv4Net>,
+    /// MAC with which the VPC answers every ARP request; default ee:ff:ff:ff:ff:ff.
+    pub gateway_mac: Option<Written<Mac>>,
+    /// Whether the fabric takes one from the TTL; default false.
+    pub decrement_ttl: Option<Written<bool>>,
+    /// vSwitches by ID; at least one.
+    #[serde(default)]
+    pub v_switches: Keyed<VSwitch>,
+    /// Custom routes beside the system routes of the vSwitches.
+    #[serde(default)]
+    pub routes: List<Route>,
+    /// Security groups by ID.
+    #[serde(default)]
+    pub security_groups: Keyed<SecurityGroup>,
+}
+
+/// A vSwitch.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct VSwitch {
+    /// Its range, at most a /29. The first and the last three addresses are reserved; the third
+    /// from the end is the gateway.
+    pub cidr: Written<Ipv4Net>,
+    /// Its zone, for the reader.
+    pub zone: Option<Written<Text>>,
+}
+
+/// A custom route.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Route {
+    /// Destination range.
+    pub dst: Written<Ipv4Net>,
+    /// The ENI that gets the packets, by ID; NS/NAME of a pod stands for its member ENI.
+    pub next_hop: Written<Text>,
+}
+
+/// A security group.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SecurityGroup {
+    /// basic: inbound closed but within the group, outbound open. advanced: closed both ways.
+    /// Default basic.
+    #[serde(rename = "type")]
+    pub kind: Option<Written<GroupKind>>,
+    /// Basic only: whether members reach each other whatever the rules say; default accept.
+    pub inner: Option<Written<Accept>>,
+    /// Rules for traffic to the group's ENIs.
+    #[serde(default)]
+    pub ingress: List<Rule>,
+    /// Rules for traffic from the group's ENIs.
+    #[serde(default)]
+    pub egress: List<Rule>,
+}
+
+/// A rule of a security group.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Rule {
+    /// accept (default) or drop.
+    pub policy: Option<Written<Accept>>,
+    /// tcp, udp, icmp or all (default).
+    pub proto: Option<Written<RuleProto>>,
+    /// Destination ports with tcp and udp: 80, "80-90" or all (default).
+    pub ports: Option<Written<Ports>>,
+    /// The other side: a range, an address, or the ID of a security group (basic groups only).
+    pub peer: Written<PeerText>,
+    /// 1 (first, default) to 100; at the same priority drop wins.
+    pub priority: Option<Written<Int<1, 100>>>,
+}
+
+/// An ECS instance.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Node {
+    /// Its name.
+    pub name: Written<Text>,
+    /// Its primary ENI; its address is the node's.
+    pub eth0: Interface,
+    /// Its trunk ENI; what is left out of vSwitch and securityGroups is as in eth0.
+    pub trunk: Option<Interface>,
+}
+
+/// A primary or a trunk ENI. Every address left out is derived.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Interface {
+    /// Its private address.
+    pub ip: Option<Written<Ipv4Addr>>,
+    /// Its MAC.
+    pub mac: Option<Written<Mac>>,
+    /// Its MTU; default 1500.
+    pub mtu: Option<Written<Mtu>>,
+    /// Its ID.
+    pub eni: Option<Written<Text>>,
+    /// Its vSwitch, by ID; found by the address, or the only one there is.
+    pub v_switch: Option<Written<Text>>,
+    /// Its security groups, one ID or a list, all of one type. Required for eth0.
+    pub security_groups: Option<OneOrMany<Text>>,
+    /// Source/destination check; default false.
+    pub src_dst_check: Option<Written<bool>>,
+}
+
+/// A pod.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Pod {
+    /// Namespace and name, as NS/NAME.
+    pub name: Written<Text>,
+    /// Its node, by name.
+    pub node: Written<Text>,
+    /// Its address, which is its member ENI's.
+    pub ip: Option<Written<Ipv4Addr>>,
+    /// MAC of its eth0.
+    pub mac: Option<Written<Mac>>,
+    /// Name of its host-side veth; default by Terway's algorithm.
+    pub cali: Option<Written<Text>>,
+    /// MAC of its host-side veth.
+    pub cali_mac: Option<Written<Mac>>,
+    /// MTU of both ends; default 1500.
+    pub mtu: Option<Written<Mtu>>,
+    /// Its member ENI.
+    pub member: Member,
+}
+
+/// A pod's own ENI, bound to a VID of its node's trunk.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Member {
+    /// Its ID.
+    pub eni: Option<Written<Text>>,
+    /// Its VID; default the lowest unused on its trunk from 101.
+    pub vid: Option<Written<Int<1, 4094>>>,
+    /// Its vSwitch, by ID; found by the pod's address, or the only one there is.
+    pub v_switch: Option<Written<Text>>,
+    /// Its security groups, one ID or a list, all of one type.
+    pub security_groups: OneOrMany<Text>,
+}
+
+/// A Kubernetes service.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Service {
+    /// Namespace and name, as NS/NAME.
+    pub name: Written<Text>,
+    /// Its ClusterIP.
+    #[serde(rename = "clusterIP")]
+    pub cluster_ip: Option<Written<Ipv4Addr>>,
+    /// spec.externalIPs, one or a list.
+    #[serde(default, rename = "externalIPs")]
+    pub external_ips: OneOrMany<Ipv4Addr>,
+    /// status.loadBalancer.ingress addresses, one or a list.
+    #[serde(default)]
+    pub load_balancer: OneOrMany<Ipv4Addr>,
+    /// Cluster (default) or Local.
+    pub external_traffic_policy: Option<Written<Local>>,
+    /// Cluster (default) or Local.
+    pub internal_traffic_policy: Option<Written<Local>>,
+    /// None.
+    pub session_affinity: Option<Written<NoAffinity>>,
+    /// The ipvs scheduler: rr.
+    pub scheduler: Option<Written<Scheduler>>,
+    /// Its ports; at least one.
+    #[serde(default)]
+    pub ports: List<ServicePort>,
+    /// Its endpoints, in order of addition.
+    #[serde(default)]
+    pub endpoints: List<Endpoint>,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ServicePort {
+    /// The port of the VIP.
+    pub port: Written<Port>,
+    /// The port of the endpoints; default the same.
+    pub target_port: Option<Written<Port>>,
+    /// tcp (default) or udp.
+    pub proto: Option<Written<PortProto>>,
+}
+
+/// An endpoint of a service.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Endpoint {
+    /// The pod, as NS/NAME.
+    pub pod: Written<Text>,
+    /// ipvs weight, default 1; 0 takes no new connections.
+    pub weight: Option<Written<Int<0, 65_535>>>,
+}
+
+/// A load balancer of the cloud.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Slb {
+    /// Its ID.
+    pub id: Written<Text>,
+    /// Its address; may be the loadBalancer address of services.
+    pub vip: Written<Ipv4Addr>,
+    /// Its listeners; at least one.
+    #[serde(default)]
+    pub listeners: List<Listener>,
+}
+
+/// A layer-4 listener.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Listener {
+    /// Its port.
+    pub port: Written<Port>,
+    /// tcp (default) or udp.
+    pub proto: Option<Written<PortProto>>,
+    /// Member ENIs behind it, by ID; NS/NAME of a pod stands for its member ENI.
+    #[serde(default)]
+    pub backends: OneOrMany<Text>,
+    /// Port of the backends; default the same.
+    pub backend_port: Option<Written<Port>>,
+}
+
+/// A host outside the VPC.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Outside {
+    /// Its name.
+    pub name: Written<Text>,
+    /// Its addresses, one or a list; the first is the one it sends from.
+    #[serde(default)]
+    pub ips: OneOrMany<Ipv4Addr>,
+    /// Its MAC.
+    pub mac: Option<Written<Mac>>,
+}
+
+/// Behaviours of node and kube-proxy.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Switches {
+    /// Rule 2048 carries `iif caliX`; default true up to terway-1.4.0, false from terway-1.4.2.
+    pub from_rule_iif: Option<Written<bool>>,
+    /// The trunk's egress filter pushes the pod's VID by IP source; default false for terway-1.3,
+    /// true later.
+    pub vlan_push: Option<Written<bool>>,
+    /// net.ipv4.vs.conntrack; default true.
+    pub vs_conntrack: Option<Written<bool>>,
+    /// net.ipv4.vs.snat_reroute; default true.
+    pub snat_reroute: Option<Written<bool>>,
+    /// kube-proxy's clusterCIDR: traffic to a ClusterIP from outside it is masqueraded; default
+    /// none.
+    #[serde(rename = "clusterCIDR")]
+    pub cluster_cidr: Option<Written<Ipv4Net>>,
+    /// kube-proxy's masqueradeAll: all traffic to a ClusterIP is masqueraded; default false.
+    pub masquerade_all: Option<Written<bool>>,
+    /// MASQUERADE --random-fully: always a random source port; default true.
+    pub masquerade_random_fully: Option<Written<bool>>,
+    /// net.ipv4.icmp_ratelimit in milliseconds, 0 for unlimited; default 1000.
+    pub icmp_ratelimit: Option<Written<Int<0, 3_600_000>>>,
+    /// What a Local policy without a local endpoint does; default fail up to terway-1.4.0,
+    /// fallback from terway-1.4.2.
+    pub local_no_endpoint: Option<Written<LocalNoEndpoint>>,
+    /// What an echo request to a VIP meets; default answer up to terway-1.4.0, reject from
+    /// terway-1.4.2.
+    pub vip_ping: Option<Written<VipPing>>,
+    /// kube-proxy's strictARP (arp_ignore=1, arp_announce=2); default false.
+    pub strict_arp: Option<Written<bool>>,
+    /// net.ipv4.conf.*.rp_filter: 0 off (default), 1 strict, 2 loose.
+    pub rp_filter: Option<Written<RpFilter>>,
+}
+
+/// Sizes of the bounded tables.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Limits {
+    /// Flows (conntrack entries, ipvs connections) a node holds; default 16384.
+    pub flows: Option<Written<Int<1, 16_777_216>>>,
+    /// Sessions (security groups and SLB) the VPC holds; default 65536.
+    pub sessions: Option<Written<Int<1, 16_777_216>>>,
+    /// Neighbour entries a node holds; default 1024.
+    pub neighbours: Option<Written<Int<1, 65_536>>>,
+    /// Frames waiting for one neighbour; default 64.
+    pub neighbour_queue: Option<Written<Int<1, 4096>>>,
+    /// Frames waiting in one member ENI's queue of a trunk; default 128.
+    pub member_queue: Option<Written<Int<1, 65_536>>>,
+    /// Frames in one queue of a memory link; default 256.
+    pub link_queue: Option<Written<Int<1, 65_536>>>,
+}

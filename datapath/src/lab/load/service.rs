@@ -1,0 +1,163 @@
+//! Kubernetes services.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use super::compute::Machines;
+use super::fabric::Fabric;
+use super::ident;
+use super::report::{Names, Report};
+use crate::lab::error::{Position, quoted};
+use crate::lab::file;
+use crate::lab::model::{Endpoint, Service, ServicePort};
+use crate::lab::scalar::{Int, Port, PortProto};
+use crate::lab::written::{List, OneOrMany};
+use crate::wire::Protocol;
+
+/// Virtual servers (address, protocol, port), each with its service.
+type Servers<'a> = BTreeMap<(Ipv4Addr, Protocol, u16), &'a str>;
+
+/// Reads and checks the services.
+pub(super) fn services(
+    services: &List<file::Service>,
+    fabric: &Fabric,
+    machines: &Machines,
+    report: &mut Report,
+) -> Vec<Service> {
+    let mut names = Names::new("service");
+    let mut servers = Servers::new();
+    let mut read = Vec::new();
+    for (index, service) in services.items.iter().enumerate() {
+        ident::namespaced("service", &service.name, report);
+        names.enter(&service.name.text, index, service.name.at, report);
+        let one = read_service(service, fabric, machines, report);
+        check_servers(&one, service, &mut servers, report);
+        read.push(one);
+    }
+    read
+}
+
+fn read_service(
+    service: &file::Service,
+    fabric: &Fabric,
+    machines: &Machines,
+    report: &mut Report,
+) -> Service {
+    let at = service.name.at;
+    let name = quoted(&service.name.text);
+    let cluster_ip = report.read_opt("clusterIP", service.cluster_ip.as_ref());
+    if let (Some(ip), Some(written)) = (cluster_ip, &service.cluster_ip) {
+        fabric.check_vip("clusterIP", ip, written.at, report);
+    }
+    let given = [&service.external_ips, &service.load_balancer];
+    if service.cluster_ip.is_none() && given.iter().all(|ips| ips.items.is_empty()) {
+        let message = format!(
+            "service {name} has no VIP: expected `clusterIP`, `externalIPs` or `loadBalancer`"
+        );
+        report.add(at, message);
+    }
+    if service.ports.items.is_empty() {
+        report.add(at, format!("service {name} has no port: expected at least one in `ports`"));
+    }
+    report.read_opt("sessionAffinity", service.session_affinity.as_ref());
+    let external =
+        report.read_opt("externalTrafficPolicy", service.external_traffic_policy.as_ref());
+    let internal =
+        report.read_opt("internalTrafficPolicy", service.internal_traffic_policy.as_ref());
+    let scheduler = report.read_opt("scheduler", service.scheduler.as_ref());
+    Service {
+        name: service.name.text.clone(),
+        cluster_ip,
+        external_ips: vips("externalIPs", &service.external_ips, fabric, report),
+        load_balancer: vips("loadBalancer", &service.load_balancer, fabric, report),
+        external_local: external.is_some_and(|policy| policy.0),
+        internal_local: internal.is_some_and(|policy| policy.0),
+        scheduler: scheduler.unwrap_or_default(),
+        ports: ports(service, report),
+        endpoints: endpoints(service, machines, report),
+    }
+}
+
+fn vips(
+    key: &str,
+    written: &OneOrMany<Ipv4Addr>,
+    fabric: &Fabric,
+    report: &mut Report,
+) -> Vec<Ipv4Addr> {
+    let mut read = Vec::new();
+    for written in written {
+        let Some(ip) = report.read(key, written) else { continue };
+        fabric.check_vip(key, ip, written.at, report);
+        read.push(ip);
+    }
+    read
+}
+
+fn ports(service: &file::Service, report: &mut Report) -> Vec<ServicePort> {
+    let mut used = BTreeSet::new();
+    let mut read = Vec::new();
+    for port in &service.ports {
+        let number = report.read("port", &port.port);
+        let target = report.read_opt("targetPort", port.target_port.as_ref());
+        let proto = match &port.proto {
+            Some(proto) => report.read("proto", proto),
+            None => Some(PortProto(Protocol::TCP)),
+        };
+        let (Some(number), Some(PortProto(proto))) = (number, proto) else { continue };
+        let number = number.as_u16();
+        if !used.insert((proto, number)) {
+            let message = format!("port {number}/{proto} is given twice in one service");
+            report.add(port.port.at, message);
+            continue;
+        }
+        let target_port = target.map_or(number, Port::as_u16);
+        read.push(ServicePort { proto, port: number, target_port });
+    }
+    read
+}
+
+fn endpoints(service: &file::Service, machines: &Machines, report: &mut Report) -> Vec<Endpoint> {
+    let mut used: BTreeMap<usize, Position> = BTreeMap::new();
+    let mut read = Vec::new();
+    for endpoint in &service.endpoints {
+        let weight = report.read_opt("weight", endpoint.weight.as_ref());
+        let Some(pod) = machines.pod_names.find(&endpoint.pod, report) else { continue };
+        if let Some(first) = used.get(&pod) {
+            let message = format!("endpoint {} is listed twice", quoted(&endpoint.pod.text));
+            let help = format!("the first is at line {}", first.line);
+            report.add_help(endpoint.pod.at, message, help);
+            continue;
+        }
+        used.insert(pod, endpoint.pod.at);
+        let weight = weight.map_or(1, Int::as_u32);
+        read.push(Endpoint { pod, weight });
+    }
+    read
+}
+
+/// Checks that no other service has the virtual servers of `service`.
+fn check_servers<'a>(
+    service: &Service,
+    written: &'a file::Service,
+    servers: &mut Servers<'a>,
+    report: &mut Report,
+) {
+    let name = written.name.text.as_str();
+    let external = written.external_ips.items.iter().chain(&written.load_balancer);
+    let places: Vec<(Ipv4Addr, Position)> =
+        external.filter_map(|w| Some((w.text.parse().ok()?, w.at))).collect();
+    for (ip, at) in places {
+        for port in &service.ports {
+            let other = *servers.entry((ip, port.proto, port.port)).or_insert(name);
+            if other != name {
+                let message = format!(
+                    "`{ip}` port {}/{} is given twice: service {} has it",
+                    port.port,
+                    port.proto,
+                    quoted(other)
+                );
+                report.add_help(at, message, "services can share an address by port only");
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Switches and limits, with the defaults of each profile.
+
+use super::report::Report;
+use crate::lab::file;
+use crate::lab::model::{Limits, LocalNoEndpoint, Profile, RpFilter, Switches, VipPing};
+use crate::lab::scalar::Int;
+use crate::lab::written::Written;
+
+/// What holds for `profile` where a file sets nothing.
+fn defaults(profile: Profile) -> Switches {
+    let modern = profile == Profile::P2;
+    Switches {
+        from_rule_iif: !modern,
+        vlan_push: profile != Profile::P0,
+        vs_conntrack: true,
+        snat_reroute: true,
+        cluster_cidr: None,
+        masquerade_all: false,
+        masquerade_random_fully: true,
+        icmp_ratelimit_ms: 1000,
+        local_no_endpoint: if modern { LocalNoEndpoint::Fallback } else { LocalNoEndpoint::Fail },
+        vip_ping: if modern { VipPing::Reject } else { VipPing::Answer },
+        strict_arp: false,
+        rp_filter: RpFilter::Off,
+    }
+}
+
+/// The switches of a file, with the defaults of `profile`.
+pub(super) fn switches(
+    file: Option<&file::Switches>,
+    profile: Profile,
+    report: &mut Report,
+) -> Switches {
+    let or = defaults(profile);
+    let Some(file) = file else { return or };
+    let mut flag = |key: &str, written: &Option<Written<bool>>, default: bool| {
+        report.read_opt(key, written.as_ref()).unwrap_or(default)
+    };
+    let from_rule_iif = flag("fromRuleIif", &file.from_rule_iif, or.from_rule_iif);
+    let vlan_push = flag("vlanPush", &file.vlan_push, or.vlan_push);
+    let vs_conntrack = flag("vsConntrack", &file.vs_conntrack, or.vs_conntrack);
+    let snat_reroute = flag("snatReroute", &file.snat_reroute, or.snat_reroute);
+    let masquerade_all = flag("masqueradeAll", &file.masquerade_all, or.masquerade_all);
+    let random = &file.masquerade_random_fully;
+    let random = flag("masqueradeRandomFully", random, or.masquerade_random_fully);
+    let strict_arp = flag("strictArp", &file.strict_arp, or.strict_arp);
+    let ratelimit = report.read_opt("icmpRatelimit", file.icmp_ratelimit.as_ref());
+    let local = report.read_opt("localNoEndpoint", file.local_no_endpoint.as_ref());
+    let vip_ping = report.read_opt("vipPing", file.vip_ping.as_ref());
+    let rp_filter = report.read_opt("rpFilter", file.rp_filter.as_ref());
+    Switches {
+        from_rule_iif,
+        vlan_push,
+        vs_conntrack,
+        snat_reroute,
+        cluster_cidr: report.read_opt("clusterCIDR", file.cluster_cidr.as_ref()),
+        masquerade_all,
+        masquerade_random_fully: random,
+        icmp_ratelimit_ms: ratelimit.map_or(or.icmp_ratelimit_ms, Int::as_u32),
+        local_no_endpoint: local.unwrap_or(or.local_no_endpoint),
+        vip_ping: vip_ping.unwrap_or(or.vip_ping),
+        strict_arp,
+        rp_filter: rp_filter.unwrap_or(or.rp_filter),
+    }
+}
+
+/// The limits of a file.
+pub(super) fn limits(file: Option<&file::Limits>, report: &mut Report) -> Limits {
+    let absent = file::Limits::default();
+    let file = file.unwrap_or(&absent);
+    Limits {
+        flows: limit("flows", file.flows.as_ref(), 16_384, report),
+        sessions: limit("sessions", file.sessions.as_ref(), 65_536, report),
+        neighbours: limit("neighbours", file.neighbours.as_ref(), 1024, report),
+        neighbour_queue: limit("neighbourQueue", file.neighbour_queue.as_ref(), 64, report),
+        member_queue: limit("memberQueue", file.member_queue.as_ref(), 128, report),
+        link_queue: limit("linkQueue", file.link_queue.as_ref(), 256, report),
+    }
+}
+
+fn limit<const MIN: u64, const MAX: u64>(
+    key: &str,
+    written: Option<&Written<Int<MIN, MAX>>>,
+    default: u32,
+    report: &mut Report,
+) -> u32 {
+    report.read_opt(key, written).map_or(default, Int::as_u32)
+}

@@ -1,0 +1,74 @@
+//! YAML to the structs of the file, with the parser's errors put into words of ours.
+
+use serde_saphyr::Error;
+
+use crate::lab::error::{Finding, LabError, Position, alternatives, nearest, quoted};
+use crate::lab::file::File;
+
+/// Scalars, lists and maps a lab file can have.
+const NODES: usize = 4_000_000;
+
+/// Reads `text` as a lab file.
+pub(super) fn parse(text: &str, source_name: &str) -> Result<File, LabError> {
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        budget: serde_saphyr::budget! { max_nodes: NODES, max_events: NODES.saturating_mul(2) },
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let (message, help) = explain(error.without_snippet());
+        let at = error.location().map_or(Position::START, Position::from);
+        LabError::new(text, source_name, vec![Finding { at, message, help }])
+    })
+}
+
+/// What `error` says, and what may be meant instead.
+fn explain(error: &Error) -> (String, Option<String>) {
+    match error {
+        Error::SerdeUnknownField { field, expected, .. } => {
+            let message = format!("{} is no key here", quoted(field));
+            let help = match nearest(field, expected.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the keys are {}", alternatives(expected.iter().copied())),
+            };
+            (message, Some(help))
+        }
+        Error::SerdeMissingField { field, .. } => {
+            (format!("this map lacks the key `{field}`, which it needs"), None)
+        }
+        Error::DuplicateMappingKey { key, .. } => {
+            let key = key.as_deref().map_or_else(String::new, |key| format!(" {}", quoted(key)));
+            (format!("the key{key} is given twice: expected every key once"), None)
+        }
+        Error::SerdeInvalidType { unexpected, expected, .. } => {
+            (format!("expected {expected}, found {unexpected}"), None)
+        }
+        Error::NullIntoString { .. } => ("expected a value, found nothing".to_owned(), None),
+        Error::UnknownAnchor { .. } => ("there is no anchor of this name".to_owned(), None),
+        Error::Unexpected { expected, .. } => (format!("expected {}", in_yaml(expected)), None),
+        Error::MultipleDocuments { .. } => {
+            ("expected one YAML document, found another one".to_owned(), None)
+        }
+        Error::Eof { .. } => ("expected a lab file, found nothing".to_owned(), None),
+        Error::Message { msg, .. } | Error::ExternalMessage { msg, .. } => {
+            (format!("this is not valid YAML: {msg}"), None)
+        }
+        Error::AliasError { error, .. } => explain(error),
+        other => {
+            let text = other.render_with_options(serde_saphyr::render_options! {
+                snippets: serde_saphyr::SnippetMode::Off,
+            });
+            let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+            (text.to_owned(), None)
+        }
+    }
+}
+
+/// The parser's name of a kind of node, in words a reader of the file knows.
+fn in_yaml(expected: &str) -> &str {
+    match expected {
+        "string scalar" | "scalar" => "one value, not a list or a map",
+        "mapping start" => "a map of keys and values",
+        "sequence start" => "a list",
+        other => other,
+    }
+}

@@ -1,0 +1,99 @@
+//! Mistakes in services, load balancers and outside hosts: each is found alone, in its place.
+
+mod lab_common;
+
+use lab_common::check;
+
+#[test]
+fn services() {
+    check(mistakes! {
+        "name: demo/y" => "name: ^demo/x", "service `demo/x` is given twice";
+        "name: demo/y" => "name: ^y", "expected NS/NAME for a service, found `y`";
+        "name: demo/y\n    clusterIP: 192.168.0.11\n    externalIPs: 47.0.0.1\n" => "name: ^demo/y\n",
+            "service `demo/y` has no VIP: expected `clusterIP`";
+        "name: demo/y\n" => "name: ^demo/z\n    clusterIP: 192.168.0.12\n  - name: demo/y\n",
+            "service `demo/z` has no port";
+        "clusterIP: 192.168.0.11" => "clusterIP: ^None", "clusterIP: expected an IPv4 address";
+        "clusterIP: 192.168.0.11" => "clusterIP: ^192.168.0.10", "it is service `demo/x`'s";
+        "clusterIP: 192.168.0.11" => "clusterIP: ^10.0.4.20", "it is eth0 of node `n1`'s";
+        "clusterIP: 192.168.0.11" => "clusterIP: ^10.0.4.27", "it is pod `demo/a`'s";
+        "clusterIP: 192.168.0.11" => "clusterIP: ^10.0.4.253", "is the gateway of vSwitch `vsw-a`";
+        "clusterIP: 192.168.0.11" => "clusterIP: ^47.0.0.1", "it is service `demo/x`'s";
+        "clusterIP: 192.168.0.11" => "clusterIP: ^224.0.0.1", "`224.0.0.1` is a multicast address";
+        "clusterIP: 192.168.0.11" => "clusterIP: ^127.0.0.1", "is a loopback address";
+        "clusterIP: 192.168.0.11" => "clusterIP: ^0.0.0.0", "is an unspecified address";
+        "clusterIP: 192.168.0.11" => "clusterIP: ^255.255.255.255", "is the broadcast address";
+        "clusterIP: 192.168.0.11" => "clusterIP: ^169.254.1.1", "is a link-local address";
+        "clusterIP: 192.168.0.11" => "clusterIP: ^240.0.0.1", "is a reserved address";
+        "externalIPs: [47.0.0.1]" => "externalIPs: [47.0.0.1, ^47.0.0.1]", "is given twice";
+        "loadBalancer: 8.0.0.1" => "loadBalancer: ^47.0.0.1", "address `47.0.0.1` is given twice";
+        "loadBalancer: 8.0.0.1" => "loadBalancer: ^slb", "loadBalancer: expected an IPv4 address";
+        "externalTrafficPolicy: Cluster" => "externalTrafficPolicy: ^Locl", "did you mean `Local`?";
+        "externalTrafficPolicy: Cluster" => "internalTrafficPolicy: ^Node", "`Cluster` or `Local`";
+        "sessionAffinity: None" => "sessionAffinity: ^ClientIP", "is not supported yet";
+        "sessionAffinity: None" => "sessionAffinity: ^Cookie", "sessionAffinity: expected `None`";
+        "scheduler: rr" => "scheduler: ^wrr", "`wrr` is not supported yet: expected `rr`";
+        "scheduler: rr" => "scheduler: ^random", "scheduler: expected `rr`";
+    });
+}
+
+#[test]
+fn ports_and_endpoints() {
+    check(mistakes! {
+        "{port: 443}" => "{port: ^0}", "port: expected a whole number from 1 to 65535, found `0`";
+        "{port: 443}" => "{port: ^http}", "found `http`";
+        "{port: 443}" => "{^targetPort: 443}", "this map lacks the key `port`";
+        "{port: 443}" => "{port: 443, targetPort: ^65536}", "targetPort: expected";
+        "{port: 443}" => "{port: 443, targetPort: ^web}", "targetPort: expected";
+        "{port: 443}" => "{port: 443, proto: ^icmp}", "proto: expected `tcp` or `udp`, found `icmp`";
+        "{port: 443}" => "{port: 443}, {port: ^443, proto: TCP}",
+            "port 443/tcp is given twice in one service";
+        "    externalIPs: 47.0.0.1\n    ports: [{port: 443}]" =>
+            "    externalIPs: ^47.0.0.1\n    ports: [{port: 80}]",
+            "`47.0.0.1` port 80/tcp is given twice: service `demo/x` has it";
+        "{pod: demo/b, weight: 2}" => "{pod: ^demo/d, weight: 2}", "did you mean `demo/";
+        "{pod: demo/b, weight: 2}" => "{pod: ^demo/a, weight: 2}", "endpoint `demo/a` is listed twice";
+        "weight: 2}" => "weight: ^65536}", "weight: expected a whole number from 0 to 65535";
+        "{pod: demo/b, weight: 2}" => "{^weight: 2}", "this map lacks the key `pod`";
+        "{pod: demo/b, weight: 2}" => "^demo/b", "expected a map";
+    });
+}
+
+#[test]
+fn load_balancers() {
+    check(mistakes! {
+        "    vip: 8.0.0.1" => "    vip: ^8.0.0", "vip: expected an IPv4 address";
+        "    vip: 8.0.0.1" => "    vip: ^192.168.0.10", "it is service `demo/x`'s";
+        "    vip: 8.0.0.1" => "    vip: ^10.0.4.255", "the broadcast address of vSwitch";
+        "  - id: lb-1\n" =>
+            "  - {id: lb-1, vip: 8.0.0.2, listeners: [{port: 1}]}\n  - id: ^lb-1\n",
+            "load balancer `lb-1` is given twice";
+        "  - id: lb-1\n    vip: 8.0.0.1\n" =>
+            "  - {id: lb-0, vip: 8.0.0.1, listeners: [{port: 1}]}\n  - id: lb-1\n    vip: ^8.0.0.1\n",
+            "it is load balancer `lb-0`'s";
+        "  - id: lb-1\n" => "  - {id: ^lb-0, vip: 8.0.0.2}\n  - id: lb-1\n", "has no listener";
+        "id: lb-1" => "id: ^lb 1", "expected an ID of letters";
+        "backends: [eni-a]" => "backends: [^eni-c]", "did you mean `eni-";
+        "backends: [eni-a]" => "backends: [^eni-t1]", "`eni-t1` is not a member ENI";
+        "backends: [eni-a]" => "backends: [eni-a, ^demo/a]", "backends: `demo/a` is listed twice";
+        "backends: [eni-a]" => "backends: ^demo/z", "there is no pod `demo/z`";
+        "backendPort: 8080" => "backendPort: ^0", "backendPort: expected";
+        "{port: 53, proto: udp}]\noutside" => "{port: ^80}]\noutside", "listener 80/tcp is given twice";
+        "{port: 53, proto: udp}]\noutside" => "{port: 53, proto: ^quic}]\noutside", "proto: expected";
+    });
+}
+
+#[test]
+fn outside() {
+    check(mistakes! {
+        "{name: internet" => "{name: ^Internet", "expected a name of up to 63 lower-case letters";
+        "{name: internet" => "{name: internet, ips: 1.1.1.1}\n  - {name: ^internet",
+            "outside host `internet` is given twice";
+        "ips: [203.0.113.9]" => "ips: [^10.0.9.9]", "`10.0.9.9` lies inside the VPC's range";
+        "ips: [203.0.113.9]" => "ips: [203.0.113.9, ^203.0.113.9]", "is given twice";
+        "ips: [203.0.113.9]" => "ips: [^8.0.0.1]", "it is service `demo/x`'s";
+        "ips: [203.0.113.9]" => "ips: [^239.0.0.1]", "is a multicast address";
+        "{name: internet, ips: [203.0.113.9]" => "{name: ^internet, ips: []", "has no address";
+        "mac: 02:00:00:00:00:ee" => "mac: ^02:00:00:00:00:0a", "it is pod `demo/a`'s";
+    });
+}
