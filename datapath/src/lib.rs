@@ -4,8 +4,10 @@
 pub mod counters;
 pub mod element;
 pub mod journey;
+pub mod lab;
 pub mod port;
 pub mod table;
 pub mod time;
 pub mod verdict;
+pub mod vpc;
 pub mod wire;
