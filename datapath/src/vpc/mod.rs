@@ -1,0 +1,225 @@
+//! The VPC: it takes frames from the nodes' ENIs and from outside hosts, lets security groups
+//! judge them, and delivers them to the owner of their destination address.
+//!
+//! One lab has one [`Vpc`]. Its ports are numbered by [`Ports`].
+
+mod arp;
+mod counters;
+mod deliver;
+mod ingress;
+mod judge;
+mod network;
+mod ports;
+mod quoted;
+mod security_group;
+mod session;
+mod slb;
+mod trace;
+
+pub use counters::{EniCounters, SgCounters};
+pub use ports::{Ports, VpcPort};
+pub use session::{BALANCER_IDLE, GROUP_IDLE, SessionOwner, SessionView};
+
+use std::marker::PhantomData;
+use std::net::Ipv4Addr;
+
+use crate::counters::Ledger;
+use crate::element::{Departure, Element, Output, Place};
+use crate::journey::{PortId, SgDirection, Step};
+use crate::lab::Lab;
+use crate::port::Buffer;
+use crate::time::Time;
+use crate::verdict::DropReason;
+use crate::wire::{Packet, ethernet};
+
+use counters::Counters;
+use ingress::Entry;
+use network::{End, Network};
+use session::Sessions;
+use slb::Turns;
+use trace::Trace;
+
+/// The fabric between the nodes (spec VPC, SG, SLB).
+#[derive(Debug)]
+pub struct Vpc<B> {
+    network: Network,
+    sessions: Sessions,
+    turns: Turns,
+    counters: Counters,
+    ledger: Ledger,
+    buffer: PhantomData<fn(B) -> B>,
+}
+
+/// Where a frame that was not dropped goes.
+enum Way<B> {
+    /// Out.
+    Out(Place),
+    /// Nowhere: it was for the VPC.
+    Consumed,
+    /// Nowhere, and this frame answers it.
+    Answered(B),
+}
+
+impl<B: Buffer> Element<B> for Vpc<B> {
+    fn process(&mut self, batch: &mut Vec<B>, place: Place, now: Time, out: &mut Output<B>) {
+        for frame in batch.drain(..) {
+            self.take(frame, place, now, out);
+        }
+    }
+
+    fn poll_at(&self) -> Option<Time> {
+        self.sessions.poll_at()
+    }
+
+    fn on_time(&mut self, now: Time, _out: &mut Output<B>) {
+        self.sessions.collect(now);
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn held(&self) -> u64 {
+        0
+    }
+}
+
+impl<B: Buffer> Vpc<B> {
+    /// The VPC of `lab`, with no session open.
+    #[must_use]
+    pub fn new(lab: &Lab) -> Self {
+        let network = Network::new(lab);
+        Self {
+            sessions: Sessions::new(lab.limits.sessions, lab.seed),
+            turns: Turns::new(&network.slbs),
+            counters: Counters::new(lab),
+            ledger: Ledger::default(),
+            buffer: PhantomData,
+            network,
+        }
+    }
+
+    /// Takes one frame and does the bookkeeping for what becomes of it (spec LAW-2).
+    fn take(&mut self, mut frame: B, place: Place, now: Time, out: &mut Output<B>) {
+        self.ledger.received += 1;
+        let mut trace = Trace::arrival(&out.journal, frame.bytes(), place.port, now);
+        match self.pass(&mut frame, place.port, now, &mut out.blanks, &mut trace) {
+            Ok(Way::Out(place)) => {
+                self.ledger.sent += 1;
+                trace.sent(&mut out.journal, frame.bytes(), place.port);
+                out.departures.push(Departure { place, frame });
+            }
+            Ok(Way::Consumed) => {
+                self.ledger.delivered += 1;
+                trace.delivered(&mut out.journal);
+            }
+            Ok(Way::Answered(made)) => {
+                self.ledger.delivered += 1;
+                trace.delivered(&mut out.journal);
+                self.ledger.made += 1;
+                self.ledger.sent += 1;
+                let trace = Trace::made(&out.journal, now);
+                trace.sent(&mut out.journal, made.bytes(), place.port);
+                out.departures.push(Departure { place, frame: made });
+            }
+            Err(reason) => {
+                self.ledger.dropped.add(reason);
+                trace.dropped(&mut out.journal, reason);
+            }
+        }
+    }
+
+    /// The way of a frame.
+    fn pass(
+        &mut self,
+        frame: &mut B,
+        port: PortId,
+        now: Time,
+        blanks: &mut Vec<B>,
+        trace: &mut Trace,
+    ) -> Result<Way<B>, DropReason> {
+        let entry = ingress::enter(&self.network, frame, port, trace)?;
+        match entry.ethertype {
+            ethernet::IPV4 => self.forward(frame, &entry, now, trace).map(Way::Out),
+            ethernet::ARP => Ok(arp::answer(&self.network, frame, &entry, blanks)?
+                .map_or(Way::Consumed, Way::Answered)),
+            ethernet::IPV6 => Err(DropReason::Ipv6),
+            ethernet::VLAN => Err(DropReason::UnexpectedTag),
+            _ => Err(DropReason::UnknownEtherType),
+        }
+    }
+
+    /// The way of an IPv4 packet (spec VPC-5).
+    fn forward(
+        &mut self,
+        frame: &mut B,
+        entry: &Entry,
+        now: Time,
+        trace: &mut Trace,
+    ) -> Result<Place, DropReason> {
+        let mut packet = ingress::packet(frame, trace)?;
+        let sender = self.sender(entry, &packet, trace)?;
+        let ip = ingress::ip(frame);
+        self.judge(sender, SgDirection::Out, &packet, ip, now, trace)?;
+        let receiver = self.receiver(frame, &mut packet, sender, now, trace)?;
+        self.check_receiver(receiver, &packet)?;
+        let ip = ingress::ip(frame);
+        self.judge(receiver, SgDirection::In, &packet, ip, now, trace)?;
+        self.leave(frame, receiver, &packet, trace)
+    }
+
+    /// Finds who sends, and whether it may with this source (spec VPC-1 to VPC-4, VPC-12).
+    fn sender(
+        &mut self,
+        entry: &Entry,
+        packet: &Packet<Ipv4Addr>,
+        trace: &mut Trace,
+    ) -> Result<End, DropReason> {
+        let source = packet.tuple.src;
+        let sender = entry.sender(&self.network, source);
+        let End::Eni(eni) = sender else { return Ok(sender) };
+        self.counters.came_from(eni);
+        trace.step(Step::SendingEni(eni));
+        let own = self.network.is_own(sender, source);
+        if entry.vid.is_some() && !own {
+            return Err(DropReason::ForeignSource);
+        }
+        if self.network.eni(eni).is_some_and(|e| e.check) && !own {
+            return Err(DropReason::SourceCheck);
+        }
+        Ok(sender)
+    }
+}
+
+/// What reports show.
+impl<B> Vpc<B> {
+    /// The numbers of the ports.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        self.network.ports
+    }
+
+    /// The number of the snapshot of the lab in use; the first is 1 (spec LAB-6).
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.network.epoch
+    }
+
+    /// One ENI's counters; `None` where the lab has no such ENI.
+    #[must_use]
+    pub fn eni_counters(&self, eni: usize) -> Option<&EniCounters> {
+        self.counters.eni(eni)
+    }
+
+    /// How often a group's rule decided on the first packet of a flow (spec SG-20); `None` where
+    /// the lab has no such rule.
+    #[must_use]
+    pub fn rule_hits(&self, group: usize, direction: SgDirection, index: usize) -> Option<u64> {
+        self.counters.rule(group, direction, index)
+    }
+
+    /// The sessions alive at `now`, in the order of their records.
+    pub fn sessions(&self, now: Time) -> impl Iterator<Item = SessionView> {
+        self.sessions.iter(now)
+    }
+}
