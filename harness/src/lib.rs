@@ -1,3 +1,6 @@
-//! The trunkline command.
+//! The `trunkline` command: labs in namespaces, scenarios, replay, journeys.
+#![forbid(unsafe_code)]
 
+pub mod commands;
+pub mod live;
 pub mod net;

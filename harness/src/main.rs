@@ -1,2 +1,48 @@
-//! The trunkline command.
-fn main() {}
+//! The `trunkline` command.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use harness::commands::lab;
+
+/// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(lab::Up),
+    Down(lab::Down),
+    Ps(lab::Ps),
+    Exec(lab::Exec),
+    Ledger(lab::LedgerArgs),
+    #[command(hide = true)]
+    Daemon(lab::Daemon),
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("TRUNKLINE_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let result = match Cli::parse().command {
+        Command::Up(command) => command.run(),
+        Command::Down(command) => command.run(),
+        Command::Ps(command) => command.run(),
+        Command::Exec(command) => command.run(),
+        Command::Ledger(command) => command.run(),
+        Command::Daemon(command) => command.run(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("trunkline: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -121,6 +121,14 @@ pub struct Limits {
     pub link_queue: u32,
 }
 
+impl Limits {
+    /// Frames waiting for neighbours on one node, all neighbours together: four full queues.
+    #[must_use]
+    pub const fn neighbours_held(&self) -> u32 {
+        self.neighbour_queue.saturating_mul(4)
+    }
+}
+
 /// The fabric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vpc {

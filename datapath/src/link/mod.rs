@@ -2,7 +2,7 @@
 
 mod memory;
 
-pub use memory::{Direction, Delivery, MemoryLink, Tap};
+pub use memory::{Delivery, Direction, MemoryLink, Tap};
 
 use std::fmt;
 
@@ -14,9 +14,7 @@ use crate::node::{ETH0, ETH1, FIRST_CALI, HOST0};
 use crate::vpc::{Ports, VpcPort};
 
 /// An element of a lab.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ElementId {
     /// A node, an index into the lab's nodes.
     Node(usize),
@@ -41,9 +39,7 @@ impl ElementId {
 }
 
 /// Where the data link ends and a network stack begins.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum HostId {
     /// A pod, an index into the lab's pods.
     Pod(usize),
@@ -93,9 +89,7 @@ impl fmt::Display for HostName<'_> {
 }
 
 /// A port of an element of the lab.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Socket {
     /// The element.
     pub element: ElementId,
@@ -104,9 +98,7 @@ pub struct Socket {
 }
 
 /// What is at the other end of a port's wire.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Peer {
     /// A port of another element.
     Socket(Socket),
@@ -155,8 +147,10 @@ pub fn socket_of(lab: &Lab, host: HostId) -> Option<Socket> {
         }
         HostId::NodeHost(node) => (node < lab.nodes.len())
             .then_some(Socket { element: ElementId::Node(node), port: HOST0 }),
-        HostId::Outside(host) => (host < lab.outside.len())
-            .then(|| Socket { element: ElementId::Vpc, port: Ports::of(lab).port_of_outside(host) }),
+        HostId::Outside(host) => (host < lab.outside.len()).then(|| Socket {
+            element: ElementId::Vpc,
+            port: Ports::of(lab).port_of_outside(host),
+        }),
     }
 }
 

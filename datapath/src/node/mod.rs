@@ -83,7 +83,7 @@ impl<B: Buffer> Node<B> {
             conntrack: Conntrack::new(limits.flows, seed),
             connections: ConnectionTable::new(limits.flows, seed),
             cursors: vec![None; config.services.all().len()],
-            neighbours: Neighbours::new(limits.neighbours, limits.neighbour_queue, seed),
+            neighbours: Neighbours::new(limits, seed),
             trunk: Trunk::new(&config.queue_vids, limits.member_queue),
             meter: ErrorMeter::default(),
             random: Random::new(seed),

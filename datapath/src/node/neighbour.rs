@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::journey::PortId;
+use crate::lab::Limits;
 use crate::table::{Handle, Index, Slab};
 use crate::time::Time;
 use crate::wire::Mac;
@@ -50,6 +51,7 @@ pub(super) struct Neighbours<P> {
     /// Handles of incomplete entries, oldest first.
     incomplete: Vec<Handle>,
     queue_limit: usize,
+    held_limit: u64,
     held: u64,
 }
 
@@ -87,13 +89,15 @@ pub(super) enum Due<P> {
 }
 
 impl<P> Neighbours<P> {
-    /// No neighbours; at most `limit`, with at most `queue_limit` packets waiting for each.
-    pub(super) fn new(limit: u32, queue_limit: u32, seed: u64) -> Self {
+    /// No neighbours; how many there may be, and how many packets may wait for one and for all,
+    /// the limits say.
+    pub(super) fn new(limits: &Limits, seed: u64) -> Self {
         Self {
-            entries: Slab::with_capacity(limit),
-            index: Index::with_capacity(limit as usize, seed),
+            entries: Slab::with_capacity(limits.neighbours),
+            index: Index::with_capacity(limits.neighbours as usize, seed),
             incomplete: Vec::new(),
-            queue_limit: queue_limit as usize,
+            queue_limit: limits.neighbour_queue as usize,
+            held_limit: u64::from(limits.neighbours_held()),
             held: 0,
         }
     }
@@ -144,9 +148,10 @@ impl<P> Neighbours<P> {
                 Resolution::Known(packet, mac)
             }
             NeighbourState::Incomplete { .. } => {
-                let full = entry.waiting.len() >= self.queue_limit;
-                let pushed_out = if full { entry.waiting.pop_front() } else { None };
+                let full = entry.waiting.len() >= self.queue_limit || self.held >= self.held_limit;
                 entry.waiting.push_back(packet);
+                // With every place taken by others the newcomer itself has to go.
+                let pushed_out = if full { entry.waiting.pop_front() } else { None };
                 self.held += u64::from(pushed_out.is_none());
                 Resolution::Waits { ask, pushed_out }
             }

@@ -1,0 +1,374 @@
+//! The whole data link on AF_XDP ports: the live twin of [`datapath::link::MemoryLink`].
+//!
+//! One thread owns it and calls [`LiveLink::poll`] in a loop. Elements hand frames to ports and
+//! ports to elements as descriptors of one arena; the bytes stay where the kernel put them.
+
+use std::fmt;
+
+use datapath::element::{Departure, Element, Output, Place};
+use datapath::journey::{Hop, PortId};
+use datapath::lab::Lab;
+use datapath::link::{ElementId, Socket, ports_of};
+use datapath::node::Node;
+use datapath::port::Port;
+use datapath::time::Time;
+use datapath::vpc::Vpc;
+
+use crate::budget::{ElementNeed, Plan, TooLarge, plan};
+use crate::{Arena, ArenaConfig, ArenaError, PortError, UmemFrame, Waiter, XskPort};
+
+/// Frames taken from a queue in one turn.
+const BATCH: usize = 64;
+/// Buffers an element finds ready for frames of its own.
+const BLANKS: usize = 16;
+
+/// A frame of a live link.
+pub type Frame = UmemFrame<'static>;
+
+/// Where a port of the lab is on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The port.
+    pub socket: Socket,
+    /// The network namespace of its device.
+    pub namespace: String,
+    /// The device's name there.
+    pub ifname: String,
+}
+
+/// Why a live link could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The lab has more queues than one machine's memory should serve.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// A packet memory could not be made.
+    #[error(transparent)]
+    Arena(#[from] ArenaError),
+    /// A port could not be opened.
+    #[error("port {ifname} in {namespace}: {source}")]
+    Port {
+        /// The namespace.
+        namespace: String,
+        /// The device.
+        ifname: String,
+        /// The reason.
+        source: PortError,
+    },
+    /// A namespace could not be entered.
+    #[error("enter namespace {namespace}: {reason}")]
+    Namespace {
+        /// The namespace.
+        namespace: String,
+        /// The reason.
+        reason: String,
+    },
+    /// No site was given for a port of the lab.
+    #[error("no device was named for a port of the lab: {0:?}")]
+    NoSite(Socket),
+}
+
+/// The memory a lab needs, known before anything is made.
+///
+/// # Errors
+/// Where the lab is too large for this machine.
+pub fn memory_plan(lab: &Lab) -> Result<Plan, TooLarge> {
+    let need = |element| {
+        let ports = ports_of(lab, element).iter().map(|(_, queues)| *queues).collect();
+        ElementNeed { ports, held: held_frames(lab, element) }
+    };
+    plan(&ElementId::all(lab).map(need).collect::<Vec<_>>())
+}
+
+/// Frames an element may keep: its blanks, and what waits in a node's queues.
+fn held_frames(lab: &Lab, element: ElementId) -> u32 {
+    let blanks = BLANKS as u32;
+    match element {
+        ElementId::Node(node) => {
+            let queues = u32::from(lab.trunk_queue_count(node));
+            let members = queues.saturating_mul(lab.limits.member_queue);
+            members.saturating_add(lab.limits.neighbours_held()).saturating_add(blanks)
+        }
+        ElementId::Vpc => blanks,
+    }
+}
+
+struct Station {
+    id: ElementId,
+    ports: Vec<XskPort<'static>>,
+    out: Output<Frame>,
+}
+
+/// Frames to be sent from a port as if its element had made them: a test's flood.
+#[derive(Debug)]
+struct Injection {
+    socket: Socket,
+    queue: u16,
+    bytes: Vec<u8>,
+    left: u64,
+}
+
+/// Nodes, VPC and their AF_XDP ports.
+pub struct LiveLink {
+    lab: Lab,
+    nodes: Vec<Node<Frame>>,
+    vpc: Vpc<Frame>,
+    stations: Vec<Station>,
+    arenas: Vec<&'static Arena>,
+    injections: Vec<Injection>,
+    batch: Vec<Frame>,
+}
+
+impl fmt::Debug for LiveLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveLink").field("stations", &self.stations.len()).finish_non_exhaustive()
+    }
+}
+
+impl LiveLink {
+    /// Opens every port of a lab at its site. `anchor` is a private device with a queue for each
+    /// arena of the [`memory_plan`], which keeps the arenas alive while ports come and go;
+    /// `enter` moves the calling thread into a namespace. The thread is left in the last one.
+    ///
+    /// # Errors
+    /// The first thing that failed; what was opened is closed again.
+    pub fn open(
+        lab: Lab,
+        sites: &[Site],
+        anchor: (&str, &str),
+        enter: impl Fn(&str) -> Result<(), String>,
+    ) -> Result<Self, OpenError> {
+        let go = |namespace: &str| {
+            let namespace = namespace.to_owned();
+            enter(&namespace).map_err(|reason| OpenError::Namespace { namespace, reason })
+        };
+        let plan = memory_plan(&lab)?;
+        go(anchor.0)?;
+        let mut arenas = Vec::new();
+        for (queue, part) in (0..).zip(&plan.arenas) {
+            let config = ArenaConfig {
+                anchor: anchor.1.to_owned(),
+                anchor_queue: queue,
+                rings: part.rings,
+                frames: part.frames,
+                held: part.held,
+            };
+            arenas.push(Arena::new(&config)?.leak());
+        }
+        let mut stations = Vec::new();
+        for (number, id) in ElementId::all(&lab).enumerate() {
+            let mut ports = Vec::new();
+            for (at, (port, queues)) in ports_of(&lab, id).into_iter().enumerate() {
+                let socket = Socket { element: id, port };
+                let site = sites.iter().find(|site| site.socket == socket);
+                let site = site.ok_or(OpenError::NoSite(socket))?;
+                let arena = plan.arena_of(number, at).and_then(|arena| arenas.get(arena));
+                let arena = *arena.ok_or(OpenError::NoSite(socket))?;
+                go(&site.namespace)?;
+                ports.push(XskPort::open(arena, &site.ifname, queues).map_err(|source| {
+                    let (namespace, ifname) = (site.namespace.clone(), site.ifname.clone());
+                    OpenError::Port { namespace, ifname, source }
+                })?);
+            }
+            stations.push(Station { id, ports, out: Output::default() });
+        }
+        let nodes = (0..lab.nodes.len()).filter_map(|node| Node::new(&lab, node)).collect();
+        let vpc = Vpc::new(&lab);
+        let batch = Vec::with_capacity(BATCH);
+        Ok(Self { lab, nodes, vpc, stations, arenas, injections: Vec::new(), batch })
+    }
+
+    /// One turn: takes what has arrived on every queue of every port, processes it, sends what
+    /// comes of it, and runs the timers that are due. Returns whether there was anything to do.
+    pub fn poll(&mut self, now: Time) -> bool {
+        let mut worked = self.inject();
+        for index in 0..self.stations.len() {
+            worked |= self.serve(index, now);
+        }
+        worked
+    }
+
+    fn serve(&mut self, index: usize, now: Time) -> bool {
+        let Some(station) = self.stations.get_mut(index) else { return false };
+        let Station { id, ports, out } = station;
+        let element: &mut dyn Element<Frame> = match *id {
+            ElementId::Node(node) => match self.nodes.get_mut(node) {
+                Some(node) => node,
+                None => return false,
+            },
+            ElementId::Vpc => &mut self.vpc,
+        };
+        let mut worked = false;
+        for port in 0..ports.len() {
+            for queue in 0..ports[port].queues() {
+                ports[port].receive(queue, BATCH, &mut self.batch);
+                if self.batch.is_empty() {
+                    continue;
+                }
+                worked = true;
+                fill_blanks(out, ports[port].arena());
+                // A node has fewer ports than a u16 counts.
+                let place = Place { port: PortId(port as u16), queue };
+                element.process(&mut self.batch, place, now, out);
+                send(ports, out);
+            }
+        }
+        if element.poll_at().is_some_and(|at| at <= now) {
+            worked = true;
+            if let Some(port) = ports.first() {
+                fill_blanks(out, port.arena());
+            }
+            element.on_time(now, out);
+            send(ports, out);
+        }
+        ports.iter_mut().for_each(Port::flush);
+        worked
+    }
+
+    /// Sends what tests have asked for, as far as there is room now.
+    fn inject(&mut self) -> bool {
+        let mut worked = false;
+        for injection in &mut self.injections {
+            let station = self.stations.iter_mut().find(|s| s.id == injection.socket.element);
+            let port = station.and_then(|s| s.ports.get_mut(usize::from(injection.socket.port.0)));
+            let Some(port) = port else {
+                injection.left = 0;
+                continue;
+            };
+            for _ in 0..injection.left.min(BATCH as u64) {
+                let Some(mut frame) = port.arena().take() else { break };
+                if !datapath::port::Buffer::set_len(&mut frame, injection.bytes.len()) {
+                    injection.left = 0;
+                    break;
+                }
+                datapath::port::Buffer::bytes_mut(&mut frame).copy_from_slice(&injection.bytes);
+                if port.send(injection.queue, frame).is_err() {
+                    break;
+                }
+                injection.left -= 1;
+                worked = true;
+            }
+            port.flush();
+        }
+        self.injections.retain(|injection| injection.left > 0);
+        worked
+    }
+
+    /// Has `count` copies of a frame sent from a port, as if the element behind it had made them.
+    pub fn start_injection(&mut self, socket: Socket, queue: u16, bytes: Vec<u8>, count: u64) {
+        self.injections.push(Injection { socket, queue, bytes, left: count });
+    }
+
+    /// Frames that tests have asked for and that are not sent yet.
+    #[must_use]
+    pub fn injections_left(&self) -> u64 {
+        self.injections.iter().map(|injection| injection.left).sum()
+    }
+
+    /// The next moment at which an element has something to do.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Time> {
+        let nodes = self.nodes.iter().filter_map(Element::poll_at);
+        nodes.chain(self.vpc.poll_at()).min()
+    }
+
+    /// Whether a port has frames on their way out, or an injection is under way: the loop must
+    /// not sleep longer than a millisecond.
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        !self.injections.is_empty()
+            || self.stations.iter().flat_map(|s| &s.ports).any(XskPort::is_sending)
+    }
+
+    /// Has a waiter wake up for every port.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn register(&self, waiter: &Waiter) -> std::io::Result<()> {
+        let ports = self.stations.iter().flat_map(|s| &s.ports);
+        ports.zip(0..).try_for_each(|(port, token)| waiter.add_port(token, port))
+    }
+
+    /// The lab.
+    #[must_use]
+    pub const fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// The nodes, in lab order.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node<Frame>] {
+        &self.nodes
+    }
+
+    /// A node, to switch what can be switched.
+    pub fn node_mut(&mut self, index: usize) -> Option<&mut Node<Frame>> {
+        self.nodes.get_mut(index)
+    }
+
+    /// The VPC.
+    #[must_use]
+    pub const fn vpc(&self) -> &Vpc<Frame> {
+        &self.vpc
+    }
+
+    /// Every element with its ports.
+    pub fn elements(
+        &self,
+    ) -> impl Iterator<Item = (ElementId, &dyn Element<Frame>, &[XskPort<'static>])> {
+        self.stations.iter().map(|station| {
+            let element: &dyn Element<Frame> = match station.id {
+                ElementId::Node(node) => &self.nodes[node],
+                ElementId::Vpc => &self.vpc,
+            };
+            (station.id, element, station.ports.as_slice())
+        })
+    }
+
+    /// Opens every element's journal for up to `limit` hops each.
+    pub fn open_journals(&mut self, limit: usize) {
+        self.stations.iter_mut().for_each(|station| station.out.journal.open(limit));
+    }
+
+    /// Closes every journal and takes out the hops of each element.
+    pub fn close_journals(&mut self) -> Vec<(ElementId, Vec<Hop>)> {
+        self.stations.iter_mut().map(|s| (s.id, s.out.journal.close())).collect()
+    }
+
+    /// What is wrong with the books: an element whose frames do not add up, or an arena that has
+    /// lost frames or met one twice. Empty when all is well (spec LAW-2).
+    #[must_use]
+    pub fn imbalances(&self) -> Vec<String> {
+        let elements = self.elements().filter_map(|(id, element, _)| {
+            let balanced = element.ledger().balances(element.held());
+            (!balanced).then(|| {
+                let name = id.name(&self.lab);
+                format!("{name}: {:?}, {} held", element.ledger(), element.held())
+            })
+        });
+        let arenas = self.arenas.iter().filter_map(|arena| {
+            let (census, faults) = (arena.census(), arena.faults());
+            let whole = census.total() == arena.frames();
+            let clean = faults.double_free == 0 && faults.foreign == 0;
+            (!(whole && clean)).then(|| format!("arena: {census:?}, {faults:?}"))
+        });
+        elements.chain(arenas).collect()
+    }
+}
+
+fn fill_blanks(out: &mut Output<Frame>, arena: &'static Arena) {
+    while out.blanks.len() < BLANKS {
+        let Some(frame) = arena.take() else { return };
+        out.blanks.push(frame);
+    }
+}
+
+/// Hands departures to their ports. What a port refuses it has counted; the frame goes back to
+/// its arena.
+fn send(ports: &mut [XskPort<'static>], out: &mut Output<Frame>) {
+    for Departure { place, frame } in out.departures.drain(..) {
+        if let Some(port) = ports.get_mut(usize::from(place.port.0)) {
+            drop(port.send(place.queue, frame));
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! `up`, `down`, `ps`, `exec`, `ledger`: labs that live in namespaces.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use datapath::lab::Lab;
+use datapath::link::HostId;
+
+use crate::live::protocol::Ledger;
+use crate::live::state::State;
+use crate::live::topology::host_namespace;
+use crate::live::worker::Poll;
+use crate::live::{client, daemon};
+use crate::net::namespace;
+
+/// Bring a lab up in network namespaces and forward until `down`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// The lab file.
+    lab: PathBuf,
+    /// Name of the lab; by default the letters and digits of the file's name.
+    #[arg(long)]
+    name: Option<String>,
+    /// How the forwarder waits for frames.
+    #[arg(long, value_enum, default_value_t)]
+    poll: Poll,
+}
+
+impl Up {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What kept the lab from coming up; nothing is left of it.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        let text = std::fs::read_to_string(&self.lab)
+            .with_context(|| format!("read {}", self.lab.display()))?;
+        // Read here too, so that a mistake is told with the name of the user's own file.
+        let lab = datapath::lab::load(&text, &self.lab.display().to_string())?;
+        let name = self.name.clone().unwrap_or_else(|| default_name(&self.lab));
+        let client = client::up(&name, &text, self.poll)?;
+        let (nodes, pods) = (lab.nodes.len(), lab.pods.len());
+        println!(
+            "{name} is up: {nodes} nodes, {pods} pods; log in {}",
+            client.state().log().display()
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A lab's name from its file's: lower-case letters and digits only, a letter first.
+fn default_name(file: &Path) -> String {
+    let stem = file.file_stem().map(|stem| stem.to_string_lossy().to_lowercase());
+    let name: String =
+        stem.unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+    let name = name.trim_start_matches(|c: char| c.is_ascii_digit());
+    if name.is_empty() { "lab".into() } else { name.into() }
+}
+
+/// End a lab and leave nothing behind; works without its daemon as well.
+#[derive(Debug, Args)]
+pub struct Down {
+    /// Name of the lab; may be left out when only one is up.
+    name: Option<String>,
+}
+
+impl Down {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        // Namespaces may be left of a lab whose folder is gone: a named lab is always cleaned.
+        let state = match &self.name {
+            Some(name) => State::of(name)?,
+            None => client::find(None)?.state().clone(),
+        };
+        let known = state.exists();
+        let removed =
+            if known { client::find(Some(state.name()))?.down()? } else { state.clean()? };
+        if !known && removed.namespaces.is_empty() {
+            bail!("there is no lab {}", state.name());
+        }
+        println!("{} is down", state.name());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// List the labs that are up.
+#[derive(Debug, Args)]
+pub struct Ps {}
+
+impl Ps {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Where the labs cannot be listed.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        println!("{:<20} {:>8} {:>8} {:>6} {:>6}  STATE", "LAB", "PID", "UP", "NODES", "PODS");
+        for state in State::all()? {
+            let name = state.name().to_owned();
+            match client::find(Some(&name)).and_then(|client| client.status()) {
+                Ok(s) => {
+                    let (up, nodes, pods) = (format!("{}s", s.up_seconds), s.nodes, s.pods);
+                    println!("{name:<20} {:>8} {up:>8} {nodes:>6} {pods:>6}  up", s.pid);
+                }
+                Err(_) => println!(
+                    "{name:<20} {:>8} {:>8} {:>6} {:>6}  without daemon: `trunkline down {name}`",
+                    "-", "-", "-", "-"
+                ),
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Run a command in the namespace of a pod, a node's own stack or an outside host.
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// `NS/NAME` or `pod:NS/NAME`, `node:NAME`, `outside:NAME`.
+    host: String,
+    /// Name of the lab; may be left out when only one is up.
+    #[arg(long)]
+    lab: Option<String>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+impl Exec {
+    /// Runs the command in place of this process.
+    ///
+    /// # Errors
+    /// Where there is no such host, or the program cannot be started.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        let client = client::find(self.lab.as_deref())?;
+        let lab = client.lab()?;
+        let host = find_host(&lab, &self.host)?;
+        let place = host_namespace(client.state().name(), &lab, host).context("no such host")?;
+        namespace::enter(&place)?;
+        let [program, args @ ..] = self.command.as_slice() else { bail!("no command") };
+        Err(Command::new(program).args(args).exec()).with_context(|| format!("run {program}"))
+    }
+}
+
+/// The host that a name means.
+///
+/// # Errors
+/// Where the lab has no such host; the message lists those it has.
+pub fn find_host(lab: &Lab, name: &str) -> anyhow::Result<HostId> {
+    let means = |host: &HostId| {
+        let full = host.name(lab).to_string();
+        full == name
+            || full.strip_prefix("pod:") == Some(name)
+            || full.strip_suffix("/host0") == Some(name)
+    };
+    HostId::all(lab).find(means).with_context(|| {
+        let names: Vec<_> = HostId::all(lab).map(|host| host.name(lab).to_string()).collect();
+        format!("there is no {name}; the lab has {}", names.join(", "))
+    })
+}
+
+/// Print the books of a lab: every frame that came in, and what became of it.
+#[derive(Debug, Args)]
+pub struct LedgerArgs {
+    /// Name of the lab; may be left out when only one is up.
+    #[arg(long)]
+    lab: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl LedgerArgs {
+    /// Runs the command. The exit status tells whether the books balance.
+    ///
+    /// # Errors
+    /// Where the daemon does not answer.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        let ledger = client::find(self.lab.as_deref())?.ledger()?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&ledger)?);
+        } else {
+            print_ledger(&ledger);
+        }
+        let balanced = ledger.imbalances.is_empty() && ledger.elements.values().all(|e| e.balanced);
+        Ok(if balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn print_ledger(ledger: &Ledger) {
+    println!(
+        "{:<28} {:>10} {:>8} {:>10} {:>9} {:>8} {:>6}",
+        "ELEMENT", "RECEIVED", "MADE", "SENT", "DELIVERED", "DROPPED", "HELD"
+    );
+    for (name, e) in &ledger.elements {
+        println!(
+            "{name:<28} {:>10} {:>8} {:>10} {:>9} {:>8} {:>6}",
+            e.received, e.made, e.sent, e.delivered, e.dropped, e.held
+        );
+        for (reason, count) in &e.drops {
+            println!("  {count:>10}  {reason}");
+        }
+    }
+    println!();
+    println!(
+        "{:<28} {:<16} {:>5} {:>10} {:>10} {:>8} {:>9} {:>10}",
+        "ELEMENT", "PORT", "QUEUE", "RX", "TX", "TX-FULL", "RING-FULL", "VETH-DROPS"
+    );
+    for port in &ledger.ports {
+        for (number, q) in port.queues.iter().enumerate() {
+            println!(
+                "{:<28} {:<16} {number:>5} {:>10} {:>10} {:>8} {:>9} {:>10}",
+                port.element, port.port, q.rx, q.tx, q.tx_full, q.rx_ring_full, q.veth_drops
+            );
+        }
+    }
+    for imbalance in &ledger.imbalances {
+        println!("NOT CONSERVED: {imbalance}");
+    }
+}
+
+/// The daemon of a lab; `up` starts it.
+#[derive(Debug, Args)]
+pub struct Daemon {
+    /// Name of the lab.
+    name: String,
+    /// How the forwarder waits for frames.
+    #[arg(long, value_enum, default_value_t)]
+    poll: Poll,
+}
+
+impl Daemon {
+    /// Runs the daemon until it is told to end.
+    ///
+    /// # Errors
+    /// Where the lab cannot be brought up.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        daemon::run(&self.name, self.poll)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,3 @@
+//! The faces of the command line, one file a group.
+
+pub mod lab;

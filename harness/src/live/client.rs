@@ -1,0 +1,186 @@
+//! What the commands do with a lab: bring it up, ask its daemon, end it.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use datapath::journey::Hop;
+use datapath::lab::{self, Lab};
+use datapath::link::ElementId;
+
+use super::daemon::READY;
+use super::protocol::{Answer, Envelope, Ledger, Reply, Request, Status, VERSION};
+use super::state::State;
+use super::worker::Poll;
+use crate::net::teardown::Removed;
+
+/// How long a daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines of a failed daemon's log that are worth showing.
+const LOG_TAIL: usize = 12;
+
+/// A lab that is up.
+#[derive(Clone, Debug)]
+pub struct Client {
+    state: State,
+}
+
+/// Brings a lab up and returns when it forwards. On failure nothing is left of it.
+///
+/// # Errors
+/// A bad lab file, a missing right, a name that is taken, or what the daemon says.
+pub fn up(name: &str, lab_text: &str, poll: Poll) -> anyhow::Result<Client> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("a lab in namespaces needs root; `--on memory` does not");
+    }
+    let state = State::create(name, lab_text)?;
+    match start_daemon(&state, poll) {
+        Ok(()) => Ok(Client { state }),
+        Err(error) => {
+            let error = match log_tail(&state) {
+                Some(tail) => error.context(tail),
+                None => error,
+            };
+            state.clean()?;
+            Err(error)
+        }
+    }
+}
+
+fn start_daemon(state: &State, poll: Poll) -> anyhow::Result<()> {
+    let log = File::create(state.log()).context("create the daemon's log")?;
+    let poll = serde_json::to_value(poll)?;
+    let mut daemon = Command::new(std::env::current_exe().context("find our own program")?)
+        .args(["daemon", state.name(), "--poll", poll.as_str().unwrap_or("adaptive")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .context("start the daemon")?;
+    let stdout = daemon.stdout.take().ok_or_else(|| anyhow!("the daemon has no output"))?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    if line.trim_end() == READY {
+        return Ok(());
+    }
+    let status = daemon.wait()?;
+    Err(anyhow!("the lab did not come up: its daemon ended with {status}"))
+}
+
+fn log_tail(state: &State) -> Option<String> {
+    let log = std::fs::read_to_string(state.log()).ok()?;
+    let lines: Vec<_> = log.lines().collect();
+    let tail = lines.get(lines.len().saturating_sub(LOG_TAIL)..)?;
+    (!tail.is_empty()).then(|| tail.join("\n"))
+}
+
+/// The lab of that name, or the only one that is up where none is named.
+///
+/// # Errors
+/// Where there is none, or no name and several.
+pub fn find(name: Option<&str>) -> anyhow::Result<Client> {
+    let state = match name {
+        Some(name) => State::of(name)?,
+        None => {
+            let mut all = State::all()?;
+            let only = all.pop().context("no lab is up; `trunkline up LAB` starts one")?;
+            if !all.is_empty() {
+                bail!("several labs are up: say which with --lab NAME (`trunkline ps` lists them)");
+            }
+            only
+        }
+    };
+    if !state.exists() {
+        bail!("no lab {} is up (`trunkline ps` lists them)", state.name());
+    }
+    Ok(Client { state })
+}
+
+impl Client {
+    /// The lab's folder.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The lab as it was when it came up.
+    ///
+    /// # Errors
+    /// Where its file cannot be read any more.
+    pub fn lab(&self) -> anyhow::Result<Lab> {
+        let file = self.state.lab_file();
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        Ok(lab::load(&text, &file.display().to_string())?)
+    }
+
+    /// Asks the daemon.
+    ///
+    /// # Errors
+    /// Where the daemon does not answer, or answers with an error.
+    pub fn ask(&self, request: Request) -> anyhow::Result<Answer> {
+        let mut stream = UnixStream::connect(self.state.socket()).with_context(|| {
+            format!("lab {} has no daemon any more; `trunkline down {0}`", self.state.name())
+        })?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut text = serde_json::to_string(&Envelope { version: VERSION, request })?;
+        text.push('\n');
+        stream.write_all(text.as_bytes())?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).context("wait for the daemon's answer")?;
+        let reply: Reply = serde_json::from_str(&line).context("understand the daemon")?;
+        if reply.version != VERSION {
+            bail!("the daemon speaks protocol version {}, this is {VERSION}", reply.version);
+        }
+        reply.result.map_err(|error| anyhow!(error))
+    }
+
+    /// Who the daemon is.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn status(&self) -> anyhow::Result<Status> {
+        match self.ask(Request::Status)? {
+            Answer::Status(status) => Ok(status),
+            other => bail!("unexpected answer {other:?}"),
+        }
+    }
+
+    /// The books of every element and port.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn ledger(&self) -> anyhow::Result<Ledger> {
+        match self.ask(Request::Ledger)? {
+            Answer::Ledger(ledger) => Ok(ledger),
+            other => bail!("unexpected answer {other:?}"),
+        }
+    }
+
+    /// Ends the recording of journeys and takes the hops.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn close_journals(&self) -> anyhow::Result<Vec<(ElementId, Vec<Hop>)>> {
+        match self.ask(Request::JournalClose)? {
+            Answer::Journals { hops } => Ok(hops),
+            other => bail!("unexpected answer {other:?}"),
+        }
+    }
+
+    /// Ends the lab. Works without its daemon as well.
+    ///
+    /// # Errors
+    /// Where something could not be removed.
+    pub fn down(&self) -> anyhow::Result<Removed> {
+        if self.state.daemon().is_some()
+            && let Err(error) = self.ask(Request::Stop)
+        {
+            tracing::warn!(%error, "the daemon could not be asked to stop");
+        }
+        self.state.clean()
+    }
+}

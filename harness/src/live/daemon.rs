@@ -1,0 +1,195 @@
+//! The daemon of one lab: makes its namespaces, forwards, answers the control socket, and leaves
+//! nothing behind (spec LAB-20, LAW-8).
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use crossbeam::channel::{Sender, bounded};
+use datapath::lab::{self, Lab};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use super::protocol::{Answer, Envelope, REQUEST_MAX, Reply, Request, Status, VERSION};
+use super::report;
+use super::state::State;
+use super::topology::{Places, STACK_IFNAME, places, stack_namespaces};
+use super::worker::{Poll, Worker};
+use crate::net::process::ProcessId;
+use crate::net::{self, namespace};
+
+/// What a daemon says on its standard output once it forwards.
+pub const READY: &str = "ready";
+/// How long a client may take to send its request or to take the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running lab, as its control connections see it.
+struct Running {
+    lab: Lab,
+    places: Places,
+    worker: Worker,
+    began: Instant,
+}
+
+/// Runs the daemon of a lab whose folder is there; returns when it is told to end.
+///
+/// # Errors
+/// Where the lab cannot be brought up. Whatever was made is removed again.
+pub fn run(name: &str, poll: Poll) -> anyhow::Result<()> {
+    // A daemon belongs to no terminal. This fails only for a process that leads its group.
+    let _ = nix::unistd::setsid();
+    let state = State::of(name)?;
+    state.write_daemon(ProcessId::current().context("read our own start time")?)?;
+    // Blocked before any thread starts, so that only the waiting thread takes them.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block().context("block signals")?;
+    let ended = forward(&state, poll, signals);
+    let cleaned = state.clean();
+    ended?;
+    cleaned.map(drop)
+}
+
+fn forward(state: &State, poll: Poll, signals: SigSet) -> anyhow::Result<()> {
+    datapath_io::log_libbpf();
+    let running = Arc::new(bring_up(state, poll)?);
+    let listener = UnixListener::bind(state.socket()).context("bind the control socket")?;
+    let (end, ended) = bounded::<UnixStream>(1);
+    let (stop, stopped) = bounded::<()>(1);
+    std::thread::spawn(move || {
+        let _ = signals.wait();
+        let _ = stop.send(());
+    });
+    let serving = Arc::clone(&running);
+    std::thread::spawn(move || serve(&listener, &serving, &end));
+    tracing::info!(lab = state.name(), "forwarding");
+    println!("{READY}");
+    let asker = crossbeam::select! {
+        recv(ended) -> asker => asker.ok(),
+        recv(stopped) -> _ => None,
+    };
+    running.worker.stop();
+    if let Some(mut asker) = asker {
+        state.clean()?;
+        let _ = write_reply(&mut asker, Ok(Answer::Done));
+    }
+    Ok(())
+}
+
+/// Makes the namespaces, sets the stacks up and starts to forward.
+fn bring_up(state: &State, poll: Poll) -> anyhow::Result<Running> {
+    let file = state.lab_file();
+    let text = std::fs::read_to_string(&file).context("read the lab file")?;
+    let lab = lab::load(&text, &file.display().to_string())?;
+    let plan = datapath_io::memory_plan(&lab)?;
+    let anchors = u16::try_from(plan.arenas.len()).context("too many packet memories")?;
+    let places = places(&lab, state.name(), anchors)?;
+    net::apply(&places.topology)?;
+    for stack in stack_namespaces(&lab, state.name()) {
+        // A stack that leaves checksums or tags to the device would send frames without them:
+        // nothing behind an AF_XDP socket fills them in (spec LAB-19).
+        namespace::run_in(&stack, || {
+            datapath_io::link::tx_checksum_off(STACK_IFNAME)?;
+            datapath_io::link::tx_vlan_off(STACK_IFNAME)
+        })??;
+    }
+    let worker = Worker::start(lab.clone(), &places, poll)?;
+    Ok(Running { lab, places, worker, began: Instant::now() })
+}
+
+/// Answers connections, each on a thread of its own, until one asks to stop.
+fn serve(listener: &UnixListener, running: &Arc<Running>, end: &Sender<UnixStream>) {
+    for stream in listener.incoming() {
+        match stream {
+            Ok(stream) => {
+                let (running, end) = (Arc::clone(running), end.clone());
+                std::thread::spawn(move || converse(stream, &running, &end));
+            }
+            Err(error) => tracing::warn!(%error, "a control connection failed"),
+        }
+    }
+}
+
+/// Reads one request and answers it.
+fn converse(mut stream: UnixStream, running: &Running, end: &Sender<UnixStream>) {
+    match read_request(&mut stream) {
+        Ok(Request::Stop) => drop(end.send(stream)),
+        Ok(request) => {
+            let result = answer(request, running).map_err(|error| format!("{error:#}"));
+            if let Err(error) = write_reply(&mut stream, result) {
+                tracing::warn!(%error, "an answer could not be sent");
+            }
+        }
+        Err(error) => {
+            let _ = write_reply(&mut stream, Err(format!("{error:#}")));
+        }
+    }
+}
+
+fn read_request(stream: &mut UnixStream) -> anyhow::Result<Request> {
+    let peer = getsockopt(stream, PeerCredentials).context("read the peer's credentials")?;
+    let own = nix::unistd::geteuid().as_raw();
+    if peer.uid() != 0 && peer.uid() != own {
+        bail!("user {} may not control this lab", peer.uid());
+    }
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(&mut *stream).take(REQUEST_MAX).read_line(&mut line)?;
+    let envelope: Envelope = serde_json::from_str(&line).context("not a request")?;
+    if envelope.version != VERSION {
+        bail!("protocol version {} asked, {VERSION} spoken", envelope.version);
+    }
+    Ok(envelope.request)
+}
+
+fn write_reply(stream: &mut UnixStream, result: Result<Answer, String>) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string(&Reply { version: VERSION, result })?;
+    text.push('\n');
+    stream.write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
+    let Running { lab, places, worker, began } = running;
+    match request {
+        Request::Status => Ok(Answer::Status(Status {
+            lab: places.name.clone(),
+            pid: std::process::id(),
+            up_seconds: began.elapsed().as_secs(),
+            nodes: lab.nodes.len(),
+            pods: lab.pods.len(),
+        })),
+        Request::Ledger => {
+            let counted = worker.call(|link, _| report::count(link))?;
+            Ok(Answer::Ledger(report::ledger(lab, places, counted, worker.imbalances())?))
+        }
+        Request::JournalOpen { limit } => {
+            worker.call(move |link, _| link.open_journals(limit))?;
+            Ok(Answer::Done)
+        }
+        Request::JournalClose => {
+            let hops = worker.call(|link, _| link.close_journals())?;
+            Ok(Answer::Journals { hops })
+        }
+        Request::ServeTrunkQueue { node, queue, served } => {
+            let found = worker.call(move |link, _| {
+                link.node_mut(node).map(|node| node.serve_trunk_queue(queue, served))
+            })?;
+            found.context("there is no such node")?;
+            Ok(Answer::Done)
+        }
+        Request::Inject { socket, queue, frame, count } => {
+            worker.call(move |link, _| link.start_injection(socket, queue, frame, count))?;
+            Ok(Answer::Done)
+        }
+        Request::InjectionsLeft => {
+            let count = worker.call(|link, _| link.injections_left())?;
+            Ok(Answer::Count { count })
+        }
+        Request::Stop => bail!("stopping is not a question"),
+    }
+}

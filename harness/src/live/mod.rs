@@ -1,0 +1,10 @@
+//! Labs that live in namespaces: one daemon a lab, which forwards, and the commands that talk to
+//! it (spec LAB-16 to LAB-21).
+
+pub mod client;
+pub mod daemon;
+pub mod protocol;
+pub mod report;
+pub mod state;
+pub mod topology;
+pub mod worker;

@@ -1,0 +1,125 @@
+//! What the commands and a lab's daemon say to each other: one JSON object a line, each way.
+
+use std::collections::BTreeMap;
+
+use datapath::counters::LedgerReport;
+use datapath::journey::Hop;
+use datapath::link::{ElementId, Socket};
+use serde::{Deserialize, Serialize};
+
+use super::report::PortReport;
+
+/// Version of the protocol. A daemon refuses any other.
+pub const VERSION: u32 = 1;
+/// Longest request a daemon reads, in bytes.
+pub const REQUEST_MAX: u64 = 1 << 20;
+
+/// A request with its version.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Envelope {
+    /// Version of the protocol.
+    pub version: u32,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What can be asked of a daemon.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Who are you?
+    Status,
+    /// The books of every element and port.
+    Ledger,
+    /// Begin to record journeys, up to this many hops an element.
+    JournalOpen {
+        /// Hops an element.
+        limit: usize,
+    },
+    /// End recording and hand over the hops.
+    JournalClose,
+    /// Test switch: stop or begin to serve one queue of a node's trunk.
+    ServeTrunkQueue {
+        /// The node, by its place in the lab.
+        node: usize,
+        /// The queue.
+        queue: u16,
+        /// Whether it is served.
+        served: bool,
+    },
+    /// Test switch: send copies of a frame from a port, as if its element had made them.
+    Inject {
+        /// The port.
+        socket: Socket,
+        /// The queue.
+        queue: u16,
+        /// The frame.
+        frame: Vec<u8>,
+        /// How often.
+        count: u64,
+    },
+    /// How many injected frames are not sent yet.
+    InjectionsLeft,
+    /// Close every port, leave nothing behind, end.
+    Stop,
+}
+
+/// A daemon's answer with its version.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reply {
+    /// Version of the protocol.
+    pub version: u32,
+    /// The answer, or why there is none.
+    pub result: Result<Answer, String>,
+}
+
+/// What a daemon answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Answer {
+    /// Done.
+    Done,
+    /// Who it is.
+    Status(Status),
+    /// Its books.
+    Ledger(Ledger),
+    /// What the journals held.
+    Journals {
+        /// Hops of each element.
+        hops: Vec<(ElementId, Vec<Hop>)>,
+    },
+    /// A number.
+    Count {
+        /// The number.
+        count: u64,
+    },
+}
+
+/// Who a daemon is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The lab's name.
+    pub lab: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// Seconds since it was ready.
+    pub up_seconds: u64,
+    /// Nodes of the lab.
+    pub nodes: usize,
+    /// Pods of the lab.
+    pub pods: usize,
+}
+
+/// The books of a lab: what came in is what went out and what was lost, with a name for each loss.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ledger {
+    /// Every element.
+    pub elements: BTreeMap<String, LedgerReport>,
+    /// Every port, and both ends of its wire.
+    pub ports: Vec<PortReport>,
+    /// Whatever the check of the books has found.
+    pub imbalances: Vec<String>,
+}

@@ -1,0 +1,207 @@
+//! From a lab to the namespaces and veths it lives in (spec LAB-16 to LAB-19).
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, bail};
+use datapath::journey::PortId;
+use datapath::lab::Lab;
+use datapath::link::{ElementId, HostId, Peer, Socket, peer_of, ports_of, socket_of};
+use datapath::wire::Mac;
+use datapath_io::Site;
+
+use crate::net::plan::{End, Namespace, Route, Topology, Veth};
+
+/// The next hop of every stack; a permanent neighbour, so it is never asked for.
+const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The private veth that keeps the packet memories alive.
+const ANCHOR: (&str, &str) = ("anchor0", "anchor1");
+/// Name of the interface in every stack's namespace.
+pub const STACK_IFNAME: &str = "eth0";
+
+/// Everything about a lab's place on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The lab's name, the prefix of its namespaces.
+    pub name: String,
+    /// What is to be made.
+    pub topology: Topology,
+    /// Where each port of each element is.
+    pub sites: Vec<Site>,
+    /// Namespace and device of the anchor.
+    pub anchor: (String, String),
+}
+
+/// Whether a lab may have this name: its namespaces are found by it again, so it is short, has
+/// no dash and begins with a letter.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_name(name: &str) -> anyhow::Result<()> {
+    let fits = (1..=32).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if !fits {
+        bail!("a lab's name has 1 to 32 lower-case letters and digits, a letter first: {name:?}");
+    }
+    Ok(())
+}
+
+/// The namespace of a host's stack.
+#[must_use]
+pub fn host_namespace(name: &str, lab: &Lab, host: HostId) -> Option<String> {
+    Some(match host {
+        HostId::Pod(pod) => format!("{name}-pod-{}", lab.pods.get(pod)?.name.replace('/', ".")),
+        HostId::NodeHost(node) => format!("{name}-{}-host", lab.nodes.get(node)?.name),
+        HostId::Outside(host) => format!("{name}-out-{}", lab.outside.get(host)?.name),
+    })
+}
+
+/// The namespace of an element's ends.
+fn element_namespace(name: &str, lab: &Lab, element: ElementId) -> String {
+    format!("{name}-{}", element.name(lab))
+}
+
+/// The places of a lab of that name; `anchors` is the number of its packet memories.
+///
+/// # Errors
+/// Where the name does not fit.
+pub fn places(lab: &Lab, name: &str, anchors: u16) -> anyhow::Result<Places> {
+    check_name(name)?;
+    let vpc = element_namespace(name, lab, ElementId::Vpc);
+    let mut topology = Topology::default();
+    let elements = ElementId::all(lab).map(|id| element_namespace(name, lab, id));
+    topology.namespaces.extend(elements.map(Namespace::new));
+    for host in HostId::all(lab) {
+        let namespace = host_namespace(name, lab, host).context("a host without a name")?;
+        topology.namespaces.push(Namespace::new(namespace));
+    }
+    let mut sites = Vec::new();
+    for element in ElementId::all(lab) {
+        for (port, queues) in ports_of(lab, element) {
+            let socket = Socket { element, port };
+            let site = site(lab, name, socket);
+            if let Some(link) = link(lab, name, socket, &site, queues)? {
+                topology.links.push(link);
+            }
+            sites.push(site);
+        }
+    }
+    topology.links.push(Veth {
+        a: End::new(vpc.clone(), ANCHOR.0, [2, 0, 0, 0, 0, 1]),
+        b: End::new(vpc.clone(), ANCHOR.1, [2, 0, 0, 0, 0, 2]),
+        queues: anchors,
+    });
+    Ok(Places { name: name.into(), topology, sites, anchor: (vpc, ANCHOR.0.into()) })
+}
+
+/// Where a port is.
+fn site(lab: &Lab, name: &str, socket: Socket) -> Site {
+    let namespace = element_namespace(name, lab, socket.element);
+    Site { socket, namespace, ifname: port_name(lab, socket) }
+}
+
+/// A port's device name: a node's own names, and in the VPC the node's number with `e0` or `e1`,
+/// or the outside host's number.
+#[must_use]
+pub fn port_name(lab: &Lab, socket: Socket) -> String {
+    let PortId(number) = socket.port;
+    match socket.element {
+        ElementId::Node(node) => match (number, peer_of(lab, socket)) {
+            (0, _) => "host0".into(),
+            (1, _) => "eth0".into(),
+            (2, _) => "eth1".into(),
+            (_, Some(Peer::Host(HostId::Pod(pod)))) => {
+                lab.pods.get(pod).map_or_else(String::new, |pod| pod.cali.clone())
+            }
+            _ => format!("node{node}port{number}"),
+        },
+        ElementId::Vpc => match peer_of(lab, socket) {
+            Some(Peer::Socket(Socket { element: ElementId::Node(node), port: PortId(port) })) => {
+                format!("n{node}e{}", port.saturating_sub(1))
+            }
+            Some(Peer::Host(HostId::Outside(host))) => format!("out{host}"),
+            _ => format!("vpcport{number}"),
+        },
+    }
+}
+
+/// The veth of a port; `None` for the node's end of a wire that the VPC's end has made.
+fn link(
+    lab: &Lab,
+    name: &str,
+    socket: Socket,
+    site: &Site,
+    queues: u16,
+) -> anyhow::Result<Option<Veth>> {
+    let (mac, mtu) = port_address(lab, socket).context("a port without an address")?;
+    let mut a = End::new(site.namespace.clone(), site.ifname.clone(), mac.0);
+    a.mtu = u32::from(mtu);
+    let b = match peer_of(lab, socket).context("a port without a wire")? {
+        Peer::Socket(_) if socket.element != ElementId::Vpc => return Ok(None),
+        Peer::Socket(peer) => {
+            let (mac, mtu) = port_address(lab, peer).context("a port without an address")?;
+            let far = self::site(lab, name, peer);
+            a.mtu = u32::from(mtu);
+            End { mtu: u32::from(mtu), ..End::new(far.namespace, far.ifname, mac.0) }
+        }
+        Peer::Host(host) => stack_end(lab, name, host, mac, mtu)?,
+    };
+    Ok(Some(Veth { a, b, queues }))
+}
+
+/// MAC and MTU of a port.
+fn port_address(lab: &Lab, socket: Socket) -> Option<(Mac, u16)> {
+    match socket.element {
+        ElementId::Vpc => Some((lab.vpc.gateway_mac, 1500)),
+        ElementId::Node(number) => {
+            let node = lab.nodes.get(number)?;
+            match (socket.port.0, peer_of(lab, socket)?) {
+                (0, _) => Some((node.host0_mac, node.primary_mtu)),
+                (1, _) => Some((lab.enis.get(node.primary)?.mac, node.primary_mtu)),
+                (2, _) => Some((lab.enis.get(node.trunk)?.mac, node.trunk_mtu)),
+                (_, Peer::Host(HostId::Pod(pod))) => {
+                    lab.pods.get(pod).map(|pod| (pod.cali_mac, pod.mtu))
+                }
+                _ => None,
+            }
+        }
+    }
+}
+
+/// The end in a host's own namespace: its addresses, a default route by a next hop that is never
+/// asked for, as Terway sets up a pod (spec LAB-17, LAB-18).
+fn stack_end(
+    lab: &Lab,
+    name: &str,
+    host: HostId,
+    next_hop_mac: Mac,
+    mtu: u16,
+) -> anyhow::Result<End> {
+    let namespace = host_namespace(name, lab, host).context("a host without a name")?;
+    let (mac, ips) = host_address(lab, host).context("a host without an address")?;
+    let mut end = End::new(namespace, STACK_IFNAME, mac.0);
+    end.mtu = u32::from(mtu);
+    end.addresses = ips.into_iter().map(|ip| (ip, 32)).collect();
+    end.routes = vec![Route::default_via(NEXT_HOP)];
+    end.neighbours = vec![(NEXT_HOP, next_hop_mac.0)];
+    Ok(end)
+}
+
+/// MAC and addresses of a host's stack.
+fn host_address(lab: &Lab, host: HostId) -> Option<(Mac, Vec<Ipv4Addr>)> {
+    match host {
+        HostId::Pod(pod) => lab.pods.get(pod).map(|pod| (pod.mac, vec![pod.ip])),
+        HostId::NodeHost(node) => {
+            let node = lab.nodes.get(node)?;
+            Some((node.host_mac, vec![lab.enis.get(node.primary)?.ip]))
+        }
+        HostId::Outside(host) => lab.outside.get(host).map(|host| (host.mac, host.ips.clone())),
+    }
+}
+
+/// The hosts whose stacks must put whole frames on the wire: namespace of each.
+#[must_use]
+pub fn stack_namespaces(lab: &Lab, name: &str) -> Vec<String> {
+    let hosts = HostId::all(lab).filter(|host| socket_of(lab, *host).is_some());
+    hosts.filter_map(|host| host_namespace(name, lab, host)).collect()
+}
