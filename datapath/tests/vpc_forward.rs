@@ -2,10 +2,10 @@
 
 mod vpc_support;
 
-use datapath::element::Element;
+use datapath::element::{Element, Place};
 use datapath::journey::{Fate, PortId, Step};
 use datapath::lab::model::VpcRoute;
-use datapath::port::Heap;
+use datapath::port::{Buffer, Heap};
 use datapath::verdict::DropReason;
 use datapath::vpc::{Ports, VpcPort};
 use datapath::wire::Mac;
@@ -338,4 +338,18 @@ fn ttl_stays_unless_the_lab_has_it_taken() {
         .write(&mut bytes, b"x")
         .expect("written");
     assert_eq!(bench.dropped(POD_A, &bytes), DropReason::TtlExceeded);
+}
+
+#[test]
+fn a_buffer_without_room_for_the_tag_is_a_named_drop() {
+    let mut bench = Bench::new(lab());
+    let bytes = ip_frame(None, &udp((CLIENT, 1), (IP[POD_B], 2), &[0; 80]));
+    let mut tight = Heap::new(&bytes[61..]);
+    assert!(tight.grow_front(61));
+    tight.bytes_mut().copy_from_slice(&bytes);
+    let place = Place { port: P_OUTSIDE, queue: 0 };
+    bench.vpc.process(&mut vec![tight], place, bench.now, &mut bench.out);
+    assert!(bench.out.departures.is_empty());
+    assert_eq!(bench.vpc.ledger().dropped.of(DropReason::NoHeadroom), 1);
+    assert!(bench.vpc.ledger().balances(0));
 }
