@@ -83,7 +83,7 @@ fn arp_is_answered_with_the_gateways_mac_in_the_same_vlan() {
 fn arp_for_ones_own_address_gratuitous_and_replies_are_absorbed() {
     let own = request(ETH0_1, IP[ETH0_1]);
     let gratuitous = Arp { sender_ip: IP[POD_B], ..request(POD_B, IP[POD_B]) };
-    let reply = request(ETH0_1, IP[POD_B]).answer(mac(1, 0));
+    let reply = Arp { operation: Operation::Reply, ..request(ETH0_1, IP[POD_B]) };
     let probe = Arp { sender_ip: Ipv4Addr::UNSPECIFIED, ..own };
     for message in [own, gratuitous, reply, probe] {
         let mut bench = Bench::new(lab());
@@ -103,6 +103,12 @@ fn arp_without_a_buffer_and_bad_arp_are_named_drops() {
     assert_eq!(bench.reason(), DropReason::NoBuffer);
     bench.out.blanks = vec![Heap::new(&[9; 60])];
     assert_eq!(bench.send(P_ETH0_1, &good)[0].bytes.len(), 42);
+    // A used blank gets its headroom back.
+    let mut used = Heap::new(&[9; 60]);
+    assert!(used.grow_front(62));
+    bench.out.blanks = vec![used];
+    let tagged = arp_frame(request(POD_A, IP[POD_B]), Some(100));
+    assert_eq!(bench.send(P_TRUNK_1, &tagged)[0].bytes.len(), 46);
 }
 
 #[test]
@@ -194,6 +200,7 @@ fn frames_not_for_the_gateway_and_not_ipv4_are_named_drops() {
         (frame(mac(2, 0), mac(1, 0), None, 0x0800, &packet), DropReason::OtherHost),
         (frame(Mac::BROADCAST, mac(1, 0), None, 0x0800, &packet), DropReason::Multicast),
         (frame(Mac([0x33, 0x33, 0, 0, 0, 1]), mac(1, 0), None, 0x86dd, &[]), DropReason::Multicast),
+        (frame(Mac([1, 0, 0, 0, 0, 1]), mac(1, 0), None, 0x0806, &[0; 28]), DropReason::Multicast),
         (gateway(0x86dd, &[0; 40]), DropReason::Ipv6),
         (gateway(0x88a8, &[0; 40]), DropReason::UnknownEtherType),
         (gateway(0x88cc, &[]), DropReason::UnknownEtherType),
@@ -233,6 +240,10 @@ fn a_tagged_frame_must_come_from_its_member() {
     let packet = udp((IP[POD_D], 1), (IP[POD_C], 2), b"x");
     assert_eq!(bench.dropped(POD_A, &packet), DropReason::ForeignSource);
     assert_eq!(bench.steps(), [Step::TagPopped(100), Step::SendingEni(POD_A)]);
+    // The tag counts also where nodes push none.
+    bench.lab.switches.vlan_push = false;
+    let mut bench = Bench::new(bench.lab);
+    assert_eq!(bench.dropped(POD_A, &packet), DropReason::ForeignSource);
 }
 
 #[test]

@@ -329,6 +329,10 @@ fn an_icmp_error_passes_by_the_session_of_what_it_quotes() {
     assert_eq!(bench.dropped(POD_C, &error), DropReason::SecurityGroupOut);
     bench.sent(POD_A, &ping_flow);
     bench.sent(POD_C, &error);
+    // Only an error can quote.
+    let mut echo = unreachable(IP[POD_C], IP[POD_A], &request());
+    echo[20] = 8;
+    assert_eq!(bench.dropped(POD_C, &echo), DropReason::SecurityGroupOut);
     // It does not keep the session alive, and quoting an answer of one's own is no excuse.
     let own = unreachable(IP[POD_C], IP[POD_A], &answer());
     assert_eq!(bench.dropped(POD_C, &own), DropReason::SecurityGroupOut);

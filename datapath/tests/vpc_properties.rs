@@ -137,8 +137,7 @@ fn any_group() -> impl Strategy<Value = SecurityGroup> {
     let list = || prop::collection::vec(any_rule(), 0..4);
     (any::<bool>(), any::<bool>(), list(), list()).prop_map(|(basic, inner, ingress, egress)| {
         let kind = if basic { GroupKind::Basic } else { GroupKind::Advanced };
-        let inner_accept = basic && inner;
-        SecurityGroup { inner_accept, ingress, egress, ..group("sg-x", kind) }
+        SecurityGroup { inner_accept: inner, ingress, egress, ..group("sg-x", kind) }
     })
 }
 

@@ -3,7 +3,7 @@
 mod vpc_support;
 
 use datapath::journey::{Rewriter, SgDirection, Step};
-use datapath::lab::model::GroupKind;
+use datapath::lab::model::{GroupKind, VpcRoute};
 use datapath::verdict::DropReason;
 use datapath::vpc::{BALANCER_IDLE, SessionOwner};
 use datapath::wire::Protocol;
@@ -152,7 +152,34 @@ fn pods_that_are_no_backend_can_be_clients_and_backends_cannot() {
     let own = tcp((IP[POD_C], 1), (VIP, 80), SYN);
     assert_eq!(bench.dropped(POD_C, &own), DropReason::NoBackend);
     // Of another listener it may be.
-    bench.sent(POD_C, &udp((IP[POD_C], 1), (VIP, 53), b"x"));
+    for _ in 0..2 {
+        let seen = bench.sent(POD_C, &udp((IP[POD_C], 1), (VIP, 53), b"x"));
+        assert_eq!(checked(seen.packet()), ((IP[POD_C], 1), (IP[POD_B], 5353)));
+    }
+}
+
+#[test]
+fn only_a_clients_packet_is_sent_on_to_a_backend() {
+    let mut bench = Bench::new(lab());
+    // A client with the load balancer's own address, and then an answer that comes from outside.
+    backend(&mut bench, &tcp((VIP, 5), (VIP, 80), SYN));
+    let answer = tcp((IP[POD_B], 8080), (VIP, 5), SYN_ACK);
+    assert_eq!(bench.dropped_outside(&answer), DropReason::NoListener);
+    // An answer that comes from outside is not given the load balancer's address.
+    backend(&mut bench, &syn(1));
+    let seen = bench.sent_outside(&tcp((IP[POD_C], 8080), (CLIENT, 1), SYN_ACK));
+    assert_eq!(checked(seen.packet()).0, (IP[POD_C], 8080));
+}
+
+#[test]
+fn answers_do_not_take_the_vpcs_routes() {
+    let mut lab = lab();
+    let cidr = "0.0.0.0/0".parse().expect("a range");
+    lab.vpc.routes = vec![VpcRoute { cidr, eni: ETH0_1 }];
+    let mut bench = Bench::new(lab);
+    backend(&mut bench, &syn(1));
+    let seen = bench.sent(POD_B, &tcp((IP[POD_B], 8080), (CLIENT, 1), SYN_ACK));
+    assert_eq!(seen.port, P_OUTSIDE);
 }
 
 #[test]
