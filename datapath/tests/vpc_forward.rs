@@ -67,6 +67,7 @@ fn arp_is_answered_with_the_gateways_mac_in_the_same_vlan() {
         let seen = bench.send(port, &arp_frame(ask, tag));
         assert_eq!(seen.len(), 1);
         assert_eq!((seen[0].port, seen[0].tag()), (port, tag));
+        assert_eq!(seen[0].queue, if tag.is_some() { 2 } else { 0 });
         assert_eq!((seen[0].dst(), seen[0].src()), (mac(1, 0), GATEWAY));
         let answer = Arp::parse(seen[0].packet()).expect("an ARP message");
         assert_eq!(answer, ask.answer(GATEWAY));
