@@ -2,10 +2,10 @@
 
 mod vpc_support;
 
-use datapath::element::Element;
+use datapath::element::{Element, Place};
 use datapath::journey::{Fate, PortId, Step};
 use datapath::lab::model::VpcRoute;
-use datapath::port::Heap;
+use datapath::port::{Buffer, Heap};
 use datapath::verdict::DropReason;
 use datapath::vpc::{Ports, VpcPort};
 use datapath::wire::Mac;
@@ -67,6 +67,7 @@ fn arp_is_answered_with_the_gateways_mac_in_the_same_vlan() {
         let seen = bench.send(port, &arp_frame(ask, tag));
         assert_eq!(seen.len(), 1);
         assert_eq!((seen[0].port, seen[0].tag()), (port, tag));
+        assert_eq!(seen[0].queue, if tag.is_some() { 2 } else { 0 });
         assert_eq!((seen[0].dst(), seen[0].src()), (mac(1, 0), GATEWAY));
         let answer = Arp::parse(seen[0].packet()).expect("an ARP message");
         assert_eq!(answer, ask.answer(GATEWAY));
@@ -83,7 +84,7 @@ fn arp_is_answered_with_the_gateways_mac_in_the_same_vlan() {
 fn arp_for_ones_own_address_gratuitous_and_replies_are_absorbed() {
     let own = request(ETH0_1, IP[ETH0_1]);
     let gratuitous = Arp { sender_ip: IP[POD_B], ..request(POD_B, IP[POD_B]) };
-    let reply = request(ETH0_1, IP[POD_B]).answer(mac(1, 0));
+    let reply = Arp { operation: Operation::Reply, ..request(ETH0_1, IP[POD_B]) };
     let probe = Arp { sender_ip: Ipv4Addr::UNSPECIFIED, ..own };
     for message in [own, gratuitous, reply, probe] {
         let mut bench = Bench::new(lab());
@@ -103,6 +104,12 @@ fn arp_without_a_buffer_and_bad_arp_are_named_drops() {
     assert_eq!(bench.reason(), DropReason::NoBuffer);
     bench.out.blanks = vec![Heap::new(&[9; 60])];
     assert_eq!(bench.send(P_ETH0_1, &good)[0].bytes.len(), 42);
+    // A used blank gets its headroom back.
+    let mut used = Heap::new(&[9; 60]);
+    assert!(used.grow_front(62));
+    bench.out.blanks = vec![used];
+    let tagged = arp_frame(request(POD_A, IP[POD_B]), Some(100));
+    assert_eq!(bench.send(P_TRUNK_1, &tagged)[0].bytes.len(), 46);
 }
 
 #[test]
@@ -194,6 +201,7 @@ fn frames_not_for_the_gateway_and_not_ipv4_are_named_drops() {
         (frame(mac(2, 0), mac(1, 0), None, 0x0800, &packet), DropReason::OtherHost),
         (frame(Mac::BROADCAST, mac(1, 0), None, 0x0800, &packet), DropReason::Multicast),
         (frame(Mac([0x33, 0x33, 0, 0, 0, 1]), mac(1, 0), None, 0x86dd, &[]), DropReason::Multicast),
+        (frame(Mac([1, 0, 0, 0, 0, 1]), mac(1, 0), None, 0x0806, &[0; 28]), DropReason::Multicast),
         (gateway(0x86dd, &[0; 40]), DropReason::Ipv6),
         (gateway(0x88a8, &[0; 40]), DropReason::UnknownEtherType),
         (gateway(0x88cc, &[]), DropReason::UnknownEtherType),
@@ -233,6 +241,10 @@ fn a_tagged_frame_must_come_from_its_member() {
     let packet = udp((IP[POD_D], 1), (IP[POD_C], 2), b"x");
     assert_eq!(bench.dropped(POD_A, &packet), DropReason::ForeignSource);
     assert_eq!(bench.steps(), [Step::TagPopped(100), Step::SendingEni(POD_A)]);
+    // The tag counts also where nodes push none.
+    bench.lab.switches.vlan_push = false;
+    let mut bench = Bench::new(bench.lab);
+    assert_eq!(bench.dropped(POD_A, &packet), DropReason::ForeignSource);
 }
 
 #[test]
@@ -338,4 +350,18 @@ fn ttl_stays_unless_the_lab_has_it_taken() {
         .write(&mut bytes, b"x")
         .expect("written");
     assert_eq!(bench.dropped(POD_A, &bytes), DropReason::TtlExceeded);
+}
+
+#[test]
+fn a_buffer_without_room_for_the_tag_is_a_named_drop() {
+    let mut bench = Bench::new(lab());
+    let bytes = ip_frame(None, &udp((CLIENT, 1), (IP[POD_B], 2), &[0; 80]));
+    let mut tight = Heap::new(&bytes[61..]);
+    assert!(tight.grow_front(61));
+    tight.bytes_mut().copy_from_slice(&bytes);
+    let place = Place { port: P_OUTSIDE, queue: 0 };
+    bench.vpc.process(&mut vec![tight], place, bench.now, &mut bench.out);
+    assert!(bench.out.departures.is_empty());
+    assert_eq!(bench.vpc.ledger().dropped.of(DropReason::NoHeadroom), 1);
+    assert!(bench.vpc.ledger().balances(0));
 }

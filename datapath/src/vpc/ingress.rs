@@ -17,7 +17,7 @@ pub(super) struct Entry {
     /// The tag it came with.
     pub(super) vid: Option<Vid>,
     /// Whose frame it is by port and tag.
-    end: End,
+    pub(super) end: End,
     /// The node on whose trunk it came.
     trunk: Option<usize>,
 }

@@ -56,8 +56,8 @@ enum Way<B> {
     Out(Place),
     /// Nowhere: it was for the VPC.
     Consumed,
-    /// Nowhere, and this frame answers it.
-    Answered(B),
+    /// Nowhere, and this frame goes out to answer it.
+    Answered(B, Place),
 }
 
 impl<B: Buffer> Element<B> for Vpc<B> {
@@ -113,7 +113,7 @@ impl<B: Buffer> Vpc<B> {
                 self.ledger.delivered += 1;
                 trace.delivered(&mut out.journal);
             }
-            Ok(Way::Answered(made)) => {
+            Ok(Way::Answered(made, place)) => {
                 self.ledger.delivered += 1;
                 trace.delivered(&mut out.journal);
                 self.ledger.made += 1;
@@ -142,7 +142,7 @@ impl<B: Buffer> Vpc<B> {
         match entry.ethertype {
             ethernet::IPV4 => self.forward(frame, &entry, now, trace).map(Way::Out),
             ethernet::ARP => Ok(arp::answer(&self.network, frame, &entry, blanks)?
-                .map_or(Way::Consumed, Way::Answered)),
+                .map_or(Way::Consumed, |(made, place)| Way::Answered(made, place))),
             ethernet::IPV6 => Err(DropReason::Ipv6),
             ethernet::VLAN => Err(DropReason::UnexpectedTag),
             _ => Err(DropReason::UnknownEtherType),

@@ -12,7 +12,8 @@ use crate::wire::{Packet, Tuple, ethernet, tcp};
 /// A hop being written; nothing at all while the journal is closed.
 #[derive(Debug)]
 pub(super) struct Trace {
-    hop: Option<Hop>,
+    /// In a box, so that a closed journal costs no moving of it.
+    hop: Option<Box<Hop>>,
     /// The packet's tuple as it is now.
     tuple: Option<Tuple<Ipv4Addr>>,
 }
@@ -60,14 +61,14 @@ impl Trace {
     pub(super) fn sent(self, journal: &mut Journal, frame: &[u8], port: PortId) {
         if let Some(mut hop) = self.hop {
             hop.fate = Fate::Sent(sighting(frame, port, self.tuple));
-            journal.write(hop);
+            journal.write(*hop);
         }
     }
 
     /// Ends the record of a frame the VPC consumed.
     pub(super) fn delivered(self, journal: &mut Journal) {
         if let Some(hop) = self.hop {
-            journal.write(hop);
+            journal.write(*hop);
         }
     }
 
@@ -75,14 +76,14 @@ impl Trace {
     pub(super) fn dropped(self, journal: &mut Journal, reason: DropReason) {
         if let Some(mut hop) = self.hop {
             hop.fate = Fate::Dropped(reason);
-            journal.write(hop);
+            journal.write(*hop);
         }
     }
 }
 
-fn hop(at: Time, arrival: Option<Sighting>) -> Hop {
-    let flags = tcp::Flags::empty();
-    Hop { at, arrival, flags, payload_len: 0, steps: SmallVec::new(), fate: Fate::Delivered }
+fn hop(at: Time, arrival: Option<Sighting>) -> Box<Hop> {
+    let (flags, steps, fate) = (tcp::Flags::empty(), SmallVec::new(), Fate::Delivered);
+    Box::new(Hop { at, arrival, flags, payload_len: 0, steps, fate })
 }
 
 fn sighting(frame: &[u8], port: PortId, tuple: Option<Tuple<Ipv4Addr>>) -> Sighting {

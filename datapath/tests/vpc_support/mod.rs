@@ -397,7 +397,7 @@ impl Bench {
     }
 
     /// Sends a packet from ENI `eni`, as its node's profile would; what comes out.
-    pub(crate) fn from_eni(&mut self, eni: usize, packet: &[u8]) -> Vec<Seen> {
+    pub(crate) fn send_from(&mut self, eni: usize, packet: &[u8]) -> Vec<Seen> {
         let node = self.lab.enis[eni].node;
         let (port, tag) = match self.lab.enis[eni].kind {
             EniKind::Primary => (self.vpc.ports().port_of_primary(node), None),
@@ -409,14 +409,14 @@ impl Bench {
 
     /// The one frame that must come out.
     pub(crate) fn sent(&mut self, eni: usize, packet: &[u8]) -> Seen {
-        let mut seen = self.from_eni(eni, packet);
+        let mut seen = self.send_from(eni, packet);
         assert_eq!(seen.len(), 1, "{:?}", self.hops);
         seen.remove(0)
     }
 
     /// Why the frame that must not come out was dropped.
     pub(crate) fn dropped(&mut self, eni: usize, packet: &[u8]) -> DropReason {
-        let seen = self.from_eni(eni, packet);
+        let seen = self.send_from(eni, packet);
         assert!(seen.is_empty(), "{seen:?}");
         self.reason()
     }
