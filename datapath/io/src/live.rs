@@ -10,7 +10,7 @@ use datapath::journey::{Hop, PortId};
 use datapath::lab::Lab;
 use datapath::link::{ElementId, Socket, ports_of};
 use datapath::node::Node;
-use datapath::port::Port;
+use datapath::port::{Buffer, Port};
 use datapath::time::Time;
 use datapath::vpc::Vpc;
 
@@ -21,6 +21,9 @@ use crate::{Arena, ArenaConfig, ArenaError, PortError, UmemFrame, Waiter, XskPor
 const BATCH: usize = 64;
 /// Buffers an element finds ready for frames of its own.
 const BLANKS: usize = 16;
+
+/// Copies of an injected frame sent in one turn.
+const INJECTED: u64 = 32;
 
 /// A frame of a live link.
 pub type Frame = UmemFrame<'static>;
@@ -235,13 +238,15 @@ impl LiveLink {
                 injection.left = 0;
                 continue;
             };
-            for _ in 0..injection.left.min(BATCH as u64) {
+            // What went before must be on its way, so that none is refused for want of room.
+            let turn = if port.is_sending() { 0 } else { injection.left.min(INJECTED) };
+            for _ in 0..turn {
                 let Some(mut frame) = port.arena().take() else { break };
-                if !datapath::port::Buffer::set_len(&mut frame, injection.bytes.len()) {
+                if !frame.set_len(injection.bytes.len()) {
                     injection.left = 0;
                     break;
                 }
-                datapath::port::Buffer::bytes_mut(&mut frame).copy_from_slice(&injection.bytes);
+                frame.bytes_mut().copy_from_slice(&injection.bytes);
                 if port.send(injection.queue, frame).is_err() {
                     break;
                 }

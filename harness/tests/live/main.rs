@@ -1,0 +1,8 @@
+//! Labs in real namespaces, driven through the `trunkline` command.
+//!
+//! These tests need root. Without it each says so and counts as skipped.
+
+mod kill;
+mod queues;
+mod support;
+mod up_down;

@@ -1,0 +1,138 @@
+//! What the tests of live labs share.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything a test waits for may take.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// One node with two pods, so a trunk with two member ENIs, and a host outside.
+pub(crate) const TWO_MEMBERS: &str = "
+vpc:
+  cidr: 10.0.0.0/16
+  vSwitches: {vsw-a: {cidr: 10.0.4.0/24}}
+  securityGroups: {sg-open: {ingress: [{peer: 0.0.0.0/0}]}}
+nodes:
+  - {name: n1, eth0: {ip: 10.0.4.20, securityGroups: sg-open}, trunk: {ip: 10.0.4.120}}
+pods:
+  - {name: demo/a, node: n1, ip: 10.0.4.31, member: {vid: 101, securityGroups: sg-open}}
+  - {name: demo/b, node: n1, ip: 10.0.4.32, member: {vid: 102, securityGroups: sg-open}}
+outside:
+  - {name: world, ips: [198.51.100.7]}
+";
+
+/// Whether the test may go on; says loudly where it may not.
+pub(crate) fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: needs root");
+    }
+    root
+}
+
+/// The command under test.
+pub(crate) fn trunkline(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trunkline"));
+    command.args(args);
+    command
+}
+
+/// Runs the command and returns what it printed; it must succeed.
+pub(crate) fn run(args: &[&str]) -> String {
+    let output: Output = trunkline(args).output().expect("run trunkline");
+    assert!(
+        output.status.success(),
+        "trunkline {args:?}: {}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// A lab that is taken down when the test ends, however it ends.
+pub(crate) struct TestLab {
+    pub(crate) name: String,
+    _file: tempfile::NamedTempFile,
+    pub(crate) path: PathBuf,
+}
+
+impl TestLab {
+    /// A lab of this text and a name of its own, not up yet.
+    pub(crate) fn new(text: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("make a file");
+        std::fs::write(file.path(), text).expect("write the lab");
+        let path = file.path().to_owned();
+        Self { name: format!("t{}x{number}", std::process::id()), _file: file, path }
+    }
+
+    /// Brings the lab up.
+    pub(crate) fn up(text: &str) -> Self {
+        let lab = Self::new(text);
+        run(&["up", lab.path.to_str().expect("a path"), "--name", &lab.name]);
+        lab
+    }
+
+    /// The lab's books.
+    pub(crate) fn ledger(&self) -> Value {
+        let text = run(&["ledger", "--json", "--lab", &self.name]);
+        serde_json::from_str(&text).expect("json")
+    }
+
+    /// Asks the daemon something.
+    pub(crate) fn ask(
+        &self,
+        request: harness::live::protocol::Request,
+    ) -> harness::live::protocol::Answer {
+        let client = harness::live::client::find(Some(&self.name)).expect("the lab");
+        client.ask(request).expect("an answer")
+    }
+
+    /// Waits until the books show something.
+    pub(crate) fn wait(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + BOUND;
+        loop {
+            let ledger = self.ledger();
+            if holds(&ledger) {
+                return ledger;
+            }
+            assert!(Instant::now() < deadline, "never saw {what}: {ledger:#}");
+        }
+    }
+}
+
+impl Drop for TestLab {
+    fn drop(&mut self) {
+        let _ = trunkline(&["down", &self.name]).output();
+    }
+}
+
+/// What is left of a lab: namespaces, its folder, its daemon.
+pub(crate) fn remains(name: &str) -> Vec<String> {
+    let mut left = harness::net::namespace::list(&format!("{name}-")).expect("list namespaces");
+    let folder = format!("{}/{name}", harness::live::state::RUN);
+    if std::path::Path::new(&folder).exists() {
+        left.push(folder);
+    }
+    let processes = std::fs::read_dir("/proc").expect("list processes");
+    for process in processes.flatten() {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|b| *b == 0).collect();
+        if words.contains(&b"daemon".as_slice()) && words.contains(&name.as_bytes()) {
+            left.push(process.path().display().to_string());
+        }
+    }
+    left
+}
+
+/// One port of the books.
+pub(crate) fn port<'a>(ledger: &'a Value, element: &str, port: &str) -> &'a Value {
+    let ports = ledger["ports"].as_array().expect("ports");
+    let found = ports.iter().find(|p| p["element"] == element && p["port"] == port);
+    found.unwrap_or_else(|| panic!("no port {port} of {element} in {ledger:#}"))
+}
