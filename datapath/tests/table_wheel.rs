@@ -148,7 +148,11 @@ fn check(tick: u64, limit: u32, ops: Vec<Op>) -> Result<(), TestCaseError> {
         prop_assert_eq!(wheel.is_empty(), model.items.is_empty());
         prop_assert_eq!(wheel.capacity(), limit);
     }
-    // What is left comes out one unit of budget at a time.
+    check_rest(wheel, model)
+}
+
+/// What is left comes out one unit of budget at a time.
+fn check_rest(mut wheel: Wheel<u64>, model: Model) -> Result<(), TestCaseError> {
     let end = Time::from_nanos(u64::MAX);
     let mut items = Vec::new();
     while wheel.expire(end, 1, |item| items.push(item)) {}

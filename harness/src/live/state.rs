@@ -78,6 +78,12 @@ impl State {
         &self.name
     }
 
+    /// The folder itself.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.path
+    }
+
     /// The lab file as it was when the lab came up.
     #[must_use]
     pub fn lab_file(&self) -> PathBuf {

@@ -1,0 +1,33 @@
+# The two commands that matter: `make demo` and `make test`. Each installs what it lacks.
+
+CARGO ?= cargo
+BIN = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/trunkline
+
+.PHONY: demo test lint build deps bench clean
+
+# Real curl to real nginx through the AF_XDP forwarder: three of the article's ways, each allowed,
+# and stopped at every ENI whose security group decides.
+demo: build
+	@.ci/as-root $(BIN) run S5 S8 S10 --all-variants --on afxdp
+
+# Everything that must hold: formatting, lints, documentation, tests, and the scenarios on both
+# datapaths.
+test: deps lint
+	@.ci/test
+
+lint: deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+build: deps
+	$(CARGO) build --release --locked -p harness
+
+bench: deps
+	$(CARGO) bench --locked -p benches
+
+deps:
+	@.ci/deps
+
+clean:
+	$(CARGO) clean
