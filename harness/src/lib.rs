@@ -2,5 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod commands;
+pub mod journey;
 pub mod live;
+pub mod memory;
 pub mod net;
+pub mod scenario;

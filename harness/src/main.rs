@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::commands::lab;
+use harness::commands::{lab, run};
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
 #[derive(Debug, Parser)]
@@ -19,6 +19,7 @@ enum Command {
     Down(lab::Down),
     Ps(lab::Ps),
     Exec(lab::Exec),
+    Run(run::Run),
     Ledger(lab::LedgerArgs),
     #[command(hide = true)]
     Daemon(lab::Daemon),
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Down(command) => command.run(),
         Command::Ps(command) => command.run(),
         Command::Exec(command) => command.run(),
+        Command::Run(command) => command.run(),
         Command::Ledger(command) => command.run(),
         Command::Daemon(command) => command.run(),
     };

@@ -1,0 +1,16 @@
+//! A lab in memory with hosts at its ends: real TCP (smoltcp), virtual time, no root.
+//!
+//! [`Memory`] runs scenarios; [`SmallHost`] is one host, for whoever drives a
+//! [`MemoryLink`](datapath::link::MemoryLink) himself.
+
+mod device;
+mod hosts;
+mod http;
+mod session;
+mod small_host;
+mod stack;
+
+pub use hosts::Hosts;
+pub use session::Memory;
+pub use small_host::{Services, SmallHost};
+pub use stack::{Stack, Unreachable};

@@ -1,0 +1,125 @@
+//! Scenarios in memory.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use datapath::counters::LedgerReport;
+use datapath::lab::Lab;
+use datapath::link::{Direction, ElementId, HostId, MemoryLink, Socket, Tap};
+use datapath::time::Time;
+
+use super::hosts::Hosts;
+use super::http::{Fetch, can_be_asked, client_port};
+use super::small_host::Services;
+use crate::journey::{PortCount, Recording};
+use crate::scenario::{Answer, Datapath, Request, Session};
+
+/// Hops kept of each element.
+const HOPS: usize = 65_536;
+/// How long connections are given to end after the answer.
+const ENDING: Duration = Duration::from_millis(200);
+
+/// The datapath in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory;
+
+impl Datapath for Memory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn start(&self, lab: &Lab, _text: &str) -> anyhow::Result<Box<dyn Session>> {
+        Ok(Box::new(MemorySession::new(lab.clone())))
+    }
+}
+
+type Counts = Rc<RefCell<BTreeMap<Socket, PortCount>>>;
+
+/// A lab that runs in memory.
+pub(super) struct MemorySession {
+    link: MemoryLink,
+    hosts: Hosts,
+    counts: Counts,
+    requests: u16,
+}
+
+impl MemorySession {
+    /// The lab at time zero, its journals open.
+    pub(super) fn new(lab: Lab) -> Self {
+        let mut link = MemoryLink::new(lab);
+        link.open_journals(HOPS);
+        let counts = Counts::default();
+        let seen = Rc::clone(&counts);
+        link.watch(move |_, tap, direction, _| {
+            let Tap::Port(socket) = tap else { return };
+            let mut counts = seen.borrow_mut();
+            let count = counts.entry(socket).or_insert_with(|| PortCount::new(socket));
+            match direction {
+                Direction::In => count.received += 1,
+                Direction::Out => count.sent += 1,
+            }
+        });
+        let hosts = Hosts::new(&link, &Services::default());
+        Self { link, hosts, counts, requests: 0 }
+    }
+
+    /// Lets the lab run until `done` has an answer.
+    fn run<T>(
+        &mut self,
+        until: Time,
+        mut done: impl FnMut(&mut Hosts, Time) -> Option<T>,
+    ) -> Option<T> {
+        loop {
+            self.hosts.settle(&mut self.link);
+            let now = self.link.now();
+            if let Some(answer) = done(&mut self.hosts, now) {
+                self.hosts.settle(&mut self.link);
+                return Some(answer);
+            }
+            if now >= until {
+                return None;
+            }
+            // What `done` has put into a host's sockets goes out before time passes.
+            self.hosts.step(&mut self.link, until);
+        }
+    }
+}
+
+impl Session for MemorySession {
+    fn serve(&mut self, pod: usize, port: u16, page: &str) -> anyhow::Result<()> {
+        let host = self.hosts.get(HostId::Pod(pod)).context("the lab has no such pod")?;
+        host.serve(port, page);
+        Ok(())
+    }
+
+    fn fetch(&mut self, request: &Request) -> anyhow::Result<Answer> {
+        let Request { client, url, max_time } = request;
+        anyhow::ensure!(can_be_asked(url.ip), "{} cannot be asked", url.ip);
+        let now = self.link.now();
+        let port = client_port(self.requests);
+        self.requests = self.requests.wrapping_add(1);
+        let host = self.hosts.get(*client).context("the lab has no such client")?;
+        let mut fetch = Fetch::start(host.stack(), url, port, now, *max_time)
+            .context("the client cannot connect")?;
+        let answer =
+            self.run(fetch.deadline(), |hosts, now| fetch.step(hosts.get(*client)?.stack(), now));
+        answer.context("the client has vanished")
+    }
+
+    fn finish(mut self: Box<Self>) -> anyhow::Result<Recording> {
+        let until = self.link.now() + ENDING;
+        while self.hosts.step(&mut self.link, until) {}
+        let link = &mut self.link;
+        let hops = link.close_journals();
+        let ledger = |id| {
+            let element = link.element(id)?;
+            Some((id, LedgerReport::new(element.ledger(), element.held())))
+        };
+        let ledgers = ElementId::all(link.lab()).filter_map(ledger).collect();
+        let ports = self.counts.borrow().values().copied().collect();
+        Ok(Recording { hops, ledgers, ports })
+    }
+}

@@ -1,0 +1,53 @@
+//! Scenarios: a request in a lab, what is to become of it, and by which way.
+//!
+//! A scenario is a [`file::File`]; [`cases()`] resolves it and its variants in their lab,
+//! [`run()`] runs one on a [`Datapath`], and [`Report`] is what comes of them. Nothing but the
+//! datapath differs between memory and AF_XDP.
+
+mod case;
+mod datapath;
+pub mod file;
+mod library;
+mod patch;
+mod print;
+mod report;
+mod run;
+mod verdict;
+
+pub use case::{Case, MAX_TIME, Wanted, cases};
+pub use datapath::{Answer, BadUrl, Datapath, Request, Session, Url};
+pub use library::{Source, find, names};
+pub use patch::merge;
+pub use print::{checks, full, headline};
+pub use report::{
+    CaseReport, Check, Comparison, ElementReport, JourneyReport, Name, Report, VERSION,
+};
+pub use run::{Run, run};
+pub use verdict::{Denial, denial, eni_of, flow_of};
+
+use clap::ValueEnum;
+
+use crate::memory::Memory;
+
+/// The datapaths a scenario can run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// In this process, in virtual time: no root, no namespaces.
+    #[default]
+    Memory,
+    /// In network namespaces, over AF_XDP sockets, with curl and a web server.
+    Afxdp,
+}
+
+/// The datapath of a kind.
+///
+/// # Errors
+/// The kind is not there on this machine.
+pub fn datapath(kind: Kind) -> anyhow::Result<Box<dyn Datapath>> {
+    match kind {
+        Kind::Memory => Ok(Box::new(Memory)),
+        Kind::Afxdp => {
+            anyhow::bail!("scenarios do not run on afxdp yet; run them with --on memory")
+        }
+    }
+}
