@@ -4,3 +4,4 @@
 pub mod commands;
 pub mod live;
 pub mod net;
+pub mod pcap;
