@@ -5,3 +5,4 @@ pub mod commands;
 pub mod live;
 pub mod net;
 pub mod pcap;
+pub mod replay;
