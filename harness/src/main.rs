@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::commands::lab;
+use harness::commands::{lab, replay};
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
 #[derive(Debug, Parser)]
@@ -20,6 +20,7 @@ enum Command {
     Ps(lab::Ps),
     Exec(lab::Exec),
     Ledger(lab::LedgerArgs),
+    Replay(replay::Args),
     #[command(hide = true)]
     Daemon(lab::Daemon),
 }
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Ps(command) => command.run(),
         Command::Exec(command) => command.run(),
         Command::Ledger(command) => command.run(),
+        Command::Replay(args) => replay::run(args),
         Command::Daemon(command) => command.run(),
     };
     result.unwrap_or_else(|error| {

@@ -1,3 +1,4 @@
 //! The faces of the command line, one file a group.
 
 pub mod lab;
+pub mod replay;
