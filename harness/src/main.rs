@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::commands::{lab, run};
+use harness::commands::{lab, replay, run};
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
 #[derive(Debug, Parser)]
@@ -21,6 +21,7 @@ enum Command {
     Exec(lab::Exec),
     Run(run::Run),
     Ledger(lab::LedgerArgs),
+    Replay(replay::Args),
     #[command(hide = true)]
     Daemon(lab::Daemon),
 }
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Exec(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Ledger(command) => command.run(),
+        Command::Replay(args) => replay::run(args),
         Command::Daemon(command) => command.run(),
     };
     result.unwrap_or_else(|error| {
