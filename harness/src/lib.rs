@@ -1,3 +1,5 @@
 //! The trunkline command.
 
+pub mod commands;
 pub mod net;
+pub mod show;

@@ -1,0 +1,3 @@
+//! The subcommands of `trunkline`, one file each.
+
+pub mod show;
