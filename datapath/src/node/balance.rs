@@ -122,7 +122,8 @@ impl<B: Buffer> Node<B> {
             }
             self.connections.remove(handle);
         }
-        if tuple.proto == Protocol::TCP && !first {
+        let opens = first && !p.packet.tcp_flags().contains(Flags::RST);
+        if tuple.proto == Protocol::TCP && !opens {
             return Continue(None);
         }
         let Some(at) = self.config.services.find(tuple.proto, tuple.dst, tuple.dst_port) else {
