@@ -44,11 +44,14 @@ impl<B: Buffer> Node<B> {
     }
 
     /// An untagged frame: ARP is answered or learned from, a packet goes its way.
-    fn accept(&mut self, framed: Framed<B>, port: PortId, now: Time, out: &mut Output<B>) {
+    fn accept(&mut self, mut framed: Framed<B>, port: PortId, now: Time, out: &mut Output<B>) {
+        // A tag with VID 0 names no VLAN, only a priority (spec ING-5).
+        if ethernet::tag(framed.frame.bytes()).is_some_and(|tag| tag.id == 0) {
+            ethernet::pop(&mut framed.frame);
+        }
         match self.classify(framed.frame.bytes(), port) {
             Continue(Accepted::Arp(arp)) => self.receive_arp(framed, arp, port, now, out),
             Continue(Accepted::Packet(packet)) => {
-                let mut framed = framed;
                 trim(&mut framed.frame, &packet);
                 let mut passage = Passage::new(framed, packet, Some(port));
                 let ended = self.walk(&mut passage, now);
