@@ -77,11 +77,10 @@ impl<B: Buffer> Node<B> {
             }
             _ if !self.meter.allows(sender, self.config.switches.icmp_ratelimit_ms, now) => None,
             _ => {
-                let quoted = p.framed.frame.bytes().get(ethernet::HEADER_LEN..);
                 let from = p.packet.tuple.dst;
                 let from = if self.config.is_local(from) { from } else { self.config.ip };
                 self.ip_id = self.ip_id.wrapping_add(1);
-                error(refusal, from, sender, quoted.unwrap_or_default(), self.ip_id)
+                error(refusal, from, sender, p.ip(), self.ip_id)
             }
         };
         if let Some(answer) = answer {
@@ -91,8 +90,7 @@ impl<B: Buffer> Node<B> {
 
     /// Answers an echo request in the name of the address it asked.
     pub(super) fn echo(&mut self, p: &Passage<B>, now: Time, out: &mut Output<B>) {
-        let packet = p.framed.frame.bytes().get(ethernet::HEADER_LEN..).unwrap_or_default();
-        let Some(message) = packet.get(usize::from(p.packet.header_len)..) else { return };
+        let Some(message) = p.ip().get(usize::from(p.packet.header_len)..) else { return };
         self.ip_id = self.ip_id.wrapping_add(1);
         let header = ipv4::Header {
             src: p.packet.tuple.dst,

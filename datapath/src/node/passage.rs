@@ -151,6 +151,11 @@ impl<B: Buffer> Passage<B> {
     }
 
     /// The IP packet within the frame.
+    pub(super) fn ip(&self) -> &[u8] {
+        self.framed.frame.bytes().get(ethernet::HEADER_LEN..).unwrap_or_default()
+    }
+
+    /// The IP packet within the frame, to change.
     pub(super) fn ip_mut(&mut self) -> &mut [u8] {
         self.framed.frame.bytes_mut().get_mut(ethernet::HEADER_LEN..).unwrap_or_default()
     }
