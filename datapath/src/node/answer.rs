@@ -27,24 +27,31 @@ const METERED: usize = 256;
 const BURST: u32 = 6;
 
 impl<B: Buffer> Node<B> {
-    /// How the node's own stack meets a packet for a virtual address that ipvs did not take.
-    pub(super) fn answer_for_vip(&self, p: &Passage<B>) -> Stop {
+    /// How the node's own stack meets a packet for a virtual address that ipvs did not take: the
+    /// filter KUBE-IPVS-FILTER first, where it is set, then the stack, whose flow is confirmed
+    /// (spec CT-4, IPVS-29).
+    pub(super) fn answer_for_vip(&mut self, p: &mut Passage<B>, now: Time) -> Stop {
         let tuple = p.packet.tuple;
-        let rejects = self.config.switches.vip_ping == VipPing::Reject;
         let served = self.config.services.find(tuple.proto, tuple.dst, tuple.dst_port).is_some();
-        match p.packet.transport {
-            Transport::Icmp { kind: icmpv4::ECHO_REQUEST, .. } if rejects => {
-                Stop::Refuse(DropReason::VipPingRejected, Refusal::PortUnreachable)
+        let rejects = self.config.switches.vip_ping == VipPing::Reject;
+        if let Tracked::New(flow) = p.tracked {
+            if rejects && !served {
+                let echo = matches!(p.packet.transport, Transport::Icmp { .. });
+                let reason =
+                    if echo { DropReason::VipPingRejected } else { DropReason::NoService };
+                return Stop::Refuse(reason, Refusal::PortUnreachable);
             }
+            if let Break(stop) = self.confirm(p, &flow, now) {
+                return stop;
+            }
+        }
+        match p.packet.transport {
             Transport::Icmp { kind: icmpv4::ECHO_REQUEST, .. } => Stop::Echo,
             Transport::Tcp { flags, .. } if flags.contains(tcp::Flags::RST) => {
                 Stop::Drop(DropReason::NoConnection)
             }
             Transport::Tcp { .. } if served => {
                 Stop::Refuse(DropReason::NoConnection, Refusal::Reset)
-            }
-            Transport::Tcp { .. } if rejects => {
-                Stop::Refuse(DropReason::NoService, Refusal::PortUnreachable)
             }
             Transport::Tcp { .. } => Stop::Refuse(DropReason::NoService, Refusal::Reset),
             Transport::Udp { .. } => Stop::Refuse(DropReason::NoService, Refusal::PortUnreachable),
@@ -65,13 +72,7 @@ impl<B: Buffer> Node<B> {
             return;
         }
         let answer = match refusal {
-            Refusal::Reset => {
-                // The stack saw the segment, so its flow is confirmed before the reset ends it.
-                if let Tracked::New(flow) = p.tracked {
-                    let _ = self.conntrack.confirm(&flow, now);
-                }
-                reset(&p.packet)
-            }
+            Refusal::Reset => reset(&p.packet),
             _ if matches!(p.packet.transport, Transport::Icmp { kind, .. } if is_error(kind)) => {
                 None
             }
@@ -112,9 +113,6 @@ impl<B: Buffer> Node<B> {
         let sum = checksum::of(&message).to_be_bytes();
         if let Some([_, _, c0, c1]) = message.first_chunk_mut() {
             [*c0, *c1] = sum;
-        }
-        if let Tracked::New(flow) = p.tracked {
-            let _ = self.conntrack.confirm(&flow, now);
         }
         self.send_answer(&with_header(&header, &message), now, out);
     }
