@@ -6,6 +6,7 @@ use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
 use super::Node;
+use super::config::HOST0;
 use super::conntrack::Tracked;
 use super::passage::{Framed, Passage, Refusal, Stop};
 use crate::element::Output;
@@ -37,8 +38,7 @@ impl<B: Buffer> Node<B> {
         if let Tracked::New(flow) = p.tracked {
             if rejects && !served {
                 let echo = matches!(p.packet.transport, Transport::Icmp { .. });
-                let reason =
-                    if echo { DropReason::VipPingRejected } else { DropReason::NoService };
+                let reason = if echo { DropReason::VipPingRejected } else { DropReason::NoService };
                 return Stop::Refuse(reason, Refusal::PortUnreachable);
             }
             if let Break(stop) = self.confirm(p, &flow, now) {
@@ -68,7 +68,11 @@ impl<B: Buffer> Node<B> {
         out: &mut Output<B>,
     ) {
         let sender = p.packet.tuple.src;
-        if self.config.is_local(sender) {
+        let asked = p.packet.tuple.dst;
+        let from = if self.config.is_local(asked) { asked } else { self.config.ip };
+        // The node itself is told by a virtual address, but not by itself. Any other packet with
+        // one of our addresses as its source is masqueraded, and nobody's to answer.
+        if self.config.is_local(sender) && (p.iif != Some(HOST0) || from == sender) {
             return;
         }
         let answer = match refusal {
@@ -78,8 +82,6 @@ impl<B: Buffer> Node<B> {
             }
             _ if !self.meter.allows(sender, self.config.switches.icmp_ratelimit_ms, now) => None,
             _ => {
-                let from = p.packet.tuple.dst;
-                let from = if self.config.is_local(from) { from } else { self.config.ip };
                 self.ip_id = self.ip_id.wrapping_add(1);
                 error(refusal, from, sender, p.ip(), self.ip_id)
             }
@@ -129,6 +131,7 @@ impl<B: Buffer> Node<B> {
         self.originate(framed, parsed, now, out);
     }
 
+    /// Routes a packet of the node's own; one for the node itself goes to its stack.
     fn originate(
         &mut self,
         framed: Framed<B>,
@@ -141,12 +144,17 @@ impl<B: Buffer> Node<B> {
         p.ipvs = true;
         let ended = match self.route_output(&mut p) {
             Continue(()) => match self.local_out(&mut p, now) {
+                Continue(()) if p.exit.is_none() => self.deliver(&mut p, now),
                 Continue(()) => self.postrouting(&mut p, now),
                 stopped @ Break(_) => stopped,
             },
             stopped @ Break(_) => stopped,
         };
         match ended {
+            Continue(()) if p.exit.is_none() => {
+                let tuple = Some(p.packet.tuple);
+                self.depart(p.framed, Self::host_place(), tuple, out);
+            }
             Continue(()) => self.leave(p, now, out),
             // An answer that cannot go is not answered in turn.
             Break(Stop::Drop(reason) | Stop::Refuse(reason, _)) => {

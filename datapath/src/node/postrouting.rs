@@ -71,7 +71,12 @@ impl<B: Buffer> Node<B> {
     }
 
     /// Puts the packet's new flow into the table.
-    pub(super) fn confirm(&mut self, p: &mut Passage<B>, flow: &NewFlow, now: Time) -> ControlFlow<Stop> {
+    pub(super) fn confirm(
+        &mut self,
+        p: &mut Passage<B>,
+        flow: &NewFlow,
+        now: Time,
+    ) -> ControlFlow<Stop> {
         match self.conntrack.confirm(flow, now) {
             Ok(handle) => {
                 p.tracked = Tracked::Known(handle, Direction::Original);
