@@ -9,3 +9,4 @@ pub mod net;
 pub mod pcap;
 pub mod replay;
 pub mod scenario;
+pub mod show;

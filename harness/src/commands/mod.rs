@@ -3,3 +3,4 @@
 pub mod lab;
 pub mod replay;
 pub mod run;
+pub mod show;

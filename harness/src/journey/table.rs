@@ -95,7 +95,7 @@ fn fold(path: &[String], style: Style) -> String {
         let arrow = if number == 0 { "" } else { ARROW };
         if line.len() + arrow.len() + place.len() > WIDTH {
             let _ = writeln!(text, "{}", style.green(line.trim_end()));
-            line = format!("   {}", arrow);
+            line = format!("   {arrow}");
         } else {
             line += arrow;
         }

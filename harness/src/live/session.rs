@@ -127,11 +127,7 @@ impl LiveSession {
                         bail!("the two ends of {port}'s wire disagree: {wire:?}, {far:?}");
                     }
                 }
-                counts.push(PortCount {
-                    socket,
-                    received: wire.rx_packets,
-                    sent: wire.tx_packets,
-                });
+                counts.push(PortCount { socket, received: wire.rx_packets, sent: wire.tx_packets });
             }
         }
         Ok(counts)
@@ -252,9 +248,8 @@ fn wait_until_it_listens(
     let deadline = Instant::now() + STARTING;
     let address = SocketAddr::from((ip, port));
     while Instant::now() < deadline {
-        let connects = namespace::run_in(place, || {
-            TcpStream::connect_timeout(&address, STARTING).is_ok()
-        })?;
+        let connects =
+            namespace::run_in(place, || TcpStream::connect_timeout(&address, STARTING).is_ok())?;
         if connects {
             return Ok(());
         }
