@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::commands::{lab, run};
+use harness::commands::{explain, lab, run};
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
 #[derive(Debug, Parser)]
@@ -20,6 +20,7 @@ enum Command {
     Ps(lab::Ps),
     Exec(lab::Exec),
     Run(run::Run),
+    Explain(explain::Explain),
     Ledger(lab::LedgerArgs),
     #[command(hide = true)]
     Daemon(lab::Daemon),
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Ps(command) => command.run(),
         Command::Exec(command) => command.run(),
         Command::Run(command) => command.run(),
+        Command::Explain(command) => command.run(),
         Command::Ledger(command) => command.run(),
         Command::Daemon(command) => command.run(),
     };

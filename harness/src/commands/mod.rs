@@ -1,4 +1,5 @@
 //! The faces of the command line, one file a group.
 
+pub mod explain;
 pub mod lab;
 pub mod run;
