@@ -1,5 +1,6 @@
 //! `run`: scenarios.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -64,13 +65,14 @@ impl Run {
                 let brief = self.brief && run.passed();
                 let gap = if number > 0 && !brief { "\n" } else { "" };
                 let text = if brief { headline(&run, style) } else { full(&run, style) };
-                print!("{gap}{text}");
+                std::io::stdout().write_all(format!("{gap}{text}").as_bytes())?;
             }
             runs.push(run);
         }
         let report = Report::new(&runs);
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
+            let text = serde_json::to_string_pretty(&report)?;
+            writeln!(std::io::stdout(), "{text}")?;
         }
         Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
