@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::journey::Style;
+use crate::live::worker::Poll;
 use crate::scenario::{Kind, Report, Wanted, cases, datapath, find, full, headline, names, run};
 
 /// Run scenarios: a client asks a server, and the verdict, the way of the packets and the counters
@@ -21,6 +22,9 @@ pub struct Run {
     /// The datapath to run on.
     #[arg(long, value_enum, default_value_t)]
     on: Kind,
+    /// How the forwarder waits for frames, on afxdp.
+    #[arg(long, value_enum, default_value_t)]
+    poll: Poll,
     /// Run this variant in place of the scenario itself.
     #[arg(long, value_name = "NAME", conflicts_with = "all_variants")]
     variant: Option<String>,
@@ -46,7 +50,7 @@ impl Run {
             (None, true) => Wanted::All,
             (None, false) => Wanted::Itself,
         };
-        let datapath = datapath(self.on)?;
+        let datapath = datapath(self.on, self.poll);
         let mut all = Vec::new();
         for name in &self.scenarios {
             if name == "all" {
