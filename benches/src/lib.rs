@@ -28,6 +28,8 @@ services:
     loadBalancer: 47.243.87.204
     ports: [{port: 53, targetPort: 5353, proto: udp}]
     endpoints: [{pod: demo/server}]
+switches: {masqueradeRandomFully: false}
+limits: {flows: 131072}
 ";
 
 /// Where the client pod's frames come in.

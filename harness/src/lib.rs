@@ -6,4 +6,7 @@ pub mod journey;
 pub mod live;
 pub mod memory;
 pub mod net;
+pub mod pcap;
+pub mod replay;
 pub mod scenario;
+pub mod show;

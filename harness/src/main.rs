@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::commands::{explain, lab, run};
+use harness::commands::{explain, lab, replay, run, show};
+use harness::show::ShowArgs;
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
 #[derive(Debug, Parser)]
@@ -20,8 +21,11 @@ enum Command {
     Ps(lab::Ps),
     Exec(lab::Exec),
     Run(run::Run),
+    /// Show a table of a lab as the tool of a real node prints it.
+    Show(ShowArgs),
     Explain(explain::Explain),
     Ledger(lab::LedgerArgs),
+    Replay(replay::Args),
     #[command(hide = true)]
     Daemon(lab::Daemon),
 }
@@ -41,8 +45,10 @@ fn main() -> ExitCode {
         Command::Ps(command) => command.run(),
         Command::Exec(command) => command.run(),
         Command::Run(command) => command.run(),
+        Command::Show(args) => show::run(&args),
         Command::Explain(command) => command.run(),
         Command::Ledger(command) => command.run(),
+        Command::Replay(args) => replay::run(args),
         Command::Daemon(command) => command.run(),
     };
     result.unwrap_or_else(|error| {

@@ -6,6 +6,7 @@ use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
 use super::Node;
+use super::config::HOST0;
 use super::conntrack::Tracked;
 use super::passage::{Framed, Passage, Refusal, Stop};
 use crate::element::Output;
@@ -27,24 +28,30 @@ const METERED: usize = 256;
 const BURST: u32 = 6;
 
 impl<B: Buffer> Node<B> {
-    /// How the node's own stack meets a packet for a virtual address that ipvs did not take.
-    pub(super) fn answer_for_vip(&self, p: &Passage<B>) -> Stop {
+    /// How the node's own stack meets a packet for a virtual address that ipvs did not take: the
+    /// filter KUBE-IPVS-FILTER first, where it is set, then the stack, whose flow is confirmed
+    /// (spec CT-4, IPVS-29).
+    pub(super) fn answer_for_vip(&mut self, p: &mut Passage<B>, now: Time) -> Stop {
         let tuple = p.packet.tuple;
-        let rejects = self.config.switches.vip_ping == VipPing::Reject;
         let served = self.config.services.find(tuple.proto, tuple.dst, tuple.dst_port).is_some();
-        match p.packet.transport {
-            Transport::Icmp { kind: icmpv4::ECHO_REQUEST, .. } if rejects => {
-                Stop::Refuse(DropReason::VipPingRejected, Refusal::PortUnreachable)
+        let rejects = self.config.switches.vip_ping == VipPing::Reject;
+        if let Tracked::New(flow) = p.tracked {
+            if rejects && !served {
+                let echo = matches!(p.packet.transport, Transport::Icmp { .. });
+                let reason = if echo { DropReason::VipPingRejected } else { DropReason::NoService };
+                return Stop::Refuse(reason, Refusal::PortUnreachable);
             }
+            if let Break(stop) = self.confirm(p, &flow, now) {
+                return stop;
+            }
+        }
+        match p.packet.transport {
             Transport::Icmp { kind: icmpv4::ECHO_REQUEST, .. } => Stop::Echo,
             Transport::Tcp { flags, .. } if flags.contains(tcp::Flags::RST) => {
                 Stop::Drop(DropReason::NoConnection)
             }
             Transport::Tcp { .. } if served => {
                 Stop::Refuse(DropReason::NoConnection, Refusal::Reset)
-            }
-            Transport::Tcp { .. } if rejects => {
-                Stop::Refuse(DropReason::NoService, Refusal::PortUnreachable)
             }
             Transport::Tcp { .. } => Stop::Refuse(DropReason::NoService, Refusal::Reset),
             Transport::Udp { .. } => Stop::Refuse(DropReason::NoService, Refusal::PortUnreachable),
@@ -61,27 +68,22 @@ impl<B: Buffer> Node<B> {
         out: &mut Output<B>,
     ) {
         let sender = p.packet.tuple.src;
-        if self.config.is_local(sender) {
+        let asked = p.packet.tuple.dst;
+        let from = if self.config.is_local(asked) { asked } else { self.config.ip };
+        // The node itself is told by a virtual address, but not by itself. Any other packet with
+        // one of our addresses as its source is masqueraded, and nobody's to answer.
+        if self.config.is_local(sender) && (p.iif != Some(HOST0) || from == sender) {
             return;
         }
         let answer = match refusal {
-            Refusal::Reset => {
-                // The stack saw the segment, so its flow is confirmed before the reset ends it.
-                if let Tracked::New(flow) = p.tracked {
-                    let _ = self.conntrack.confirm(&flow, now);
-                }
-                reset(&p.packet)
-            }
+            Refusal::Reset => reset(&p.packet),
             _ if matches!(p.packet.transport, Transport::Icmp { kind, .. } if is_error(kind)) => {
                 None
             }
             _ if !self.meter.allows(sender, self.config.switches.icmp_ratelimit_ms, now) => None,
             _ => {
-                let quoted = p.framed.frame.bytes().get(ethernet::HEADER_LEN..);
-                let from = p.packet.tuple.dst;
-                let from = if self.config.is_local(from) { from } else { self.config.ip };
                 self.ip_id = self.ip_id.wrapping_add(1);
-                error(refusal, from, sender, quoted.unwrap_or_default(), self.ip_id)
+                error(refusal, from, sender, p.ip(), self.ip_id)
             }
         };
         if let Some(answer) = answer {
@@ -91,8 +93,7 @@ impl<B: Buffer> Node<B> {
 
     /// Answers an echo request in the name of the address it asked.
     pub(super) fn echo(&mut self, p: &Passage<B>, now: Time, out: &mut Output<B>) {
-        let packet = p.framed.frame.bytes().get(ethernet::HEADER_LEN..).unwrap_or_default();
-        let Some(message) = packet.get(usize::from(p.packet.header_len)..) else { return };
+        let Some(message) = p.ip().get(usize::from(p.packet.header_len)..) else { return };
         self.ip_id = self.ip_id.wrapping_add(1);
         let header = ipv4::Header {
             src: p.packet.tuple.dst,
@@ -115,9 +116,6 @@ impl<B: Buffer> Node<B> {
         if let Some([_, _, c0, c1]) = message.first_chunk_mut() {
             [*c0, *c1] = sum;
         }
-        if let Tracked::New(flow) = p.tracked {
-            let _ = self.conntrack.confirm(&flow, now);
-        }
         self.send_answer(&with_header(&header, &message), now, out);
     }
 
@@ -133,6 +131,7 @@ impl<B: Buffer> Node<B> {
         self.originate(framed, parsed, now, out);
     }
 
+    /// Routes a packet of the node's own; one for the node itself goes to its stack.
     fn originate(
         &mut self,
         framed: Framed<B>,
@@ -145,12 +144,17 @@ impl<B: Buffer> Node<B> {
         p.ipvs = true;
         let ended = match self.route_output(&mut p) {
             Continue(()) => match self.local_out(&mut p, now) {
+                Continue(()) if p.exit.is_none() => self.deliver(&mut p, now),
                 Continue(()) => self.postrouting(&mut p, now),
                 stopped @ Break(_) => stopped,
             },
             stopped @ Break(_) => stopped,
         };
         match ended {
+            Continue(()) if p.exit.is_none() => {
+                let tuple = Some(p.packet.tuple);
+                self.depart(p.framed, Self::host_place(), tuple, out);
+            }
             Continue(()) => self.leave(p, now, out),
             // An answer that cannot go is not answered in turn.
             Break(Stop::Drop(reason) | Stop::Refuse(reason, _)) => {

@@ -32,6 +32,7 @@ impl<B: Buffer> Node<B> {
     /// A packet that passes through: an answer of a connection gets its virtual address back, and
     /// is routed again with it.
     pub(super) fn forward(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop> {
+        Self::outlives_hop(p)?;
         self.fits_exit(p)?;
         p.decrement_ttl();
         p.hook(Hook::Forward);
@@ -58,11 +59,16 @@ impl<B: Buffer> Node<B> {
         self.ipvs_request(p, now)
     }
 
-    /// TTL and MTU of a packet about to be sent on (spec EGR-1 to EGR-3).
-    fn fits_exit(&self, p: &Passage<B>) -> ControlFlow<Stop> {
+    /// TTL of a packet about to be sent on (spec EGR-1).
+    fn outlives_hop(p: &Passage<B>) -> ControlFlow<Stop> {
         if p.packet.ttl <= 1 {
             return Break(Stop::Refuse(DropReason::TtlExceeded, Refusal::TimeExceeded));
         }
+        Continue(())
+    }
+
+    /// Size of a packet about to be sent on (spec EGR-2, EGR-3).
+    fn fits_exit(&self, p: &Passage<B>) -> ControlFlow<Stop> {
         let interface = p.exit.and_then(|exit| self.config.interface(exit.port));
         let mtu = interface.map_or(u16::MAX, |interface| interface.mtu);
         if p.packet.total_len > mtu {
@@ -116,7 +122,8 @@ impl<B: Buffer> Node<B> {
             }
             self.connections.remove(handle);
         }
-        if tuple.proto == Protocol::TCP && !first {
+        let opens = first && !p.packet.tcp_flags().contains(Flags::RST);
+        if tuple.proto == Protocol::TCP && !opens {
             return Continue(None);
         }
         let Some(at) = self.config.services.find(tuple.proto, tuple.dst, tuple.dst_port) else {
@@ -178,8 +185,10 @@ impl<B: Buffer> Node<B> {
         };
         p.step(Step::Route(hit(&found)));
         p.exit = exit_of(&found, ip);
-        self.fits_exit(p)?;
+        // ipvs takes its one before it looks at the size (spec IPVS-25).
+        Self::outlives_hop(p)?;
         p.decrement_ttl();
+        self.fits_exit(p)?;
         p.rewrite(to, Rewriter::IpvsDnat, ZeroChecksum::Compute);
         self.tell_conntrack(p, ip, port);
         p.ipvs = true;

@@ -53,8 +53,10 @@ impl<B: Buffer> Node<B> {
         ethernet::set_macs(p.framed.frame.bytes_mut(), mac, interface.mac);
         p.step(Step::Neighbour(exit.next_hop, mac));
         let mut place = Place { port: exit.port, queue: 0 };
-        if let Some(queue) = self.serving
-            && let Some(pod) = self.config.pods.iter().find(|pod| pod.port == exit.port)
+        // Out of a cali veth the next hop is the pod itself (spec TRUNK-5).
+        if let Some(queue) = p.member_queue
+            && let Some(pod) = self.config.pod(exit.next_hop)
+            && pod.port == exit.port
             && pod.queue != queue
         {
             self.trunk.count_mismatch(queue);

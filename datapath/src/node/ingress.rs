@@ -19,7 +19,7 @@ impl<B: Buffer> Node<B> {
         self.ledger.received += 1;
         let framed = Framed::arrived(frame, place, now, out.journal.is_open());
         if place.port != ETH1 {
-            return self.accept(framed, place.port, now, out);
+            return self.accept(framed, Place { queue: 0, ..place }, now, out);
         }
         let vid = ethernet::tag(framed.frame.bytes()).and_then(ethernet::Tag::vid);
         let queue = self.trunk.queue_of(vid);
@@ -37,20 +37,24 @@ impl<B: Buffer> Node<B> {
                 ethernet::pop(&mut framed.frame);
                 framed.step(Step::TagPopped(tag.id));
             }
-            self.serving = Some(queue);
-            self.accept(framed, ETH1, now, out);
-            self.serving = None;
+            self.accept(framed, Place { port: ETH1, queue }, now, out);
         }
     }
 
-    /// An untagged frame: ARP is answered or learned from, a packet goes its way.
-    fn accept(&mut self, framed: Framed<B>, port: PortId, now: Time, out: &mut Output<B>) {
+    /// An untagged frame: ARP is answered or learned from, a packet goes its way. `place` is its
+    /// port, and on the trunk the queue of its VID.
+    fn accept(&mut self, mut framed: Framed<B>, place: Place, now: Time, out: &mut Output<B>) {
+        let port = place.port;
+        // A tag with VID 0 names no VLAN, only a priority (spec ING-5).
+        if ethernet::tag(framed.frame.bytes()).is_some_and(|tag| tag.id == 0) {
+            ethernet::pop(&mut framed.frame);
+        }
         match self.classify(framed.frame.bytes(), port) {
             Continue(Accepted::Arp(arp)) => self.receive_arp(framed, arp, port, now, out),
             Continue(Accepted::Packet(packet)) => {
-                let mut framed = framed;
                 trim(&mut framed.frame, &packet);
                 let mut passage = Passage::new(framed, packet, Some(port));
+                passage.member_queue = (port == ETH1).then_some(place.queue);
                 let ended = self.walk(&mut passage, now);
                 self.finish(passage, ended, now, out);
             }

@@ -67,8 +67,6 @@ pub struct Node<B> {
     random: Random,
     ledger: Ledger,
     ip_id: u16,
-    /// The trunk queue whose frame is on its way.
-    serving: Option<u16>,
 }
 
 impl<B: Buffer> Node<B> {
@@ -89,7 +87,6 @@ impl<B: Buffer> Node<B> {
             random: Random::new(seed),
             ledger: Ledger::default(),
             ip_id: 0,
-            serving: None,
             config: Arc::new(config),
         })
     }

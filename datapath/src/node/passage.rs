@@ -109,6 +109,8 @@ pub(super) struct Passage<B> {
     pub(super) packet: Packet<Ipv4Addr>,
     /// Where it came in; `None` for what the node makes.
     pub(super) iif: Option<PortId>,
+    /// The trunk queue it came by.
+    pub(super) member_queue: Option<u16>,
     /// What conntrack knows of it.
     pub(super) tracked: Tracked,
     /// Its mark.
@@ -134,7 +136,8 @@ impl<B: Buffer> Passage<B> {
             }
         }
         let tracked = Tracked::Invalid;
-        Self { framed, packet, iif, tracked, mark: 0, ipvs: false, exit: None }
+        let member_queue = None;
+        Self { framed, packet, iif, member_queue, tracked, mark: 0, ipvs: false, exit: None }
     }
 
     /// Records a step.
@@ -148,6 +151,11 @@ impl<B: Buffer> Passage<B> {
     }
 
     /// The IP packet within the frame.
+    pub(super) fn ip(&self) -> &[u8] {
+        self.framed.frame.bytes().get(ethernet::HEADER_LEN..).unwrap_or_default()
+    }
+
+    /// The IP packet within the frame, to change.
     pub(super) fn ip_mut(&mut self) -> &mut [u8] {
         self.framed.frame.bytes_mut().get_mut(ethernet::HEADER_LEN..).unwrap_or_default()
     }

@@ -51,7 +51,7 @@ impl<B: Buffer> Node<B> {
         self.local_out(p, now)?;
         match self.ipvs_local_out(p, now)? {
             Local::SentByIpvs => self.local_out(p, now),
-            Local::Deliver if p.exit.is_none() => Break(self.answer_for_vip(p)),
+            Local::Deliver if p.exit.is_none() => Break(self.answer_for_vip(p, now)),
             Local::Deliver => Continue(()),
         }
     }

@@ -70,7 +70,13 @@ impl<B: Buffer> Node<B> {
         }
     }
 
-    fn confirm(&mut self, p: &mut Passage<B>, flow: &NewFlow, now: Time) -> ControlFlow<Stop> {
+    /// Puts the packet's new flow into the table.
+    pub(super) fn confirm(
+        &mut self,
+        p: &mut Passage<B>,
+        flow: &NewFlow,
+        now: Time,
+    ) -> ControlFlow<Stop> {
         match self.conntrack.confirm(flow, now) {
             Ok(handle) => {
                 p.tracked = Tracked::Known(handle, Direction::Original);
@@ -156,7 +162,7 @@ impl<B: Buffer> Node<B> {
     /// address is never delivered there: the node answers it here (spec ROUTE-9).
     pub(super) fn deliver(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop> {
         if self.config.services.is_vip(p.packet.tuple.dst) {
-            return Break(self.answer_for_vip(p));
+            return Break(self.answer_for_vip(p, now));
         }
         if let Tracked::New(flow) = p.tracked {
             self.confirm(p, &flow, now)?;

@@ -19,8 +19,13 @@ impl<B: Buffer> Node<B> {
     /// Conntrack, then nat's PREROUTING chain.
     pub(super) fn prerouting(&mut self, p: &mut Passage<B>, now: Time) {
         p.hook(Hook::Prerouting);
-        self.track(p, now);
-        self.nat_destination(p);
+        if p.packet.checksum_holds(p.ip()) {
+            self.track(p, now);
+            self.nat_destination(p);
+        } else {
+            // Looked at here only, not in LOCAL_OUT (spec ING-9).
+            p.step(Step::Flow(FlowState::Invalid));
+        }
     }
 
     /// Finds or begins the packet's flow.

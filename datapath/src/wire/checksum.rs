@@ -1,19 +1,28 @@
 //! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
 
-/// Sums 16-bit words of `bytes` (at most 64 KiB, so that 32 bits hold it) in network order onto
-/// `sum`; an odd last byte counts as high.
+/// Sums 16-bit words of `bytes` in network order onto `sum`, with carries folded in; an odd last
+/// byte counts as high. The result is below 2^18.
 #[must_use]
-pub fn sum(bytes: &[u8], mut sum: u32) -> u32 {
-    let mut words = bytes.chunks_exact(2);
+pub fn sum(bytes: &[u8], sum: u32) -> u32 {
+    // Two words at a time: one's-complement sums do not care how wide they are made.
+    let mut wide = u64::from(sum);
+    let mut pairs = bytes.chunks_exact(4);
+    for pair in &mut pairs {
+        if let Some(pair) = pair.first_chunk() {
+            wide += u64::from(u32::from_be_bytes(*pair));
+        }
+    }
+    let mut words = pairs.remainder().chunks_exact(2);
     for word in &mut words {
-        if let [hi, lo] = word {
-            sum += u32::from(u16::from_be_bytes([*hi, *lo]));
+        if let Some(word) = word.first_chunk() {
+            wide += u64::from(u16::from_be_bytes(*word));
         }
     }
     if let [last] = words.remainder() {
-        sum += u32::from(*last) << 8;
+        wide += u64::from(*last) << 8;
     }
-    sum
+    let quarters = [wide, wide >> 16, wide >> 32, wide >> 48];
+    quarters.iter().map(|quarter| (quarter & 0xffff) as u32).sum()
 }
 
 /// Folds a sum into 16 bits, without the final inversion.

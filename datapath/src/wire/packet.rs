@@ -160,6 +160,26 @@ impl<A: Address> Packet<A> {
         }
     }
 
+    /// Whether the transport checksum of the packet in `ip` is right. UDP without one and
+    /// protocols whose checksum is not known are taken as right.
+    #[must_use]
+    pub fn checksum_holds(&self, ip: &[u8]) -> bool {
+        let l4 = usize::from(self.header_len);
+        let Some(payload) = ip.get(l4..usize::from(self.total_len)) else { return false };
+        let pseudo = match self.tuple.proto {
+            Protocol::UDP if word(payload, 6) == Some(0) => return true,
+            Protocol::ICMP => 0,
+            proto @ (Protocol::TCP | Protocol::UDP) => super::checksum::pseudo_header(
+                self.tuple.src.octets().as_ref(),
+                self.tuple.dst.octets().as_ref(),
+                proto.0,
+                u16::try_from(payload.len()).unwrap_or(u16::MAX),
+            ),
+            _ => return true,
+        };
+        super::checksum::fold(super::checksum::sum(payload, pseudo)) == u16::MAX
+    }
+
     /// Gives the packet in `ip` the addresses and ports of `to` and keeps every checksum right
     /// (spec EGR, RFC 1624). The protocol of `to` is the packet's own. Of an ICMP query only the
     /// addresses and the identifier change.

@@ -2,4 +2,6 @@
 
 pub mod explain;
 pub mod lab;
+pub mod replay;
 pub mod run;
+pub mod show;

@@ -16,6 +16,7 @@ use super::protocol::{Answer, Envelope, Ledger, Reply, Request, Status, VERSION}
 use super::state::State;
 use super::worker::Poll;
 use crate::net::teardown::Removed;
+use crate::show::Query;
 
 /// How long a daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -156,6 +157,17 @@ impl Client {
     pub fn ledger(&self) -> anyhow::Result<Ledger> {
         match self.ask(Request::Ledger)? {
             Answer::Ledger(ledger) => Ok(ledger),
+            other => bail!("unexpected answer {other:?}"),
+        }
+    }
+
+    /// A table of the running elements: as text, and for machines.
+    ///
+    /// # Errors
+    /// As [`Client::ask`], or where the query names a node that the lab does not have.
+    pub fn show(&self, query: Query) -> anyhow::Result<(String, serde_json::Value)> {
+        match self.ask(Request::Show { query })? {
+            Answer::Table { text, json } => Ok((text, json)),
             other => bail!("unexpected answer {other:?}"),
         }
     }

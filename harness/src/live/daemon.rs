@@ -19,6 +19,7 @@ use super::topology::{Places, STACK_IFNAME, places, stack_namespaces};
 use super::worker::{Poll, Worker};
 use crate::net::process::ProcessId;
 use crate::net::{self, namespace};
+use crate::show;
 
 /// What a daemon says on its standard output once it forwards.
 pub const READY: &str = "ready";
@@ -166,6 +167,13 @@ fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
         Request::Ledger => {
             let counted = worker.call(|link, _| report::count(link))?;
             Ok(Answer::Ledger(report::ledger(lab, places, counted, worker.imbalances())?))
+        }
+        Request::Show { query } => {
+            let table = worker.call(move |link, now| {
+                let nodes: Vec<_> = link.nodes().iter().collect();
+                show::take(&query, link.lab(), &nodes, link.vpc(), now)
+            })??;
+            Ok(Answer::Table { text: table.text(), json: serde_json::to_value(&table)? })
         }
         Request::JournalOpen { limit } => {
             worker.call(move |link, _| link.open_journals(limit))?;

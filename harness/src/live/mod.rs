@@ -5,6 +5,7 @@ pub mod client;
 pub mod daemon;
 pub mod protocol;
 pub mod report;
+pub mod session;
 pub mod state;
 pub mod topology;
 pub mod worker;

@@ -8,6 +8,7 @@ use datapath::link::{ElementId, Socket};
 use serde::{Deserialize, Serialize};
 
 use super::report::PortReport;
+use crate::show::Query;
 
 /// Version of the protocol. A daemon refuses any other.
 pub const VERSION: u32 = 1;
@@ -32,6 +33,11 @@ pub enum Request {
     Status,
     /// The books of every element and port.
     Ledger,
+    /// A table of the running elements.
+    Show {
+        /// Which.
+        query: Query,
+    },
     /// Begin to record journeys, up to this many hops an element.
     JournalOpen {
         /// Hops an element.
@@ -85,6 +91,13 @@ pub enum Answer {
     Status(Status),
     /// Its books.
     Ledger(Ledger),
+    /// A table.
+    Table {
+        /// As the tool of a real node prints it.
+        text: String,
+        /// For machines.
+        json: serde_json::Value,
+    },
     /// What the journals held.
     Journals {
         /// Hops of each element.

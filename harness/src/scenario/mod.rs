@@ -27,6 +27,7 @@ pub use verdict::{Denial, denial, eni_of, flow_of};
 
 use clap::ValueEnum;
 
+use crate::live::session::AfXdp;
 use crate::memory::Memory;
 
 /// The datapaths a scenario can run on.
@@ -46,8 +47,6 @@ pub enum Kind {
 pub fn datapath(kind: Kind) -> anyhow::Result<Box<dyn Datapath>> {
     match kind {
         Kind::Memory => Ok(Box::new(Memory)),
-        Kind::Afxdp => {
-            anyhow::bail!("scenarios do not run on afxdp yet; run them with --on memory")
-        }
+        Kind::Afxdp => Ok(Box::new(AfXdp::default())),
     }
 }

@@ -74,7 +74,7 @@ impl TcpState {
         match Kind::of(flags) {
             Kind::Syn => Some(Self::SynSent),
             Kind::Ack => Some(Self::Established),
-            Kind::SynAck | Kind::Fin | Kind::Rst | Kind::None => None,
+            Kind::SynAck | Kind::Fin | Kind::Rst | Kind::Nonsense => None,
         }
     }
 
@@ -99,7 +99,7 @@ impl TcpState {
             Kind::Fin => self.after_fin(),
             Kind::Ack => self.after_ack(original),
             Kind::Rst => Next::State(Self::Close),
-            Kind::None => Next::Invalid,
+            Kind::Nonsense => Next::Invalid,
         }
     }
 
@@ -140,21 +140,22 @@ enum Kind {
     Fin,
     Ack,
     Rst,
-    None,
+    /// Its flags contradict each other, or there is none that counts.
+    Nonsense,
 }
 
 impl Kind {
     fn of(flags: Flags) -> Self {
-        if flags.contains(Flags::RST) {
-            Self::Rst
-        } else if flags.contains(Flags::SYN) {
-            if flags.contains(Flags::ACK) { Self::SynAck } else { Self::Syn }
-        } else if flags.contains(Flags::FIN) {
-            Self::Fin
-        } else if flags.contains(Flags::ACK) {
-            Self::Ack
-        } else {
-            Self::None
+        let counting = flags & (Flags::SYN | Flags::FIN | Flags::RST | Flags::ACK | Flags::URG);
+        let urgent = counting.contains(Flags::URG);
+        // The combinations of the kernel's `tcp_valid_flags`.
+        match (counting - Flags::URG, urgent) {
+            (f, _) if f == Flags::SYN => Self::Syn,
+            (f, false) if f == Flags::SYN | Flags::ACK => Self::SynAck,
+            (f, _) if f == Flags::FIN | Flags::ACK => Self::Fin,
+            (f, _) if f == Flags::ACK => Self::Ack,
+            (f, false) if f - Flags::ACK == Flags::RST => Self::Rst,
+            _ => Self::Nonsense,
         }
     }
 }

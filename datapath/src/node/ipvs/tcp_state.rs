@@ -13,6 +13,8 @@ pub enum State {
     None,
     /// Both ways open.
     Established,
+    /// The server has sent a SYN of its own after the connection closed.
+    SynSent,
     /// The client's SYN has passed.
     SynRecv,
     /// The server has closed its side first.
@@ -35,7 +37,7 @@ impl State {
             Self::None => 2,
             Self::Established => 900,
             Self::SynRecv | Self::CloseWait => 60,
-            Self::FinWait | Self::TimeWait => 120,
+            Self::SynSent | Self::FinWait | Self::TimeWait => 120,
             Self::Close => 10,
             Self::Udp => 300,
         })
@@ -44,7 +46,7 @@ impl State {
     /// Whether `ipvsadm -Ln` counts the connection as active.
     #[must_use]
     pub const fn is_active(self) -> bool {
-        matches!(self, Self::SynRecv | Self::Established | Self::Udp)
+        matches!(self, Self::SynSent | Self::SynRecv | Self::Established)
     }
 
     /// The state's name as `ipvsadm -Lnc` prints it.
@@ -53,6 +55,7 @@ impl State {
         match self {
             Self::None => "NONE",
             Self::Established => "ESTABLISHED",
+            Self::SynSent => "SYN_SENT",
             Self::SynRecv => "SYN_RECV",
             Self::FinWait => "FIN_WAIT",
             Self::TimeWait => "TIME_WAIT",
@@ -62,37 +65,53 @@ impl State {
         }
     }
 
-    /// The state after a segment. Of several flags the first of RST, SYN, FIN, ACK counts.
+    /// The state after a segment, as in the kernel's table `tcp_states`. Of several flags the
+    /// first of RST, SYN, FIN, ACK counts.
     #[must_use]
     pub const fn after(self, flags: Flags, direction: Direction) -> Self {
         let client = matches!(direction, Direction::Original);
         if flags.contains(Flags::RST) {
-            return match (self, client) {
-                (Self::SynRecv, true) => Self::SynRecv,
-                (Self::TimeWait, false) => Self::TimeWait,
-                _ => Self::Close,
-            };
-        }
-        if flags.contains(Flags::SYN) {
-            return match (self, client) {
-                (Self::None | Self::TimeWait | Self::Close, true) => Self::SynRecv,
+            self.after_rst(client)
+        } else if flags.contains(Flags::SYN) {
+            self.after_syn(client)
+        } else if flags.contains(Flags::FIN) {
+            self.after_fin(client)
+        } else if flags.contains(Flags::ACK) {
+            match (self, client) {
+                (Self::SynRecv | Self::None, _) => Self::Established,
                 (state, _) => state,
-            };
+            }
+        } else {
+            self
         }
-        if flags.contains(Flags::FIN) {
-            return match (self, client) {
-                (Self::Established | Self::SynRecv, true) => Self::CloseWait,
-                (Self::Established | Self::SynRecv, false) => Self::FinWait,
-                (Self::FinWait, true) | (Self::CloseWait, false) => Self::TimeWait,
-                (state, _) => state,
-            };
+    }
+
+    const fn after_rst(self, client: bool) -> Self {
+        match (self, client) {
+            (Self::SynRecv, true) => Self::SynRecv,
+            (Self::TimeWait, false) => Self::TimeWait,
+            (Self::SynSent, false) => Self::SynSent,
+            _ => Self::Close,
         }
-        if flags.contains(Flags::ACK) {
-            return match (self, client) {
-                (Self::SynRecv | Self::None, true) => Self::Established,
-                (state, _) => state,
-            };
+    }
+
+    const fn after_syn(self, client: bool) -> Self {
+        match (self, client) {
+            (Self::Established | Self::Udp, _) | (Self::SynRecv, false) => self,
+            (Self::SynSent, true) => Self::Established,
+            (_, true) => Self::SynRecv,
+            (_, false) => Self::SynSent,
         }
-        self
+    }
+
+    const fn after_fin(self, client: bool) -> Self {
+        match (self, client) {
+            (Self::None, true) => Self::Close,
+            (Self::Established, true) => Self::CloseWait,
+            (Self::Established, false) => Self::FinWait,
+            (Self::SynRecv, _) | (Self::FinWait, true) => Self::TimeWait,
+            (Self::None | Self::CloseWait, false) => Self::TimeWait,
+            (state, _) => state,
+        }
     }
 }

@@ -15,7 +15,7 @@ pub(in crate::node) fn martian(src: Ipv4Addr, dst: Ipv4Addr) -> Option<DropReaso
     if src.is_multicast() || src.is_broadcast() || src.is_loopback() || src.octets()[0] == 0 {
         return Some(DropReason::MartianSource);
     }
-    if dst.is_loopback() || dst.octets()[0] == 0 {
+    if dst.is_multicast() || dst.is_broadcast() || dst.is_loopback() || dst.octets()[0] == 0 {
         return Some(DropReason::MartianDestination);
     }
     None

@@ -1,0 +1,73 @@
+//! `trunkline show`.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use datapath::lab::{self, Lab};
+use datapath::node::Node;
+use datapath::port::Heap;
+use datapath::time::Time;
+use datapath::vpc::Vpc;
+
+use crate::live::client;
+use crate::show::{Format, Query, ShowArgs, Table, take};
+
+/// Shows a table of a lab that has just begun, held in memory: `show --lab FILE`.
+///
+/// # Errors
+/// The file cannot be read or is no lab, the query names a node that the lab does not have, or
+/// `out` takes no more.
+pub fn run_on_lab_file(
+    file: &Path,
+    query: &Query,
+    format: Format,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    let lab = lab::load(&text, &name)?;
+    print(&of_fresh_lab(&lab, query)?, format, out)
+}
+
+/// The table of a lab that has just begun.
+fn of_fresh_lab(lab: &Lab, query: &Query) -> anyhow::Result<Table> {
+    let nodes: Vec<Node<Heap>> =
+        (0..lab.nodes.len()).filter_map(|index| Node::new(lab, index)).collect();
+    let nodes: Vec<&Node<Heap>> = nodes.iter().collect();
+    Ok(take(query, lab, &nodes, &Vpc::new(lab), Time::ZERO)?)
+}
+
+/// Runs the command on a running lab or a lab file.
+///
+/// # Errors
+/// There is no such lab, the file is no lab, or the query names a node that the lab does not have.
+pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    if let Some(file) = args.lab.as_deref().map(Path::new).filter(|file| file.is_file()) {
+        run_on_lab_file(file, &args.query, args.output, &mut out)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (text, json) = client::find(args.lab.as_deref())?.show(args.query.clone())?;
+    match args.output {
+        Format::Text => write!(out, "{text}")?,
+        Format::Json => writeln!(out, "{json:#}")?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a table.
+///
+/// # Errors
+/// `out` takes no more.
+pub fn print(table: &Table, format: Format, out: &mut impl Write) -> anyhow::Result<()> {
+    match format {
+        Format::Text => write!(out, "{table}")?,
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *out, table)?;
+            writeln!(out)?;
+        }
+    }
+    Ok(())
+}

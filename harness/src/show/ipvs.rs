@@ -1,0 +1,177 @@
+//! Virtual servers and connections, as `ipvsadm -Ln` and `ipvsadm -Lnc` print them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use datapath::lab::{Lab, Scheduler};
+use datapath::node::Node;
+use datapath::node::ipvs::{self, VirtualService};
+use datapath::port::Buffer;
+use datapath::time::Time;
+use serde::Serialize;
+
+/// What `ipvsadm -Ln` prints first; 4096 is the kernel's default size of the connection table.
+pub(super) const SERVERS_HEADER: &str = "\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+";
+
+/// What `ipvsadm -Lnc` prints first.
+pub(super) const CONNECTIONS_HEADER: &str = "\
+IPVS connection entries
+pro expire state       source             virtual            destination
+";
+
+/// A virtual server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualServer {
+    /// The Kubernetes service.
+    pub service: String,
+    /// tcp or udp.
+    pub protocol: String,
+    /// Virtual address and port.
+    pub address: SocketAddrV4,
+    /// The scheduler's name.
+    pub scheduler: &'static str,
+    /// Its real servers by address, as ipvsadm sorts them; the scheduler's order is another one.
+    pub destinations: Vec<RealServer>,
+}
+
+/// A real server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RealServer {
+    /// Address and port.
+    pub address: SocketAddrV4,
+    /// Its weight.
+    pub weight: u32,
+    /// Connections in SYN_RECV and ESTABLISHED.
+    pub active_connections: u32,
+    /// All others.
+    pub inactive_connections: u32,
+}
+
+/// A connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// The Kubernetes service.
+    pub service: String,
+    /// tcp or udp.
+    pub protocol: String,
+    /// Seconds it lives without a packet.
+    pub expires: u64,
+    /// Its state's name.
+    pub state: &'static str,
+    /// The client.
+    pub source: SocketAddrV4,
+    /// Virtual address and port.
+    pub virtual_address: SocketAddrV4,
+    /// The real server.
+    pub destination: SocketAddrV4,
+}
+
+/// Active and inactive connections of one real server of one virtual service.
+type Counts = BTreeMap<(usize, (Ipv4Addr, u16)), (u32, u32)>;
+
+/// The virtual servers of a node, by protocol and address.
+pub(super) fn virtual_servers<B: Buffer>(
+    lab: &Lab,
+    node: &Node<B>,
+    now: Time,
+) -> Vec<VirtualServer> {
+    let mut counts = Counts::new();
+    for connection in node.connections().iter(now) {
+        let key = (connection.virtual_service, connection.destination());
+        let (active, inactive) = counts.entry(key).or_default();
+        *(if connection.state.is_active() { active } else { inactive }) += 1;
+    }
+    let all = node.config().services.all().iter().enumerate();
+    all.map(|(at, service)| virtual_server(lab, at, service, &counts)).collect()
+}
+
+fn virtual_server(
+    lab: &Lab,
+    at: usize,
+    service: &VirtualService,
+    counts: &Counts,
+) -> VirtualServer {
+    let real_server = |destination: &ipvs::Destination| {
+        let key = (at, (destination.ip, destination.port));
+        let (active_connections, inactive_connections) =
+            counts.get(&key).copied().unwrap_or_default();
+        RealServer {
+            address: SocketAddrV4::new(destination.ip, destination.port),
+            weight: destination.weight,
+            active_connections,
+            inactive_connections,
+        }
+    };
+    let mut destinations: Vec<_> = service.destinations.iter().map(real_server).collect();
+    destinations.sort_by_key(|destination| destination.address);
+    VirtualServer {
+        service: service_name(lab, service.service),
+        protocol: service.proto.to_string(),
+        address: SocketAddrV4::new(service.vip, service.port),
+        scheduler: match service.scheduler {
+            Scheduler::RoundRobin => "rr",
+        },
+        destinations,
+    }
+}
+
+/// The connections of a node, in the order of their records.
+pub(super) fn connections<B: Buffer>(lab: &Lab, node: &Node<B>, now: Time) -> Vec<Connection> {
+    let of = |connection: &ipvs::Connection| {
+        let request = connection.request;
+        let address = |(ip, port)| SocketAddrV4::new(ip, port);
+        Connection {
+            service: service_name(lab, connection.service),
+            protocol: request.proto.to_string(),
+            expires: connection.deadline.since(now).as_secs(),
+            state: connection.state.name(),
+            source: address((request.src, request.src_port)),
+            virtual_address: address(connection.vip()),
+            destination: address(connection.destination()),
+        }
+    };
+    node.connections().iter(now).map(of).collect()
+}
+
+fn service_name(lab: &Lab, service: usize) -> String {
+    lab.services.get(service).map_or("?", |service| &service.name).to_owned()
+}
+
+impl fmt::Display for VirtualServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = self.protocol.to_uppercase();
+        write!(f, "{protocol}  {} {}", self.address, self.scheduler)?;
+        for RealServer { address, weight, active_connections, inactive_connections } in
+            &self.destinations
+        {
+            let address = address.to_string();
+            write!(
+                f,
+                "\n  -> {address:<28} Masq    {weight:<6} {active_connections:<10} \
+                 {inactive_connections:<10}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = self.protocol.to_uppercase();
+        let expires = format!("{:02}:{:02}", self.expires / 60, self.expires % 60);
+        let (source, virtual_address) = (self.source.to_string(), self.virtual_address.to_string());
+        write!(
+            f,
+            "{protocol:<3} {expires:<6} {:<11} {source:<18} {virtual_address:<18} {}",
+            self.state, self.destination
+        )
+    }
+}
