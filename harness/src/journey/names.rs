@@ -246,9 +246,9 @@ impl<'a> Names<'a> {
             SgDecision::Session => "session".into(),
             SgDecision::Rule { group, index } => self.group_rule(group, direction, index),
             SgDecision::Inner { group } => {
-                format!("{} lets its members talk (inner: accept)", self.group(group))
+                format!("{}, whose members may talk (inner: accept)", self.group(group))
             }
-            SgDecision::Default => self.default_of(eni, direction),
+            SgDecision::Default => self.default_of(eni),
             SgDecision::Exempt => "100.64.0.0/10 is exempt".into(),
         }
     }
@@ -285,20 +285,17 @@ impl<'a> Names<'a> {
         format!("{policy} {proto}{ports} {way} {peer} (priority {})", rule.priority)
     }
 
-    fn default_of(&self, eni: usize, direction: SgDirection) -> String {
+    /// The groups whose default decided. All groups of an ENI are of one type.
+    fn default_of(&self, eni: usize) -> String {
         let groups = self.lab.enis.get(eni).map_or(&[][..], |eni| eni.groups.as_slice());
         let names: Vec<_> = groups.iter().map(|group| self.group(*group)).collect();
         let basic = groups
             .iter()
             .filter_map(|group| self.lab.vpc.groups.get(*group))
             .any(|group| group.kind == GroupKind::Basic);
-        let (kind, does) = match (basic, direction) {
-            (true, SgDirection::Out) => ("basic", "accept"),
-            (true, SgDirection::In) => ("basic", "drop"),
-            (false, _) => ("advanced", "drop"),
-        };
-        let way = if direction == SgDirection::In { "in" } else { "out" };
-        format!("default of {} ({kind}): {does} {way}", names.join(", "))
+        let kind = if basic { "basic" } else { "advanced" };
+        let plural = if names.len() == 1 { "" } else { "s" };
+        format!("the default of {kind} group{plural} {}", names.join(", "))
     }
 }
 

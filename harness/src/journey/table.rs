@@ -169,7 +169,7 @@ fn details(row: &Row) -> Vec<(String, Tone)> {
         say(format!("service {service}"));
     }
     if let Some(slb) = &row.slb {
-        say(format!("SLB {slb}"));
+        say(slb.clone());
     }
     let route = match (&row.rule, &row.route) {
         (Some(rule), Some(route)) => {
@@ -186,7 +186,7 @@ fn details(row: &Row) -> Vec<(String, Tone)> {
     let (early, late) = if row.rerouted { (None, route) } else { (route, None) };
     early.into_iter().for_each(&mut say);
     if let Some(why) = &row.masquerade {
-        say(format!("masquerade: {why}"));
+        say(format!("masquerade by {why}"));
     }
     if let Some(by) = &row.rewrite {
         says.push((format!("{by}: {}", row.after), Tone::Tuple));

@@ -114,7 +114,7 @@ fn case(source: &Source, file: &File, variant: Option<&str>) -> anyhow::Result<C
     let server = server.with_context(|| here(format!("the lab has no pod {}", file.server)))?;
     let client = host_named(&lab, &file.client).with_context(|| {
         here(format!(
-            "client: expected pod:NS/NAME or outside:NAME of the lab, found {}",
+            "client: expected pod:NS/NAME, node:NAME or outside:NAME of the lab, found {}",
             file.client
         ))
     })?;

@@ -25,7 +25,7 @@ pub struct File {
     /// values replaced, null removes.
     #[serde(default)]
     pub patch: Map<String, Value>,
-    /// Who asks: `pod:NS/NAME` or `outside:NAME`.
+    /// Who asks: `pod:NS/NAME`, `node:NAME` (its own stack) or `outside:NAME`.
     pub client: String,
     /// The pod that has the page: `NS/NAME`.
     pub server: String,

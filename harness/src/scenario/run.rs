@@ -100,7 +100,7 @@ pub fn run(datapath: &dyn Datapath, case: Case) -> anyhow::Result<Run> {
         .and_then(|(leg, journey)| denial(&names, leg, journey));
     let mut checks = vec![client(&case, &answer)];
     checks.extend(way(&case, &names, flow.as_ref()));
-    checks.extend(denied(&case, denial.as_ref()));
+    checks.extend(denied(&case, &names, flow.as_ref()));
     checks.extend(balances(&case, &recording));
     checks.push(counts(&case, &names, &recording));
     drop(names);
@@ -143,19 +143,23 @@ fn way(case: &Case, names: &Names<'_>, flow: Option<&Flow>) -> Vec<Check> {
     vec![check("forward path", Leg::Request, forward), check("reply path", Leg::Reply, reply)]
 }
 
-/// It was the expected ENI that denied, in the expected direction.
-fn denied(case: &Case, denial: Option<&Denial>) -> Option<Check> {
+/// It was the expected ENI that denied, in the expected direction, and nothing else dropped
+/// anything of the flow.
+fn denied(case: &Case, names: &Names<'_>, flow: Option<&Flow>) -> Option<Check> {
     let by = case.expect.by.as_ref()?;
     let eni = eni_of(&case.lab, case.request.client, case.server, by);
     let wanted = eni.as_deref().unwrap_or("an ENI the lab does not have");
     let expected = format!("{} ({wanted}), {}, {}", by.eni, by.direction, by.leg.name());
-    let ok = denial.is_some_and(|denial| {
-        denial.eni == eni
-            && eni.is_some()
-            && denial.direction == Some(by.direction)
-            && denial.leg == by.leg
-    });
-    let seen = denial.map_or_else(|| "nothing was dropped".into(), ToString::to_string);
+    let packets = flow.into_iter().flat_map(|flow| &flow.journeys);
+    let mut denials: Vec<_> = packets.filter_map(|(leg, j)| denial(names, *leg, j)).collect();
+    denials.dedup();
+    let as_expected = |denial: &Denial| {
+        let from = (&denial.eni, denial.direction, denial.leg);
+        eni.is_some() && from == (&eni, Some(by.direction), by.leg)
+    };
+    let ok = !denials.is_empty() && denials.iter().all(as_expected);
+    let seen: Vec<_> = denials.iter().map(ToString::to_string).collect();
+    let seen = if seen.is_empty() { "nothing was dropped".into() } else { seen.join("; ") };
     Some(Check::new("denied by", ok, seen, &expected))
 }
 

@@ -1,0 +1,224 @@
+//! The scenarios that come with trunkline, all of their variants, on the memory datapath; the
+//! command's face; and the form of its report.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use harness::memory::Memory;
+use harness::scenario::file::{File, Outcome};
+use harness::scenario::{Report, Run, Wanted, cases, find, names, run};
+
+fn run_all(name: &str) -> Vec<Run> {
+    let cases = cases(&find(name).unwrap(), &Wanted::All).unwrap();
+    cases.into_iter().map(|case| run(&Memory, case).unwrap()).collect()
+}
+
+fn failures(run: &Run) -> Vec<String> {
+    let failed = run.checks.iter().filter(|check| !check.ok);
+    failed
+        .map(|check| {
+            format!("{}: {} is {}, not {}", run.case.name(), check.what, check.seen, check.expected)
+        })
+        .collect()
+}
+
+fn trunkline(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trunkline")).args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// spec SCN-12 to SCN-34: every expectation of every scenario holds.
+#[test]
+fn every_scenario_and_variant_holds() {
+    let begun = Instant::now();
+    let mut failed = Vec::new();
+    for name in names() {
+        for run in run_all(name) {
+            failed.extend(failures(&run));
+        }
+    }
+    assert_eq!(failed, Vec::<String>::new());
+    assert!(begun.elapsed() < Duration::from_secs(20), "memory runs in virtual time");
+}
+
+/// spec SCN-23: who has to be there to close each scenario by itself.
+#[test]
+fn each_deciding_eni_has_its_variant() {
+    let closing = |name: &str| -> Vec<String> {
+        let file = find(name).unwrap().scenario().unwrap();
+        let by = |by: harness::scenario::file::By| {
+            format!("{} {} {}", by.eni, by.direction, by.leg.name())
+        };
+        file.variants.into_values().filter_map(|variant| variant.expect.by).map(by).collect()
+    };
+    assert_eq!(closing("S1"), Vec::<String>::new());
+    assert_eq!(closing("S2"), ["mem1 out request", "mem2 in request"]);
+    assert_eq!(closing("S5"), ["eth0@1 out request", "mem1 in reply", "mem2 in request"]);
+    assert_eq!(closing("S8"), ["eth0@1 out request", "mem2 in request"]);
+    assert_eq!(closing("S10"), ["mem2 in request"]);
+}
+
+/// spec LAW-5: the same lab and the same request give the same report.
+#[test]
+fn runs_repeat() {
+    for name in names() {
+        assert_eq!(Report::new(&run_all(name)), Report::new(&run_all(name)), "{name}");
+    }
+}
+
+/// spec SCN-15, SCN-30: ports that may differ from run to run are symbols where datapaths are
+/// compared.
+#[test]
+fn comparisons_have_symbols_for_ports() {
+    let run = run_all("S8").remove(0);
+    let comparison = run.comparison();
+    let tuples: Vec<_> = comparison.forward.iter().map(|row| row.after.as_str()).collect();
+    assert_eq!(tuples.first(), Some(&"tcp 10.0.4.27:$client > 47.243.87.204:80"));
+    assert_eq!(tuples.last(), Some(&"tcp 10.0.4.20:$masq > 10.0.5.35:80"));
+    let tuples: Vec<_> = comparison.reply.iter().map(|row| row.after.as_str()).collect();
+    assert_eq!(tuples.first(), Some(&"tcp 10.0.5.35:80 > 10.0.4.20:$masq"));
+    assert_eq!(tuples.last(), Some(&"tcp 47.243.87.204:80 > 10.0.4.27:$client"));
+}
+
+/// The seed moves the masquerade's port; what is compared stays.
+#[test]
+fn comparisons_do_not_depend_on_the_seed() {
+    let mut cases = cases(&find("S8").unwrap(), &Wanted::Itself).unwrap();
+    let first = run(&Memory, cases[0].clone()).unwrap();
+    cases[0].lab.seed = 77;
+    let second = run(&Memory, cases.remove(0)).unwrap();
+    assert_ne!(first.recording.hops, second.recording.hops);
+    assert_eq!(first.comparison(), second.comparison());
+}
+
+#[test]
+fn the_command_reports_in_json() {
+    let output = trunkline(&["run", "S8", "S5", "--all-variants", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    // Fields the schema does not know are refused.
+    let report: Report = serde_json::from_str(&text).unwrap();
+    assert!(report.passed);
+    let again = serde_json::to_string_pretty(&report).unwrap();
+    assert_eq!(again, text.trim_end());
+    let names: Vec<_> = report
+        .cases
+        .iter()
+        .map(|case| (case.scenario.as_str(), case.variant.as_deref().unwrap_or("-")))
+        .collect();
+    assert_eq!(names.first(), Some(&("S8", "-")));
+    assert!(names.contains(&("S5", "mem1-in")));
+    let denied = report.cases.iter().find(|c| c.variant.as_deref() == Some("mem1-in")).unwrap();
+    assert_eq!(denied.verdict, Outcome::Denied);
+    assert_eq!(denied.denial.as_ref().unwrap().eni.as_deref(), Some("eni-client"));
+    assert_eq!(denied.client.exit, 28);
+}
+
+/// The committed schemas are those of the code. `TRUNKLINE_BLESS=1 cargo test -p harness --test
+/// scenarios` writes them anew.
+#[test]
+fn the_schemas_are_current() {
+    let schemas = [("run", Report::schema()), ("scenario", schemars::schema_for!(File))];
+    for (name, schema) in schemas {
+        let path = repository(&format!("docs/schema/{name}.json"));
+        let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
+        if std::env::var_os("TRUNKLINE_BLESS").is_some() {
+            fs::write(&path, &text).unwrap();
+        }
+        let committed = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(committed, text, "{}", path.display());
+    }
+}
+
+/// A user's own scenario in a folder of his, with a lab that comes with trunkline.
+fn own(name: &str, text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, text).unwrap();
+    let path = path.display().to_string();
+    (folder, path)
+}
+
+const OWN: &str = "
+name: mine
+title: a pod asks another
+lab: article.yaml
+client: pod:trunking/centos-59cdc5c9c4-l5vf9
+server: trunking/nginx-same
+request: http://10.0.4.31:8080/x
+expect: {verdict: reachable}
+";
+
+#[test]
+fn a_file_of_the_users_runs() {
+    let (_folder, path) = own("mine.yaml", OWN);
+    let output = trunkline(&["run", &path]);
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    assert!(stdout(&output).contains("HTTP 200"));
+}
+
+#[test]
+fn an_expectation_that_does_not_hold_fails_the_run() {
+    let wrong = [
+        OWN.replace("reachable", "denied, by: {eni: mem2, direction: in, leg: request}"),
+        format!("{OWN}path: {{forward: here -> there, reply: there -> here}}\n"),
+        OWN.replace("10.0.4.31:8080", "10.0.4.99:80"),
+        // The client gets a page, but another server's.
+        OWN.replace("10.0.4.31:8080", "192.168.31.83"),
+    ];
+    for text in wrong {
+        let (_folder, path) = own("wrong.yaml", &text);
+        let output = trunkline(&["run", &path]);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(stdout(&output).contains("FAIL"), "{}", stdout(&output));
+    }
+}
+
+#[test]
+fn mistakes_in_a_scenario_file_are_told() {
+    let mistakes = [
+        (OWN.replace("title:", "titel:"), "unknown field `titel`"),
+        (OWN.replace("http://10.0.4.31:8080/x", "http://nginx/"), "expected a URL"),
+        (OWN.replace("trunking/nginx-same", "trunking/nobody"), "no pod trunking/nobody"),
+        (OWN.replace("pod:trunking/centos-59cdc5c9c4-l5vf9", "host:x"), "expected pod:NS/NAME, node:NAME or outside:NAME"),
+        (OWN.replace("reachable", "denied"), "`by` is for `denied`, and required there"),
+        (OWN.replace("article.yaml", "nowhere.yaml"), "no lab file nowhere.yaml"),
+        (format!("{OWN}patch: {{vpc: {{vSwitches: null}}}}\n"), "with the patch of"),
+        (format!("{OWN}patch: [1]\n"), "patch"),
+    ];
+    for (text, expected) in mistakes {
+        let (_folder, path) = own("mistake.yaml", &text);
+        let output = trunkline(&["run", &path]);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(stderr(&output).contains(expected), "{expected}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn unknown_scenarios_and_variants_are_told() {
+    let output = trunkline(&["run", "S99"]);
+    let known = "neither a file nor one of S1, S2, S5, S8, S10";
+    assert!(stderr(&output).contains(known), "{}", stderr(&output));
+    let output = trunkline(&["run", "S2", "--variant", "open"]);
+    assert!(
+        stderr(&output).contains("it has mem1-out, mem2-in, rules-only"),
+        "{}",
+        stderr(&output)
+    );
+    let output = trunkline(&["run", "S2", "--variant", "mem2-in", "--brief"]);
+    assert!(output.status.success());
+    assert_eq!(stdout(&output).lines().count(), 2);
+}
