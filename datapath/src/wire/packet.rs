@@ -165,7 +165,7 @@ impl<A: Address> Packet<A> {
     #[must_use]
     pub fn checksum_holds(&self, ip: &[u8]) -> bool {
         let l4 = usize::from(self.header_len);
-        let Some(payload) = ip.get(l4..usize::from(self.total_len)) else { return false };
+        let Some(payload) = ip.get(l4..self.transport_end()) else { return false };
         let pseudo = match self.tuple.proto {
             Protocol::UDP if word(payload, 6) == Some(0) => return true,
             Protocol::ICMP => 0,
@@ -213,6 +213,17 @@ impl<A: Address> Packet<A> {
         self.tuple = to;
     }
 
+    /// Where the transport's part ends: a UDP datagram may be shorter than what is left of the
+    /// packet.
+    fn transport_end(&self) -> usize {
+        match self.transport {
+            Transport::Udp { payload_len } => {
+                usize::from(self.header_len) + udp::HEADER_LEN + usize::from(payload_len)
+            }
+            _ => usize::from(self.total_len),
+        }
+    }
+
     /// Corrects a UDP checksum: zero means none was made, and a computed zero is written as all
     /// ones (RFC 768).
     fn update_udp(
@@ -227,7 +238,7 @@ impl<A: Address> Packet<A> {
         let new = match (field, zero) {
             (0, ZeroChecksum::Keep) => return,
             (0, ZeroChecksum::Compute) => {
-                let Some(datagram) = ip.get(l4..usize::from(self.total_len)) else { return };
+                let Some(datagram) = ip.get(l4..self.transport_end()) else { return };
                 let len = u16::try_from(datagram.len()).unwrap_or(u16::MAX);
                 let pseudo = super::checksum::pseudo_header(
                     to.src.octets().as_ref(),

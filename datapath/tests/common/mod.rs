@@ -19,7 +19,7 @@ use datapath::lab::{self, Lab};
 pub(crate) use bench::{Bench, ENI_PORTS, HOST, Seen, who_has};
 pub(crate) use packet::*;
 pub(crate) use run::Run;
-pub(crate) use view::{View, checksums_hold};
+pub(crate) use view::{View, checksums_hold, header_holds};
 
 pub(crate) const N1: Ipv4Addr = Ipv4Addr::new(10, 0, 4, 20);
 pub(crate) const N2: Ipv4Addr = Ipv4Addr::new(10, 0, 4, 244);
