@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::commands::{lab, replay, run, show};
+use harness::commands::{explain, lab, replay, run, show};
 use harness::show::ShowArgs;
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
@@ -23,6 +23,7 @@ enum Command {
     Run(run::Run),
     /// Show a table of a lab as the tool of a real node prints it.
     Show(ShowArgs),
+    Explain(explain::Explain),
     Ledger(lab::LedgerArgs),
     Replay(replay::Args),
     #[command(hide = true)]
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Exec(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Show(args) => show::run(&args),
+        Command::Explain(command) => command.run(),
         Command::Ledger(command) => command.run(),
         Command::Replay(args) => replay::run(args),
         Command::Daemon(command) => command.run(),

@@ -1,10 +1,12 @@
 //! `run`: scenarios.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use crate::journey::Style;
+use crate::live::worker::Poll;
 use crate::scenario::{Kind, Report, Wanted, cases, datapath, find, full, headline, names, run};
 
 /// Run scenarios: a client asks a server, and the verdict, the way of the packets and the counters
@@ -20,6 +22,9 @@ pub struct Run {
     /// The datapath to run on.
     #[arg(long, value_enum, default_value_t)]
     on: Kind,
+    /// How the forwarder waits for frames, on afxdp.
+    #[arg(long, value_enum, default_value_t)]
+    poll: Poll,
     /// Run this variant in place of the scenario itself.
     #[arg(long, value_name = "NAME", conflicts_with = "all_variants")]
     variant: Option<String>,
@@ -45,7 +50,7 @@ impl Run {
             (None, true) => Wanted::All,
             (None, false) => Wanted::Itself,
         };
-        let datapath = datapath(self.on)?;
+        let datapath = datapath(self.on, self.poll);
         let mut all = Vec::new();
         for name in &self.scenarios {
             if name == "all" {
@@ -64,13 +69,14 @@ impl Run {
                 let brief = self.brief && run.passed();
                 let gap = if number > 0 && !brief { "\n" } else { "" };
                 let text = if brief { headline(&run, style) } else { full(&run, style) };
-                print!("{gap}{text}");
+                std::io::stdout().write_all(format!("{gap}{text}").as_bytes())?;
             }
             runs.push(run);
         }
         let report = Report::new(&runs);
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
+            let text = serde_json::to_string_pretty(&report)?;
+            writeln!(std::io::stdout(), "{text}")?;
         }
         Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

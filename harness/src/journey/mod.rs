@@ -20,4 +20,4 @@ pub use recording::{PortCount, Recording};
 pub use row::{Row, Symbols, rows};
 pub use stitch::{End, Journey, Origin, Passage, stitch};
 pub use style::Style;
-pub use table::{is_dropped, legend, table};
+pub use table::{legend, table};

@@ -229,7 +229,9 @@ impl<'a> Names<'a> {
         match (hit.target, hit.via) {
             (Target::Local, _) => format!("local {to}"),
             (Target::Port(port), Some(via)) => {
-                format!("{to} via {via} dev {}", self.interface(node, port))
+                // Terway's tables are reached by rules only, so their gateways are set onlink.
+                let onlink = if hit.table == MAIN { "" } else { " onlink" };
+                format!("{to} via {via} dev {}{onlink}", self.interface(node, port))
             }
             (Target::Port(port), None) => {
                 format!("{to} dev {} scope link", self.interface(node, port))
@@ -290,12 +292,13 @@ impl<'a> Names<'a> {
             .iter()
             .filter_map(|group| self.lab.vpc.groups.get(*group))
             .any(|group| group.kind == GroupKind::Basic);
-        let says = match (basic, direction) {
-            (true, SgDirection::Out) => "basic groups let out what no rule drops",
-            (true, SgDirection::In) => "basic groups let in only what a rule accepts",
-            (false, _) => "advanced groups let pass only what a rule accepts",
+        let (kind, does) = match (basic, direction) {
+            (true, SgDirection::Out) => ("basic", "accept"),
+            (true, SgDirection::In) => ("basic", "drop"),
+            (false, _) => ("advanced", "drop"),
         };
-        format!("no rule of {} matches: {says}", names.join(", "))
+        let way = if direction == SgDirection::In { "in" } else { "out" };
+        format!("default of {} ({kind}): {does} {way}", names.join(", "))
     }
 }
 

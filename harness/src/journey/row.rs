@@ -271,7 +271,7 @@ impl Writer<'_> {
                 let opened = (what == "session").then(|| flow.opened(eni)).flatten();
                 let row = self.begin(stage);
                 row.eni = Some(names.eni(eni));
-                row.security_group = Some(format!("{verdict}: {what}"));
+                row.security_group = Some(format!("{verdict} by {what}"));
                 if let Some(Step::SecurityGroup { direction, decision, .. }) = opened {
                     row.opened_by = Some(names.decision(eni, direction, decision));
                 }

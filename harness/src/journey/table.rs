@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use datapath::journey::Fate;
 use datapath::verdict::DropReason;
 use datapath::wire::tcp::Flags;
 
@@ -197,9 +196,8 @@ fn details(row: &Row) -> Vec<(String, Tone)> {
         (Some(verdict), eni) => {
             let eni = eni.as_deref().unwrap_or("?");
             let tone = if verdict.starts_with("drop") { Tone::Bad } else { Tone::Plain };
-            let opened =
-                row.opened_by.as_ref().map_or_else(String::new, |by| format!(", opened by {by}"));
-            says.push((format!("{eni}: {verdict}{opened}"), tone));
+            says.push((format!("{eni}: {verdict}"), tone));
+            says.extend(row.opened_by.iter().map(|by| (format!("opened by {by}"), tone)));
         }
         (None, Some(eni)) if row.route.is_none() => {
             says.push((format!("from {eni}"), Tone::Plain));
@@ -222,10 +220,4 @@ fn details(row: &Row) -> Vec<(String, Tone)> {
 fn meaning(reason: &str) -> &'static str {
     let known = DropReason::ALL.iter().find(|known| known.name() == reason);
     known.map_or("", |known| known.meaning())
-}
-
-/// Whether a journey ended by a drop.
-#[must_use]
-pub fn is_dropped(journey: &Journey) -> bool {
-    journey.passages.last().is_some_and(|last| matches!(last.hop.fate, Fate::Dropped(_)))
 }

@@ -6,11 +6,13 @@
 mod device;
 mod hosts;
 mod http;
+mod probe;
 mod session;
 mod small_host;
 mod stack;
 
 pub use hosts::Hosts;
+pub use probe::{Probe, probe};
 pub use session::Memory;
 pub use small_host::{Services, SmallHost};
 pub use stack::{Stack, Unreachable};

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ impl Datapath for Memory {
     }
 
     fn start(&self, lab: &Lab, _text: &str) -> anyhow::Result<Box<dyn Session>> {
-        Ok(Box::new(MemorySession::new(lab.clone())))
+        Ok(Box::new(MemorySession::new(lab.clone(), &Services::default())))
     }
 }
 
@@ -47,8 +48,8 @@ pub(super) struct MemorySession {
 }
 
 impl MemorySession {
-    /// The lab at time zero, its journals open.
-    pub(super) fn new(lab: Lab) -> Self {
+    /// The lab at time zero, its journals open, all its hosts with the same services.
+    pub(super) fn new(lab: Lab, services: &Services) -> Self {
         let mut link = MemoryLink::new(lab);
         link.open_journals(HOPS);
         let counts = Counts::default();
@@ -62,8 +63,27 @@ impl MemorySession {
                 Direction::Out => count.sent += 1,
             }
         });
-        let hosts = Hosts::new(&link, &Services::default());
+        let hosts = Hosts::new(&link, services);
         Self { link, hosts, counts, requests: 0 }
+    }
+
+    /// Has a host send an IP packet, made from the host's address; `None` where there is no such
+    /// host.
+    pub(super) fn send(
+        &mut self,
+        from: HostId,
+        packet: impl FnOnce(Ipv4Addr) -> Vec<u8>,
+    ) -> Option<()> {
+        let stack = self.hosts.get(from)?.stack();
+        let packet = packet(stack.ip());
+        stack.inject(packet);
+        Some(())
+    }
+
+    /// Lets the lab run for a while.
+    pub(super) fn wait(&mut self, time: Duration) {
+        let until = self.link.now() + time;
+        while self.hosts.step(&mut self.link, until) {}
     }
 
     /// Lets the lab run until `done` has an answer.
@@ -110,8 +130,7 @@ impl Session for MemorySession {
     }
 
     fn finish(mut self: Box<Self>) -> anyhow::Result<Recording> {
-        let until = self.link.now() + ENDING;
-        while self.hosts.step(&mut self.link, until) {}
+        self.wait(ENDING);
         let link = &mut self.link;
         let hops = link.close_journals();
         let ledger = |id| {

@@ -110,23 +110,14 @@ fn case(source: &Source, file: &File, variant: Option<&str>) -> anyhow::Result<C
     );
     let url: Url =
         file.request.parse().with_context(|| here(format!("request {}", file.request)))?;
-    let pod = |name: &str| {
-        let found = lab.pods.iter().position(|pod| pod.name == name);
-        found.with_context(|| here(format!("the lab has no pod {name}")))
-    };
-    let client = match file.client.split_once(':') {
-        Some(("pod", name)) => HostId::Pod(pod(name)?),
-        Some(("outside", name)) => {
-            let found = lab.outside.iter().position(|host| host.name == name);
-            HostId::Outside(
-                found.with_context(|| here(format!("the lab has no outside host {name}")))?,
-            )
-        }
-        _ => anyhow::bail!(here(format!(
-            "client: expected pod:NS/NAME or outside:NAME, found {}",
+    let server = lab.pods.iter().position(|pod| pod.name == file.server);
+    let server = server.with_context(|| here(format!("the lab has no pod {}", file.server)))?;
+    let client = host_named(&lab, &file.client).with_context(|| {
+        here(format!(
+            "client: expected pod:NS/NAME or outside:NAME of the lab, found {}",
             file.client
-        ))),
-    };
+        ))
+    })?;
     let title = chosen.and_then(|variant| variant.title.as_ref()).unwrap_or(&file.title);
     Ok(Case {
         scenario: file.name.clone(),
@@ -134,13 +125,26 @@ fn case(source: &Source, file: &File, variant: Option<&str>) -> anyhow::Result<C
         title: title.clone(),
         lab_name: file.lab.clone(),
         lab_text,
-        server: pod(&file.server)?,
+        server,
         port: served_port(&lab, &url),
         expect,
         path: chosen.and_then(|variant| variant.path.clone()).or_else(|| file.path.clone()),
         request: Request { client, url, max_time: MAX_TIME },
         lab,
     })
+}
+
+/// The host that a text names: `pod:NS/NAME` or just `NS/NAME`, `node:NAME` (its own stack),
+/// `outside:NAME`.
+#[must_use]
+pub fn host_named(lab: &Lab, text: &str) -> Option<HostId> {
+    let (kind, name) = text.split_once(':').unwrap_or(("pod", text));
+    match kind {
+        "pod" => lab.pods.iter().position(|pod| pod.name == name).map(HostId::Pod),
+        "node" => lab.nodes.iter().position(|node| node.name == name).map(HostId::NodeHost),
+        "outside" => lab.outside.iter().position(|host| host.name == name).map(HostId::Outside),
+        _ => None,
+    }
 }
 
 /// The lab of a scenario with patches applied, as text and loaded. Messages about a patched lab are

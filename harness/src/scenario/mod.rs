@@ -14,7 +14,7 @@ mod report;
 mod run;
 mod verdict;
 
-pub use case::{Case, MAX_TIME, Wanted, cases};
+pub use case::{Case, MAX_TIME, Wanted, cases, host_named};
 pub use datapath::{Answer, BadUrl, Datapath, Request, Session, Url};
 pub use library::{Source, find, names};
 pub use patch::merge;
@@ -28,6 +28,7 @@ pub use verdict::{Denial, denial, eni_of, flow_of};
 use clap::ValueEnum;
 
 use crate::live::session::AfXdp;
+use crate::live::worker::Poll;
 use crate::memory::Memory;
 
 /// The datapaths a scenario can run on.
@@ -40,13 +41,11 @@ pub enum Kind {
     Afxdp,
 }
 
-/// The datapath of a kind.
-///
-/// # Errors
-/// The kind is not there on this machine.
-pub fn datapath(kind: Kind) -> anyhow::Result<Box<dyn Datapath>> {
+/// The datapath of a kind; `poll` is how one on AF_XDP waits for frames.
+#[must_use]
+pub fn datapath(kind: Kind, poll: Poll) -> Box<dyn Datapath> {
     match kind {
-        Kind::Memory => Ok(Box::new(Memory)),
-        Kind::Afxdp => Ok(Box::new(AfXdp::default())),
+        Kind::Memory => Box::new(Memory),
+        Kind::Afxdp => Box::new(AfXdp { poll }),
     }
 }

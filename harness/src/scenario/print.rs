@@ -51,7 +51,10 @@ pub fn checks(run: &Run, style: Style) -> String {
         } else {
             (style.red("FAIL"), style.red(&what))
         };
-        let _ = writeln!(text, "  {mark}  {what}  {}", check.seen);
+        // What is there word for word needs no second line of it: a path is long.
+        let seen =
+            if check.ok && check.seen == check.expected { "as expected" } else { &check.seen };
+        let _ = writeln!(text, "  {mark}  {what}  {seen}");
         if !check.ok {
             let _ = writeln!(text, "        {:width$}  expected {}", "", check.expected);
         }

@@ -4,5 +4,6 @@
 
 mod kill;
 mod queues;
+mod scenarios;
 mod support;
 mod up_down;
