@@ -203,7 +203,10 @@ impl Scalar for Ports {
         schema.insert("type".to_owned(), vec!["integer", "string"].into());
         schema.insert("minimum".to_owned(), 1.into());
         schema.insert("maximum".to_owned(), 65_535.into());
-        schema.insert("pattern".to_owned(), r"^([aA][lL][lL]|-1/-1|\d{1,5}(\s*[-/]\s*\d{1,5})?)$".into());
+        schema.insert(
+            "pattern".to_owned(),
+            r"^([aA][lL][lL]|-1/-1|\d{1,5}(\s*[-/]\s*\d{1,5})?)$".into(),
+        );
         schema
     }
 }

@@ -5,7 +5,8 @@ const SHOWN: usize = 3;
 
 /// Up to three of `known` that `wrong` is most likely meant to be, the likeliest first.
 pub(super) fn nearest<'n>(wrong: &str, known: impl IntoIterator<Item = &'n str>) -> Vec<&'n str> {
-    let mut ranked: Vec<_> = known.into_iter().map(|name| (strsim::osa_distance(wrong, name), name)).collect();
+    let mut ranked: Vec<_> =
+        known.into_iter().map(|name| (strsim::osa_distance(wrong, name), name)).collect();
     // Stable, so that equally near names stay in the order of the lab.
     ranked.sort_by_key(|(distance, _)| *distance);
     ranked.into_iter().take(SHOWN).map(|(_, name)| name).collect()
