@@ -71,7 +71,11 @@ fn echo_and_udp() {
         &["icmp 10.0.4.27 > 10.0.5.35 type 8 code 0", "icmp 10.0.5.35 > 10.0.4.27 type 0 code 0"],
     );
     // Nothing drops a datagram between pods of one group.
-    answered("article.yaml", &[CLIENT, "10.0.4.30:53", "--udp"], &["udp 10.0.4.27:32768 >"]);
+    answered(
+        "article.yaml",
+        &[CLIENT, "10.0.4.30:53", "--udp"],
+        &["udp 10.0.4.27:32768 >", "reply (9 bytes)"],
+    );
     unanswered(
         "article.yaml",
         &[CLIENT, "10.0.5.35:53", "--udp"],

@@ -193,7 +193,10 @@ fn mistakes_in_a_scenario_file_are_told() {
         (OWN.replace("title:", "titel:"), "unknown field `titel`"),
         (OWN.replace("http://10.0.4.31:8080/x", "http://nginx/"), "expected a URL"),
         (OWN.replace("trunking/nginx-same", "trunking/nobody"), "no pod trunking/nobody"),
-        (OWN.replace("pod:trunking/centos-59cdc5c9c4-l5vf9", "host:x"), "expected pod:NS/NAME, node:NAME or outside:NAME"),
+        (
+            OWN.replace("pod:trunking/centos-59cdc5c9c4-l5vf9", "host:x"),
+            "expected pod:NS/NAME, node:NAME or outside:NAME",
+        ),
         (OWN.replace("reachable", "denied"), "`by` is for `denied`, and required there"),
         (OWN.replace("article.yaml", "nowhere.yaml"), "no lab file nowhere.yaml"),
         (format!("{OWN}patch: {{vpc: {{vSwitches: null}}}}\n"), "with the patch of"),
