@@ -3,6 +3,7 @@
 
 pub mod commands;
 pub mod journey;
+pub mod lab_file;
 pub mod live;
 pub mod memory;
 pub mod net;

@@ -57,6 +57,22 @@ impl HostId {
         pods.chain(nodes).chain((0..lab.outside.len()).map(Self::Outside))
     }
 
+    /// The host of that name: `pod:NS/NAME` or only `NS/NAME`, `node:NAME` or `node:NAME/host0`,
+    /// `outside:NAME`; `None` where the lab has no such host.
+    #[must_use]
+    pub fn named(lab: &Lab, text: &str) -> Option<Self> {
+        let (kind, name) = text.split_once(':').unwrap_or(("pod", text));
+        match kind {
+            "pod" => lab.pods.iter().position(|pod| pod.name == name).map(Self::Pod),
+            "node" => {
+                let name = name.strip_suffix("/host0").unwrap_or(name);
+                lab.nodes.iter().position(|node| node.name == name).map(Self::NodeHost)
+            }
+            "outside" => lab.outside.iter().position(|host| host.name == name).map(Self::Outside),
+            _ => None,
+        }
+    }
+
     /// The host's name as `replay` has it: `pod:NS/NAME`, `node:NAME/host0`, `outside:NAME`.
     #[must_use]
     pub fn name(self, lab: &Lab) -> HostName<'_> {

@@ -1,19 +1,18 @@
 //! `explain`: one packet through a fresh lab, and why it went where it went.
 
-use std::fs;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use datapath::lab::{self, Lab};
+use datapath::lab::Lab;
 use datapath::wire::tcp::Flags;
 
+use super::lab::{find_host, lab_of};
 use crate::journey::{End, Flow, Journey, Leg, Names, Origin, Style, flows, legend, stitch, table};
 use crate::memory::{Probe, probe};
-use crate::scenario::{denial, host_named};
+use crate::scenario::denial;
 
 /// Send one packet through a fresh lab in memory and show its journey and the answer's: every
 /// hook, rule, route, service and security group on the way.
@@ -29,9 +28,10 @@ pub struct Explain {
     /// port a SYN is sent, without one an echo request.
     #[arg(value_name = "DST[:PORT]")]
     to: String,
-    /// The lab file.
-    #[arg(long, value_name = "FILE")]
-    lab: PathBuf,
+    /// The running lab of this name (it may be left out when only one is up), or a lab file. The
+    /// packet always meets empty tables, those of the lab as it begins.
+    #[arg(long, value_name = "NAME|FILE")]
+    lab: Option<String>,
     /// Send a UDP datagram.
     #[arg(long)]
     udp: bool,
@@ -43,9 +43,7 @@ impl Explain {
     /// # Errors
     /// A lab that does not load, or a host or destination it does not have.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        let name = self.lab.display().to_string();
-        let text = fs::read_to_string(&self.lab).with_context(|| name.clone())?;
-        let lab = lab::load(&text, &name)?;
+        let lab = lab_of(self.lab.as_deref())?;
         let (text, answered) = self.explain(&lab, Style::of_stdout())?;
         std::io::stdout().write_all(text.as_bytes())?;
         Ok(if answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -53,8 +51,7 @@ impl Explain {
 
     /// What there is to say about the packet in a lab, and whether its answer came back.
     fn explain(&self, lab: &Lab, style: Style) -> anyhow::Result<(String, bool)> {
-        let from = host_named(lab, &self.from)
-            .with_context(|| format!("the lab has no host {}", self.from))?;
+        let from = find_host(lab, &self.from)?;
         let (to, port) = destination(lab, &self.to)
             .with_context(|| format!("the lab has no destination {}", self.to))?;
         let packet = match (port, self.udp) {

@@ -9,6 +9,7 @@ use clap::Args;
 use datapath::lab::Lab;
 use datapath::link::HostId;
 
+use crate::lab_file;
 use crate::live::protocol::Ledger;
 use crate::live::state::State;
 use crate::live::topology::host_namespace;
@@ -145,18 +146,23 @@ impl Exec {
     }
 }
 
+/// The lab of a file, or the running lab of that name, or the only one that is up.
+///
+/// # Errors
+/// Where there is no such lab, or the file is none.
+pub fn lab_of(named: Option<&str>) -> anyhow::Result<Lab> {
+    match named.map(Path::new).filter(|path| path.is_file()) {
+        Some(file) => lab_file::load(file),
+        None => client::find(named)?.lab(),
+    }
+}
+
 /// The host that a name means.
 ///
 /// # Errors
 /// Where the lab has no such host; the message lists those it has.
 pub fn find_host(lab: &Lab, name: &str) -> anyhow::Result<HostId> {
-    let means = |host: &HostId| {
-        let full = host.name(lab).to_string();
-        full == name
-            || full.strip_prefix("pod:") == Some(name)
-            || full.strip_suffix("/host0") == Some(name)
-    };
-    HostId::all(lab).find(means).with_context(|| {
+    HostId::named(lab, name).with_context(|| {
         let names: Vec<_> = HostId::all(lab).map(|host| host.name(lab).to_string()).collect();
         format!("there is no {name}; the lab has {}", names.join(", "))
     })

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
-use crate::replay::{self, Feed, Interfaces, Outcomes, Recorder, Source};
+use crate::replay::{self, Feed, Interfaces, Options, Outcomes, Recorder, Source};
 
 /// Feed captures into a lab in memory and record every frame at every hop
 ///
@@ -29,7 +29,8 @@ pub struct Args {
     /// node:NAME/eth0 or node:NAME/eth1, where they arrive at the node as if its wire had brought
     /// them, tagged or not, unseen by the VPC. #IFACE picks one interface of a pcapng by name (by
     /// number, from 0, if it has none); without it all are taken. Where any packet carries a
-    /// direction flag only the outbound ones are fed. Packets must be captured whole.
+    /// direction flag only the outbound ones are fed: captures are taken at the end that sends.
+    /// Packets must be captured whole.
     #[arg(long = "in", value_name = "PORT=FILE[#IFACE]", required = true)]
     inputs: Vec<Source>,
 
@@ -42,6 +43,9 @@ pub struct Args {
     until: Option<Duration>,
 
     /// Have pods, nodes' own stacks and outside hosts also answer echo, TCP and UDP
+    ///
+    /// Every port is open and sends back what it gets. Packets that answer a fed frame (its tuple
+    /// the other way round) are not answered: that flow is the capture's.
     #[arg(long)]
     answer: bool,
 }
@@ -73,9 +77,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// A lab, capture or folder that cannot be used, with its name and the place in it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { lab, inputs, out, until, answer } = args;
-    if answer {
-        bail!("--answer: hosts that answer echo, TCP and UDP are not built yet");
-    }
     let name = lab.display().to_string();
     let text = fs::read_to_string(&lab).with_context(|| name.clone())?;
     let lab = datapath::lab::load(&text, &name)?;
@@ -84,7 +85,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let recorder = Recorder::create(&out, &Interfaces::new(&lab))?;
     let recorder = Rc::new(RefCell::new(recorder));
     let watcher = Rc::clone(&recorder);
-    let outcomes = replay::run(lab, &feed, until, move |sight| {
+    let outcomes = replay::run(lab, &feed, Options { until, answer }, move |sight| {
         watcher.borrow_mut().record(&sight);
     });
     recorder.borrow_mut().finish()?;

@@ -4,13 +4,13 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use datapath::lab::{self, Lab};
+use datapath::lab::Lab;
 use datapath::node::Node;
 use datapath::port::Heap;
 use datapath::time::Time;
 use datapath::vpc::Vpc;
 
+use crate::lab_file;
 use crate::live::client;
 use crate::show::{Format, Query, ShowArgs, Table, take};
 
@@ -25,10 +25,7 @@ pub fn run_on_lab_file(
     format: Format,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
-    let lab = lab::load(&text, &name)?;
-    print(&of_fresh_lab(&lab, query)?, format, out)
+    print(&of_fresh_lab(&lab_file::load(file)?, query)?, format, out)
 }
 
 /// The table of a lab that has just begun.

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use datapath::journey::Hop;
-use datapath::lab::{self, Lab};
+use datapath::lab::Lab;
 use datapath::link::ElementId;
 
 use super::daemon::READY;
 use super::protocol::{Answer, Envelope, Ledger, Reply, Request, Status, VERSION};
 use super::state::State;
 use super::worker::Poll;
+use crate::lab_file;
 use crate::net::teardown::Removed;
 use crate::show::Query;
 
@@ -112,10 +113,7 @@ impl Client {
     /// # Errors
     /// Where its file cannot be read any more.
     pub fn lab(&self) -> anyhow::Result<Lab> {
-        let file = self.state.lab_file();
-        let text =
-            std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
-        Ok(lab::load(&text, &file.display().to_string())?)
+        lab_file::load(&self.state.lab_file())
     }
 
     /// Asks the daemon.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use crossbeam::channel::{Sender, bounded};
-use datapath::lab::{self, Lab};
+use datapath::lab::Lab;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
@@ -17,6 +17,7 @@ use super::report;
 use super::state::State;
 use super::topology::{Places, STACK_IFNAME, places, stack_namespaces};
 use super::worker::{Poll, Worker};
+use crate::lab_file;
 use crate::net::process::ProcessId;
 use crate::net::{self, namespace};
 use crate::show;
@@ -82,9 +83,7 @@ fn forward(state: &State, poll: Poll, signals: SigSet) -> anyhow::Result<()> {
 
 /// Makes the namespaces, sets the stacks up and starts to forward.
 fn bring_up(state: &State, poll: Poll) -> anyhow::Result<Running> {
-    let file = state.lab_file();
-    let text = std::fs::read_to_string(&file).context("read the lab file")?;
-    let lab = lab::load(&text, &file.display().to_string())?;
+    let lab = lab_file::load(&state.lab_file())?;
     let plan = datapath_io::memory_plan(&lab)?;
     let anchors = u16::try_from(plan.arenas.len()).context("too many packet memories")?;
     let places = places(&lab, state.name(), anchors)?;

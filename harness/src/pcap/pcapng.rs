@@ -131,21 +131,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn read_body(&mut self, kind: u32, body: Body<'a>) -> Result<(), CaptureError> {
-        let short = body.malformed("it is too short for its fields");
+    fn read_body(&mut self, kind: u32, mut body: Body<'a>) -> Result<(), CaptureError> {
         match kind {
             SECTION => self.section(body),
             INTERFACE => self.interface(body),
             ENHANCED_PACKET => {
-                let mut body = body;
-                let interface = body.scan.u32().ok_or(short)?;
+                let interface = body.scan.u32();
                 self.packet(interface, body)
             }
             OBSOLETE_PACKET => {
-                let mut body = body;
-                let interface = body.scan.u16().ok_or_else(|| short.clone())?;
-                let _drops = body.scan.u16().ok_or(short)?;
-                self.packet(u32::from(interface), body)
+                let interface = body.scan.u16().map(u32::from);
+                let _drops = body.scan.u16();
+                self.packet(interface, body)
             }
             SIMPLE_PACKET => self.simple_packet(body),
             _ => Ok(()),
@@ -199,11 +196,11 @@ impl<'a> Reader<'a> {
     }
 
     /// An enhanced or obsolete packet, from its timestamp on.
-    fn packet(&mut self, interface: u32, mut body: Body<'a>) -> Result<(), CaptureError> {
+    fn packet(&mut self, interface: Option<u32>, mut body: Body<'a>) -> Result<(), CaptureError> {
         let number = self.packets.len() as u64 + 1;
         let scan = &mut body.scan;
-        let (Some(high), Some(low), Some(captured), Some(original_len)) =
-            (scan.u32(), scan.u32(), scan.u32(), scan.u32())
+        let (Some(interface), Some(high), Some(low), Some(captured), Some(original_len)) =
+            (interface, scan.u32(), scan.u32(), scan.u32(), scan.u32())
         else {
             return Err(body.malformed("it is too short for its fields"));
         };

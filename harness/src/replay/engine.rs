@@ -10,6 +10,7 @@ use datapath::lab::Lab;
 use datapath::link::{ElementId, MemoryLink};
 use datapath::time::Time;
 
+use super::answer::Answerers;
 use super::feed::Feed;
 use super::interfaces::Interfaces;
 use super::outcomes::{Outcomes, VERSION};
@@ -36,18 +37,25 @@ pub struct Sight<'a> {
     pub outer: Option<usize>,
 }
 
+/// How a replay is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Run until this virtual time and feed no frame later than that; where it is `None`, until
+    /// [`AFTER_LAST`] has passed after the last frame.
+    pub until: Option<Duration>,
+    /// Have hosts answer echo, TCP and UDP on every port, but for what answers the feed itself.
+    pub answer: bool,
+}
+
 /// Feeds the lab and shows `watch` every frame at every hop, in order.
-///
-/// Runs until `until` of virtual time and feeds no frame later than that; where it is `None`,
-/// until [`AFTER_LAST`] has passed after the last frame.
 pub fn run(
     lab: Lab,
     feed: &Feed,
-    until: Option<Duration>,
+    options: Options,
     watch: impl FnMut(Sight<'_>) + 'static,
 ) -> Outcomes {
     let last = feed.frames().last().map_or(Time::ZERO, |frame| frame.at);
-    let until = until.map_or(last + AFTER_LAST, |until| Time::ZERO + until);
+    let until = options.until.map_or(last + AFTER_LAST, |until| Time::ZERO + until);
     let names: BTreeMap<InputPort, String> =
         InputPort::all(&lab).into_iter().map(|(name, port)| (port, name)).collect();
     let mut frames_in: BTreeMap<String, u64> = names.values().map(|n| (n.clone(), 0)).collect();
@@ -55,20 +63,19 @@ pub fn run(
     let outer_names = interfaces.outer_names().to_vec();
     let mut link = MemoryLink::new(lab);
     let left = observe(&mut link, feed.epoch(), interfaces, watch);
+    let mut hosts = if options.answer { Answerers::new(&link, feed) } else { Answerers::default() };
     for frame in feed.frames() {
         if frame.at > until {
             break;
         }
-        link.advance(frame.at);
+        hosts.advance(&mut link, frame.at);
         frame.port.feed(&mut link, &frame.bytes);
-        link.settle();
-        // The hosts of a replay do not answer; what they received has been seen.
-        while link.take_delivery().is_some() {}
+        hosts.settle(&mut link);
         if let Some(count) = names.get(&frame.port).and_then(|name| frames_in.get_mut(name)) {
             *count += 1;
         }
     }
-    link.advance(until);
+    hosts.advance(&mut link, until);
     let frames_out = outer_names.into_iter().zip(left.borrow().iter().copied()).collect();
     outcomes(&link, until, frames_in, frames_out)
 }

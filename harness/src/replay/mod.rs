@@ -14,6 +14,13 @@
 //! and elements take no time. Timestamps of the output are the time of the earliest frame plus
 //! virtual time, in nanoseconds, so two replays of the same input write the same bytes.
 //!
+//! # Answers
+//!
+//! Hosts answer ARP for their own addresses. With [`Options::answer`] they also answer echo, TCP
+//! and UDP on every port, sending back what they get. What a capture asks for is left to the
+//! capture: a packet whose tuple is the inverse of a fed frame's reaches its host but is not
+//! answered, since the host never opened that connection and would reset it.
+//!
 //! # Hops
 //!
 //! | interface | frames seen at | inbound means |
@@ -30,6 +37,7 @@
 //! member ENI is that ENI's and is taken off; a frame with any other tag is shown at the port's
 //! own ENI, primary or trunk, with its tag.
 
+mod answer;
 mod engine;
 mod feed;
 mod interfaces;
@@ -38,7 +46,7 @@ mod outcomes;
 mod port;
 mod record;
 
-pub use engine::{AFTER_LAST, Sight, run};
+pub use engine::{AFTER_LAST, Options, Sight, run};
 pub use feed::{Feed, FeedError, Frame, LARGEST_FILE, Source};
 pub use interfaces::Interfaces;
 pub use outcomes::{Outcomes, schema};

@@ -30,7 +30,7 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{distance, nearest};
+    use super::{SHOWN, distance, nearest};
 
     #[test]
     fn counts_edits() {
@@ -43,6 +43,8 @@ mod tests {
     #[test]
     fn likeliest_first() {
         let known = ["pod:t/a", "pod:t/b", "outside:ext", "node:ecs1/eth0"];
-        assert_eq!(nearest("node:esc1/eth0", known), ["node:ecs1/eth0", "outside:ext", "pod:t/a"]);
+        assert_eq!(nearest("node:esc1/eth0", known).first(), Some(&"node:ecs1/eth0"));
+        assert_eq!(nearest("pod:t/c", known)[..2], ["pod:t/a", "pod:t/b"]);
+        assert_eq!(nearest("pod:t/c", known).len(), SHOWN);
     }
 }

@@ -112,7 +112,7 @@ fn case(source: &Source, file: &File, variant: Option<&str>) -> anyhow::Result<C
         file.request.parse().with_context(|| here(format!("request {}", file.request)))?;
     let server = lab.pods.iter().position(|pod| pod.name == file.server);
     let server = server.with_context(|| here(format!("the lab has no pod {}", file.server)))?;
-    let client = host_named(&lab, &file.client).with_context(|| {
+    let client = HostId::named(&lab, &file.client).with_context(|| {
         here(format!(
             "client: expected pod:NS/NAME, node:NAME or outside:NAME of the lab, found {}",
             file.client
@@ -132,19 +132,6 @@ fn case(source: &Source, file: &File, variant: Option<&str>) -> anyhow::Result<C
         request: Request { client, url, max_time: MAX_TIME },
         lab,
     })
-}
-
-/// The host that a text names: `pod:NS/NAME` or just `NS/NAME`, `node:NAME` (its own stack),
-/// `outside:NAME`.
-#[must_use]
-pub fn host_named(lab: &Lab, text: &str) -> Option<HostId> {
-    let (kind, name) = text.split_once(':').unwrap_or(("pod", text));
-    match kind {
-        "pod" => lab.pods.iter().position(|pod| pod.name == name).map(HostId::Pod),
-        "node" => lab.nodes.iter().position(|node| node.name == name).map(HostId::NodeHost),
-        "outside" => lab.outside.iter().position(|host| host.name == name).map(HostId::Outside),
-        _ => None,
-    }
 }
 
 /// The lab of a scenario with patches applied, as text and loaded. Messages about a patched lab are

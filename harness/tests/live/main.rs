@@ -4,6 +4,7 @@
 
 mod kill;
 mod queues;
+mod readme;
 mod scenarios;
 mod support;
 mod up_down;

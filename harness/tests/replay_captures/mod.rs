@@ -96,3 +96,15 @@ pub(crate) fn pcap(magic: u32, big_endian: bool, times: &[(u32, u32)]) -> Vec<u8
     }
     bytes
 }
+
+/// A UDP datagram with four bytes in an untagged frame: MACs and addresses with ports, each from
+/// source to destination.
+pub(crate) fn udp(macs: [[u8; 6]; 2], from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Vec<u8> {
+    let mut ip = [&[0x45, 0, 0, 32, 0, 7, 0, 0, 64, 17, 0, 0][..], &from.0, &to.0].concat();
+    let sum: u32 = ip.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    let ports = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
+    // Without a checksum, which UDP over IPv4 allows.
+    [&macs[1][..], &macs[0], &[8, 0], &ip, &ports, &[0, 12, 0, 0], b"ping"].concat()
+}

@@ -18,7 +18,7 @@ use super::{Seen, Trace, ip_at, is_arp};
 pub(crate) fn read(lab: &Lab, file: &Path) -> Trace {
     let bytes = std::fs::read(file).expect("a readable trace");
     let capture = pcap::read(&bytes).expect("a sound trace");
-    let mut trace = Trace { free_id: Some(made_by_a_node), ..Trace::default() };
+    let mut trace = Trace { free_ids: true, ..Trace::default() };
     let mut captured = std::collections::BTreeSet::new();
     let name = |packet: &Packet<'_>| capture.interfaces[packet.interface].name.clone();
     let has = |wanted: &str| capture.packets.iter().any(|packet| name(packet) == wanted);
@@ -73,7 +73,7 @@ fn our_name(lab: &Lab, name: &str, frame: &[u8]) -> Option<(String, Vec<u8>)> {
 }
 
 /// Whether no host sent a packet with this protocol, id and length: then a node made it.
-fn made_by_a_node(hops: &[Seen], frame: &[u8]) -> bool {
+pub(crate) fn made_by_a_node(hops: &[Seen], frame: &[u8]) -> bool {
     let key = |frame: &[u8]| {
         let ip = frame.get(ip_at(frame)..)?;
         Some((*ip.get(9)?, ip.get(2..6)?.to_vec()))
