@@ -120,7 +120,11 @@ fn nodes_and_outside_hosts_ask_too() {
 
 #[test]
 fn what_the_lab_does_not_have() {
-    unanswered("article.yaml", &["trunking/nobody", "10.0.4.27:80"], &["no host trunking/nobody"]);
+    unanswered(
+        "article.yaml",
+        &["trunking/nobody", "10.0.4.27:80"],
+        &["there is no trunking/nobody"],
+    );
     unanswered("article.yaml", &[CLIENT, "nowhere:80"], &["no destination nowhere:80"]);
     unanswered("article.yaml", &[CLIENT, "10.0.4.27:0"], &["no destination 10.0.4.27:0"]);
     unanswered("article.yaml", &[CLIENT, "10.0.4.30", "--udp"], &["--udp needs a port"]);
