@@ -42,6 +42,7 @@ fn full_settings() {
         vip_ping: VipPing::Answer,
         strict_arp: true,
         rp_filter: RpFilter::Loose,
+        permanent_neighbours: true,
     };
     assert_eq!(lab.switches, switches);
     let limits = Limits {
@@ -317,7 +318,7 @@ fn every_mistake_is_reported_in_file_order() {
         .replace("scheduler: rr", "scheduler: lc");
     let error = load(&text, "my lab.yaml").unwrap_err();
     let lines: Vec<u32> = error.problems.iter().map(|p| p.at.line).collect();
-    assert_eq!(lines, [35, 43, 56, 71, 101]);
+    assert_eq!(lines, [35, 43, 56, 71, 102]);
     let shown = "my lab.yaml:35:16: there is no vSwitch `vsw-node` in this lab\n \
                  35 |       vSwitch: vsw-node\n    |                ^\n    \
                  = help: did you mean `vsw-nodes`?\n\nmy lab.yaml:43:16: ";
@@ -357,6 +358,6 @@ fn schema_has_the_keys() {
     assert_eq!(
         keys(Some("Switches")),
         "clusterCIDR fromRuleIif icmpRatelimit localNoEndpoint masqueradeAll \
-         masqueradeRandomFully rpFilter snatReroute strictArp vipPing vlanPush vsConntrack"
+         masqueradeRandomFully permanentNeighbours rpFilter snatReroute strictArp vipPing vlanPush vsConntrack"
     );
 }

@@ -217,3 +217,32 @@ fn bad_arp_is_a_named_drop() {
     assert_eq!(bench.put(ETH0, 0, &wrong), []);
     assert_eq!(bench.reason(), DropReason::BadArp);
 }
+
+/// With `permanentNeighbours` no next hop is asked for, and no ARP message changes one (spec
+/// NEIGH-9).
+#[test]
+fn given_neighbours_are_never_asked_for_and_never_change() {
+    let mut bench = deaf("switches: {permanentNeighbours: true}");
+    let cases = [
+        (CALI_A, tcp((A, 1), (D, 80), SYN), ETH1),
+        (HOST, tcp((N1, 1), (D, 80), SYN), ETH0),
+        (HOST, tcp((N1, 1), (C, 80), SYN), ETH0),
+        (CALI_A, tcp((A, 1), (B, 80), SYN), CALI_B),
+    ];
+    for (port, packet, leaves) in cases {
+        let seen = bench.packet(port, &packet);
+        assert_eq!(seen.len(), 1);
+        assert_eq!((seen[0].port, seen[0].view().dst_mac), (leaves, bench.peer(leaves)));
+    }
+    let before: Vec<_> = bench.node.neighbours().collect();
+    let (own, liar) = (bench.mac(CALI_B), Mac([2, 9, 9, 9, 9, 9]));
+    let lie = Arp {
+        operation: Operation::Reply,
+        sender_mac: liar,
+        sender_ip: B,
+        target_mac: own,
+        target_ip: N1,
+    };
+    bench.put(CALI_B, 0, &lie.frame(own, liar));
+    assert_eq!(bench.node.neighbours().collect::<Vec<_>>(), before);
+}

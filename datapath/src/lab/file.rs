@@ -321,6 +321,9 @@ pub struct Switches {
     pub strict_arp: Option<Written<bool>>,
     /// net.ipv4.conf.*.rp_filter: 0 off (default), 1 strict, 2 loose.
     pub rp_filter: Option<Written<RpFilter>>,
+    /// Nodes are given the MACs of their pods, gateways and of everybody in eth0's vSwitch, and
+    /// never ask for them by ARP; default false.
+    pub permanent_neighbours: Option<Written<bool>>,
 }
 
 /// Sizes of the bounded tables.

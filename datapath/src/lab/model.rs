@@ -73,6 +73,8 @@ pub struct Switches {
     pub strict_arp: bool,
     /// net.ipv4.conf.*.rp_filter on every interface of a node.
     pub rp_filter: RpFilter,
+    /// Nodes are given their neighbours instead of asking for them by ARP.
+    pub permanent_neighbours: bool,
 }
 
 /// What a service with policy Local does on a node without a local endpoint.

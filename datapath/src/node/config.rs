@@ -86,6 +86,8 @@ pub struct NodeConfig {
     pub pods: Vec<LocalPod>,
     /// VID of each trunk queue; queue 0 has none.
     pub queue_vids: Vec<Option<Vid>>,
+    /// Neighbours that are given, not asked for.
+    pub neighbours: Vec<(PortId, Ipv4Addr, Mac)>,
     /// Rules and tables.
     pub routes: Tables<Ipv4Addr>,
     /// kube-proxy's services.
@@ -146,6 +148,7 @@ impl NodeConfig {
         pods.sort_by_key(|pod| pod.ip);
         let services = VirtualServices::new(lab, index);
         let routes = routes(lab, index, &pods, &services)?;
+        let neighbours = permanent_neighbours(lab, index, &pods)?;
         Some(Self {
             epoch,
             index,
@@ -154,6 +157,7 @@ impl NodeConfig {
             interfaces,
             pods,
             queue_vids,
+            neighbours,
             routes,
             services,
             switches: lab.switches.clone(),
@@ -177,6 +181,37 @@ impl NodeConfig {
     pub fn is_local(&self, ip: Ipv4Addr) -> bool {
         ip == self.ip || self.services.is_vip(ip)
     }
+}
+
+/// The neighbours a node is given where the lab's switch says so: its pods, the gateways of both
+/// its ENIs, and whoever else is in eth0's vSwitch, for whom the VPC answers (spec VPC-15).
+fn permanent_neighbours(
+    lab: &Lab,
+    index: usize,
+    pods: &[LocalPod],
+) -> Option<Vec<(PortId, Ipv4Addr, Mac)>> {
+    if !lab.switches.permanent_neighbours {
+        return Some(Vec::new());
+    }
+    let node = lab.nodes.get(index)?;
+    let gateway = |eni: usize| {
+        let vswitch = lab.enis.get(eni)?.vswitch;
+        Some(lab.vpc.vswitches.get(vswitch)?.gateway())
+    };
+    let mac = lab.vpc.gateway_mac;
+    let mut given = vec![(ETH0, gateway(node.primary)?, mac), (ETH1, gateway(node.trunk)?, mac)];
+    let vswitch = lab.enis.get(node.primary)?.vswitch;
+    let others = lab
+        .enis
+        .iter()
+        .enumerate()
+        .filter(|(number, eni)| eni.vswitch == vswitch && *number != node.primary);
+    given.extend(others.map(|(_, eni)| (ETH0, eni.ip, mac)));
+    for pod in pods {
+        let host = lab.pods.iter().find(|host| host.ip == pod.ip)?;
+        given.push((pod.port, pod.ip, host.mac));
+    }
+    Some(given)
 }
 
 /// Rules and tables of a node, as Terway and the kernel make them (spec ROUTE-1 to ROUTE-5).

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::Node;
 use super::config::ETH1;
-use super::neighbour::{Due, Resolution};
+use super::neighbour::{Due, Waiting};
 use super::passage::{Passage, Refusal};
 use crate::element::{Output, Place};
 use crate::journey::{Hook, PortId, Step};
@@ -21,25 +21,21 @@ impl<B: Buffer> Node<B> {
         let Some(exit) = p.exit else {
             return self.lose(p.framed, DropReason::NoRoute, out);
         };
+        if let Some(mac) = self.neighbours.mac(exit.port, exit.next_hop) {
+            return self.send_to(p, mac, out);
+        }
+        p.step(Step::Resolving(exit.next_hop));
         // The request names the waiting packet's source where that is ours, so that a pod may
         // learn a VIP for a neighbour (spec NEIGH-4).
         let src = p.packet.tuple.src;
-        let sender = if self.config.is_local(src) && !self.config.switches.strict_arp {
-            src
-        } else {
-            self.config.ip
-        };
-        match self.neighbours.resolve(exit.port, exit.next_hop, p, sender, now) {
-            Resolution::Known(p, mac) => self.send_to(p, mac, out),
-            Resolution::Full(p) => self.lose(p.framed, DropReason::NeighbourTableFull, out),
-            Resolution::Waits { ask, pushed_out } => {
-                if let Some(oldest) = pushed_out {
-                    self.lose(oldest.framed, DropReason::NeighbourQueueFull, out);
-                }
-                if ask {
-                    self.ask(exit.port, exit.next_hop, sender, now, out);
-                }
-            }
+        let ours = self.config.is_local(src) && !self.config.switches.strict_arp;
+        let sender = if ours { src } else { self.config.ip };
+        let Waiting { ask, lost } = self.neighbours.wait(exit.port, exit.next_hop, p, sender, now);
+        if let Some((packet, reason)) = lost {
+            self.lose(packet.framed, reason, out);
+        }
+        if ask {
+            self.ask(exit.port, exit.next_hop, sender, now, out);
         }
     }
 

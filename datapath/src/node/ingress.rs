@@ -17,7 +17,8 @@ impl<B: Buffer> Node<B> {
     /// Takes a frame as it came: the trunk's ones go through their member ENI's queue.
     pub(super) fn receive(&mut self, frame: B, place: Place, now: Time, out: &mut Output<B>) {
         self.ledger.received += 1;
-        let framed = Framed::arrived(frame, place, now, out.journal.is_open());
+        let mut framed = Framed::arrived(frame, place, now, out.journal.is_open());
+        framed.step(Step::Hook(Hook::Ingress));
         if place.port != ETH1 {
             return self.accept(framed, Place { queue: 0, ..place }, now, out);
         }
@@ -31,7 +32,6 @@ impl<B: Buffer> Node<B> {
     /// Serves the trunk's queues in turn until they are empty.
     pub(super) fn serve_trunk(&mut self, now: Time, out: &mut Output<B>) {
         while let Some((queue, mut framed)) = self.trunk.pop() {
-            framed.step(Step::Hook(Hook::Ingress));
             framed.step(Step::MemberQueue(queue));
             if let Some(tag) = ethernet::tag(framed.frame.bytes()) {
                 ethernet::pop(&mut framed.frame);

@@ -77,11 +77,15 @@ impl<B: Buffer> Node<B> {
         let limits = &lab.limits;
         // Each node draws its own numbers from the lab's seed.
         let seed = Random::new(lab.seed ^ index as u64).next_u64();
+        let mut neighbours = Neighbours::new(limits, seed);
+        for (port, ip, mac) in &config.neighbours {
+            neighbours.add_permanent(*port, *ip, *mac);
+        }
         Some(Self {
             conntrack: Conntrack::new(limits.flows, seed),
             connections: ConnectionTable::new(limits.flows, seed),
             cursors: vec![None; config.services.all().len()],
-            neighbours: Neighbours::new(limits, seed),
+            neighbours,
             trunk: Trunk::new(&config.queue_vids, limits.member_queue),
             meter: ErrorMeter::default(),
             random: Random::new(seed),

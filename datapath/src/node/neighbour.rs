@@ -9,6 +9,7 @@ use crate::journey::PortId;
 use crate::lab::Limits;
 use crate::table::{Handle, Index, Slab};
 use crate::time::Time;
+use crate::verdict::DropReason;
 use crate::wire::Mac;
 
 /// Requests sent for one neighbour before it is given up.
@@ -55,21 +56,14 @@ pub(super) struct Neighbours<P> {
     held: u64,
 }
 
-/// What becomes of a packet that needs a neighbour's MAC.
+/// What becomes of a packet that waits for a neighbour's MAC.
 #[derive(Debug)]
-pub(super) enum Resolution<P> {
-    /// It can go.
-    Known(P, Mac),
-    /// It waits. A request with this sender must be sent where one is named, and the oldest
-    /// waiting packet had to make room where one is given back.
-    Waits {
-        /// Ask for the neighbour.
-        ask: bool,
-        /// Pushed out of the full queue.
-        pushed_out: Option<P>,
-    },
-    /// No entry is free.
-    Full(P),
+pub(super) struct Waiting<P> {
+    /// Whether the neighbour is to be asked for: nobody has yet.
+    pub(super) ask: bool,
+    /// A packet that has to go: the oldest of a full queue, or the newcomer itself where no entry
+    /// is free.
+    pub(super) lost: Option<(P, DropReason)>,
 }
 
 /// What is due for a neighbour.
@@ -121,41 +115,48 @@ impl<P> Neighbours<P> {
         Some(handle)
     }
 
-    /// The neighbour's MAC for a packet, or a place in its queue. `sender` is the address a
+    /// Makes a neighbour that ARP never changes. Where every entry is in use it is left out, and
+    /// asked for like any other.
+    pub(super) fn add_permanent(&mut self, port: PortId, ip: Ipv4Addr, mac: Mac) {
+        let _ = self.insert(port, ip, NeighbourState::Permanent(mac));
+    }
+
+    /// The neighbour's MAC, where it is known.
+    pub(super) fn mac(&self, port: PortId, ip: Ipv4Addr) -> Option<Mac> {
+        match self.entries.get(self.find(port, ip)?)?.state {
+            NeighbourState::Permanent(mac) | NeighbourState::Reachable(mac) => Some(mac),
+            NeighbourState::Incomplete { .. } => None,
+        }
+    }
+
+    /// Lets a packet wait for a neighbour whose MAC is not known. `sender` is the address a
     /// request would name as its sender.
-    pub(super) fn resolve(
+    pub(super) fn wait(
         &mut self,
         port: PortId,
         ip: Ipv4Addr,
         packet: P,
         sender: Ipv4Addr,
         now: Time,
-    ) -> Resolution<P> {
-        let (handle, ask) = match self.find(port, ip) {
-            Some(handle) => (handle, false),
-            None => {
-                let state = NeighbourState::Incomplete { requests: 1, next: now + RETRY, sender };
-                let Some(handle) = self.insert(port, ip, state) else {
-                    return Resolution::Full(packet);
-                };
-                self.incomplete.push(handle);
-                (handle, true)
-            }
+    ) -> Waiting<P> {
+        let found = self.find(port, ip);
+        let ask = found.is_none();
+        let handle = found.or_else(|| {
+            let state = NeighbourState::Incomplete { requests: 1, next: now + RETRY, sender };
+            let handle = self.insert(port, ip, state)?;
+            self.incomplete.push(handle);
+            Some(handle)
+        });
+        let Some(entry) = handle.and_then(|handle| self.entries.get_mut(handle)) else {
+            let lost = Some((packet, DropReason::NeighbourTableFull));
+            return Waiting { ask: false, lost };
         };
-        let Some(entry) = self.entries.get_mut(handle) else { return Resolution::Full(packet) };
-        match entry.state {
-            NeighbourState::Permanent(mac) | NeighbourState::Reachable(mac) => {
-                Resolution::Known(packet, mac)
-            }
-            NeighbourState::Incomplete { .. } => {
-                let full = entry.waiting.len() >= self.queue_limit || self.held >= self.held_limit;
-                entry.waiting.push_back(packet);
-                // With every place taken by others the newcomer itself has to go.
-                let pushed_out = if full { entry.waiting.pop_front() } else { None };
-                self.held += u64::from(pushed_out.is_none());
-                Resolution::Waits { ask, pushed_out }
-            }
-        }
+        let full = entry.waiting.len() >= self.queue_limit || self.held >= self.held_limit;
+        entry.waiting.push_back(packet);
+        // With every place taken by packets for others the newcomer itself has to go.
+        let oldest = if full { entry.waiting.pop_front() } else { None };
+        self.held += u64::from(oldest.is_none());
+        Waiting { ask, lost: oldest.map(|oldest| (oldest, DropReason::NeighbourQueueFull)) }
     }
 
     /// Learns from an ARP message that `ip` has `mac`. A reply completes or changes an entry that

@@ -155,6 +155,7 @@ fn switches() -> Switches {
         vip_ping: VipPing::Answer,
         strict_arp: true,
         rp_filter: RpFilter::Off,
+        permanent_neighbours: false,
     }
 }
 

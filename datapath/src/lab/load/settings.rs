@@ -22,6 +22,7 @@ fn defaults(profile: Profile) -> Switches {
         vip_ping: if modern { VipPing::Reject } else { VipPing::Answer },
         strict_arp: false,
         rp_filter: RpFilter::Off,
+        permanent_neighbours: false,
     }
 }
 
@@ -48,6 +49,7 @@ pub(super) fn switches(
     let local = report.read_opt("localNoEndpoint", file.local_no_endpoint.as_ref());
     let vip_ping = report.read_opt("vipPing", file.vip_ping.as_ref());
     let rp_filter = report.read_opt("rpFilter", file.rp_filter.as_ref());
+    let permanent = report.read_opt("permanentNeighbours", file.permanent_neighbours.as_ref());
     Switches {
         from_rule_iif,
         vlan_push,
@@ -61,6 +63,7 @@ pub(super) fn switches(
         vip_ping: vip_ping.unwrap_or(or.vip_ping),
         strict_arp,
         rp_filter: rp_filter.unwrap_or(or.rp_filter),
+        permanent_neighbours: permanent.unwrap_or(or.permanent_neighbours),
     }
 }
 
