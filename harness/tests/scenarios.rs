@@ -69,7 +69,7 @@ fn the_oldest_profile_has_the_conditions_of_the_articles() {
     }
 }
 
-/// spec SCN-6: the ten, and four more.
+/// spec SCN-6, SCN-43: the ten, and four more.
 #[test]
 fn all_ten_are_there() {
     let ten: Vec<_> = (1..=10).map(|number| format!("S{number}")).collect();
@@ -78,7 +78,7 @@ fn all_ten_are_there() {
     assert_eq!(names[10..], ["node-pod", "node-clusterip", "pod-node", "hairpin"]);
 }
 
-/// spec SCN-23, SCN-24: whoever has a say can close the scenario by itself, and no other does.
+/// spec SCN-23, SCN-24, SCN-43: whoever has a say can close the scenario by itself, and no other does.
 #[test]
 fn each_deciding_eni_has_its_variant() {
     let closing = |name: &str, profile| -> Vec<String> {
