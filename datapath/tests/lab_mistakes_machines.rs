@@ -90,8 +90,9 @@ fn pods() {
         "vid: 102" => "vid: ^0", "vid: expected a whole number from 1 to 4094";
         "vid: 102" => "vid: ^4095", "found `4095`";
         "member: {securityGroups: sg-adv}" => "^membr: {securityGroups: sg-adv}", "did you mean `member`?";
-        "member: {securityGroups: sg-adv}" => "member: {^vid: 9}", "this map lacks the key `securityGroups`";
-        "member: {securityGroups: sg-adv}" => "member: {securityGroups^: }", "has no security group";
+        "- name: demo/c\n    node: n2\n    ip: 10.0.5.36\n    member: {securityGroups: sg-adv}"
+            => "- name: ^demo/c\n    node: n2\n    ip: 10.0.5.36\n    member: {vid: 9}",
+            "has no `securityGroups`: expected at least one";
         "securityGroups: sg-adv}" => "securityGroups: ^sg-avd}", "did you mean `sg-adv`?";
         "[sg-open, sg-web]" => "[sg-adv, ^sg-web]", "mixes basic and advanced";
     });

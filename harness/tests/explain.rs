@@ -71,7 +71,11 @@ fn echo_and_udp() {
         &["icmp 10.0.4.27 > 10.0.5.35 type 8 code 0", "icmp 10.0.5.35 > 10.0.4.27 type 0 code 0"],
     );
     // Nothing drops a datagram between pods of one group.
-    answered("article.yaml", &[CLIENT, "10.0.4.30:53", "--udp"], &["udp 10.0.4.27:32768 >"]);
+    answered(
+        "article.yaml",
+        &[CLIENT, "10.0.4.30:53", "--udp"],
+        &["udp 10.0.4.27:32768 >", "reply (9 bytes)"],
+    );
     unanswered(
         "article.yaml",
         &[CLIENT, "10.0.5.35:53", "--udp"],
@@ -116,7 +120,11 @@ fn nodes_and_outside_hosts_ask_too() {
 
 #[test]
 fn what_the_lab_does_not_have() {
-    unanswered("article.yaml", &["trunking/nobody", "10.0.4.27:80"], &["no host trunking/nobody"]);
+    unanswered(
+        "article.yaml",
+        &["trunking/nobody", "10.0.4.27:80"],
+        &["there is no trunking/nobody"],
+    );
     unanswered("article.yaml", &[CLIENT, "nowhere:80"], &["no destination nowhere:80"]);
     unanswered("article.yaml", &[CLIENT, "10.0.4.27:0"], &["no destination 10.0.4.27:0"]);
     unanswered("article.yaml", &[CLIENT, "10.0.4.30", "--udp"], &["--udp needs a port"]);

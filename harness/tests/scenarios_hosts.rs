@@ -242,6 +242,17 @@ fn what_is_not_for_the_host_is_left_alone() {
     assert_eq!(SmallHost::new(&lab, HostId::Pod(9), Services::default()).map(|_| ()), None);
 }
 
+/// A packet sent past the sockets has an answer that no socket knows.
+#[test]
+fn answers_to_what_no_socket_sent_are_taken_without_a_word() {
+    let mut pair = Pair::new(HostId::Pod(1), Services::echo());
+    pair.asker.send(syn(B));
+    let answers = pair.carry();
+    assert_eq!(answers.len(), 1);
+    assert_eq!(answers[0].tcp_flags(), Flags::SYN | Flags::ACK);
+    assert_eq!(pair.asker.take_frame(), None);
+}
+
 /// A SYN from pod a.
 fn syn(dst: Ipv4Addr) -> Vec<u8> {
     use datapath::wire::{checksum, ipv4, tcp};

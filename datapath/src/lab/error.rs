@@ -163,28 +163,7 @@ pub(crate) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) 
 
 /// Letters to insert, delete, replace or swap with the next to make `b` of `a`, case aside.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut before: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    let mut last = None;
-    for (i, from) in a.to_lowercase().chars().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, &to) in b.iter().enumerate() {
-            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX / 2);
-            let replaced = at(&row, j) + usize::from(from != to);
-            let mut cost = replaced.min(at(&row, j + 1) + 1).min(at(&next, j) + 1);
-            if let Some(j) = j.checked_sub(1)
-                && last == Some(to)
-                && b.get(j) == Some(&from)
-            {
-                cost = cost.min(at(&before, j) + 1);
-            }
-            next.push(cost);
-        }
-        last = Some(from);
-        before = std::mem::replace(&mut row, next);
-    }
-    row.last().copied().unwrap_or_default()
+    strsim::osa_distance(&a.to_lowercase(), &b.to_lowercase())
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub struct Vpc {
     /// Custom routes beside the system routes of the vSwitches.
     #[serde(default)]
     pub routes: List<Route>,
-    /// Security groups by ID.
+    /// Security groups by ID. Without any, everything passes everywhere.
     #[serde(default)]
     pub security_groups: Keyed<SecurityGroup>,
 }
@@ -151,7 +151,8 @@ pub struct Interface {
     pub eni: Option<Written<Text>>,
     /// Its vSwitch, by ID; found by the address, or the only one there is.
     pub v_switch: Option<Written<Text>>,
-    /// Its security groups, one ID or a list, all of one type. Required for eth0.
+    /// Its security groups, one ID or a list, all of one type. Required for eth0 where the VPC has
+    /// any.
     pub security_groups: Option<OneOrMany<Text>>,
     /// Source/destination check; default false.
     pub src_dst_check: Option<Written<bool>>,
@@ -176,11 +177,11 @@ pub struct Pod {
     /// MTU of both ends; default 1500.
     pub mtu: Option<Written<Mtu>>,
     /// Its member ENI.
-    pub member: Member,
+    pub member: Option<Member>,
 }
 
 /// A pod's own ENI, bound to a VID of its node's trunk.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Member {
     /// Its ID.
@@ -189,8 +190,8 @@ pub struct Member {
     pub vid: Option<Written<Int<1, 4094>>>,
     /// Its vSwitch, by ID; found by the pod's address, or the only one there is.
     pub v_switch: Option<Written<Text>>,
-    /// Its security groups, one ID or a list, all of one type.
-    pub security_groups: OneOrMany<Text>,
+    /// Its security groups, one ID or a list, all of one type. Required where the VPC has any.
+    pub security_groups: Option<OneOrMany<Text>>,
 }
 
 /// A Kubernetes service.

@@ -180,14 +180,15 @@ impl Scalar for Ports {
         "a port, a range of ports as \"80-90\", or `all`".to_owned()
     }
     fn read(text: &str) -> Result<Self, Refusal> {
-        if text.eq_ignore_ascii_case("all") {
+        // The last is how the cloud's own interface writes it.
+        if text.eq_ignore_ascii_case("all") || text == "-1/-1" {
             return Ok(Self(None));
         }
         let port = |text: &str| {
             let number = Port::read(text.trim()).map_err(|_| Refusal::Unexpected(None))?;
             Ok(number.as_u16())
         };
-        let (first, last) = match text.split_once('-') {
+        let (first, last) = match text.split_once(['-', '/']) {
             Some((first, last)) => (port(first)?, port(last)?),
             None => (port(text)?, port(text)?),
         };
@@ -202,7 +203,10 @@ impl Scalar for Ports {
         schema.insert("type".to_owned(), vec!["integer", "string"].into());
         schema.insert("minimum".to_owned(), 1.into());
         schema.insert("maximum".to_owned(), 65_535.into());
-        schema.insert("pattern".to_owned(), r"^([aA][lL][lL]|\d{1,5}(\s*-\s*\d{1,5})?)$".into());
+        schema.insert(
+            "pattern".to_owned(),
+            r"^([aA][lL][lL]|-1/-1|\d{1,5}(\s*[-/]\s*\d{1,5})?)$".into(),
+        );
         schema
     }
 }

@@ -74,9 +74,9 @@ impl MemorySession {
         from: HostId,
         packet: impl FnOnce(Ipv4Addr) -> Vec<u8>,
     ) -> Option<()> {
-        let stack = self.hosts.get(from)?.stack();
-        let packet = packet(stack.ip());
-        stack.inject(packet);
+        let host = self.hosts.get(from)?;
+        let packet = packet(host.stack().ip());
+        host.send(packet);
         Some(())
     }
 

@@ -73,6 +73,8 @@ pub struct SmallHost {
     services: Services,
     connections: Vec<Connection>,
     udp: Vec<(u16, SocketHandle)>,
+    /// Answers to what was sent in the host's name.
+    awaited: Vec<Tuple<Ipv4Addr>>,
 }
 
 impl SmallHost {
@@ -83,7 +85,13 @@ impl SmallHost {
         let number = HostId::all(lab).position(|other| other == host)?;
         let seed = lab.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number as u64);
         let stack = Stack::new(lab, host, seed)?;
-        Some(Self { stack, services, connections: Vec::new(), udp: Vec::new() })
+        Some(Self {
+            stack,
+            services,
+            connections: Vec::new(),
+            udp: Vec::new(),
+            awaited: Vec::new(),
+        })
     }
 
     /// The host's stack.
@@ -96,10 +104,22 @@ impl SmallHost {
         self.services.pages.push((port, page.to_owned()));
     }
 
+    /// Has the host send an IP packet of a flow that none of its sockets knows. It takes answers
+    /// without a word, in place of resetting them or echoing them back.
+    pub fn send(&mut self, packet: Vec<u8>) {
+        let parsed = Packet::<Ipv4Addr>::parse(&packet).ok();
+        self.awaited.extend(parsed.and_then(|packet| packet.tuple.inverse()));
+        self.stack.inject(packet);
+    }
+
     /// A frame has reached the host; its answer is there at once. ARP is no business of the
     /// host's: the lab's link answers that.
     pub fn receive(&mut self, frame: &[u8], now: Time) {
-        let Some(packet) = self.stack.receive(frame) else { return };
+        let Some(packet) = self.stack.packet(frame) else { return };
+        if self.awaited.contains(&packet.tuple) {
+            return;
+        }
+        self.stack.receive(frame, &packet);
         match packet.transport {
             Transport::Tcp { flags, .. }
                 if flags & (Flags::SYN | Flags::ACK | Flags::RST) == Flags::SYN =>

@@ -21,6 +21,9 @@ const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// MTU of an outside host.
 const OUTSIDE_MTU: u16 = 1500;
 
+/// ICMP errors kept for whoever asks for them; the oldest makes room.
+const ERRORS: usize = 64;
+
 /// Addresses of a host and of the far end of its wire.
 #[derive(Clone, Debug)]
 struct Addresses {
@@ -109,21 +112,24 @@ impl Stack {
         self.addresses.ips.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED)
     }
 
-    /// The packet in a frame that reached the host, if the frame is for it; the stack has it then.
-    pub fn receive(&mut self, frame: &[u8]) -> Option<Packet<Ipv4Addr>> {
+    /// The packet in a frame that reached the host, if the frame is for it.
+    #[must_use]
+    pub fn packet(&self, frame: &[u8]) -> Option<Packet<Ipv4Addr>> {
         let header = ethernet::Header::parse(frame)?;
         if header.dst != self.addresses.mac || header.ethertype != ethernet::IPV4 {
             return None;
         }
-        let bytes = frame.get(ethernet::HEADER_LEN..)?;
-        let packet = Packet::parse(bytes).ok()?;
-        if !self.addresses.ips.contains(&packet.tuple.dst) {
-            return None;
-        }
-        let bytes = bytes.get(..usize::from(packet.total_len))?;
-        self.note_error(&packet, bytes);
+        let packet: Packet<Ipv4Addr> = Packet::parse(frame.get(ethernet::HEADER_LEN..)?).ok()?;
+        self.addresses.ips.contains(&packet.tuple.dst).then_some(packet)
+    }
+
+    /// Gives the stack a frame whose packet is `packet`.
+    pub fn receive(&mut self, frame: &[u8], packet: &Packet<Ipv4Addr>) {
+        let bytes = frame.get(ethernet::HEADER_LEN..).unwrap_or_default();
+        // What lies behind the packet is Ethernet's padding.
+        let bytes = bytes.get(..usize::from(packet.total_len)).unwrap_or(bytes);
+        self.note_error(packet, bytes);
         self.device.push(bytes);
-        Some(packet)
     }
 
     /// smoltcp keeps ICMP errors from TCP sockets; a kernel ends a connection attempt by them.
@@ -142,6 +148,9 @@ impl Stack {
         if let Some([s0, s1, d0, d1]) = ports.and_then(<[u8]>::first_chunk::<4>)
             && Protocol(*proto) == Protocol::TCP
         {
+            if self.unreachable.len() >= ERRORS {
+                self.unreachable.remove(0);
+            }
             self.unreachable.push(Unreachable {
                 from_port: u16::from_be_bytes([*s0, *s1]),
                 to: (Ipv4Addr::new(*a, *b, *c, *d), u16::from_be_bytes([*d0, *d1])),

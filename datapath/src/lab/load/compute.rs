@@ -139,10 +139,6 @@ impl Machines {
             trunk_id = None;
         }
         let eth0 = Source::of(format!("eth0 of node {}", quoted(name)), node.name.at, &node.eth0);
-        if eth0.groups.is_none() {
-            let message = format!("{} has no `securityGroups`: expected at least one", eth0.role);
-            report.add(node.name.at, message);
-        }
         let primary = self.add(&eth0, fabric, report);
         let trunk_source = Source {
             id: trunk_id,
@@ -166,15 +162,17 @@ impl Machines {
         report: &mut Report,
     ) {
         let name = pod.name.text.clone();
-        let vid = report.read_opt("vid", pod.member.vid.as_ref());
+        let absent = file::Member::default();
+        let member = pod.member.as_ref().unwrap_or(&absent);
+        let vid = report.read_opt("vid", member.vid.as_ref());
         let source = Source {
             role: format!("member ENI of pod {}", quoted(&name)),
             at: pod.name.at,
-            id: pod.member.eni.as_ref(),
+            id: member.eni.as_ref(),
             ip: pod.ip.as_ref(),
             mac: None,
-            vswitch: pod.member.v_switch.as_ref(),
-            groups: Some(&pod.member.security_groups),
+            vswitch: member.v_switch.as_ref(),
+            groups: member.security_groups.as_ref(),
             src_dst_check: None,
             like: None,
         };
@@ -217,9 +215,15 @@ impl Machines {
             }
             _ => {}
         }
-        let groups = match source.groups {
-            Some(ids) => fabric.groups_of(&source.role, ids, report),
-            None => like.map(|like| like.groups.clone()).unwrap_or_default(),
+        let groups = match (source.groups, like) {
+            (Some(ids), _) => fabric.groups_of(&source.role, ids, report),
+            (None, Some(like)) => like.groups.clone(),
+            (None, None) => fabric.implied_groups().unwrap_or_else(|| {
+                let role = &source.role;
+                let message = format!("{role} has no `securityGroups`: expected at least one");
+                report.add(source.at, message);
+                Vec::new()
+            }),
         };
         let check = report.read_opt("srcDstCheck", source.src_dst_check);
         self.enis.push(EniDraft {
@@ -250,7 +254,8 @@ impl Machines {
                 );
                 report.add(pod.name.at, message);
             }
-            let (Some(vid), Some(written)) = (draft.vid, &pod.member.vid) else { continue };
+            let written = pod.member.as_ref().and_then(|member| member.vid.as_ref());
+            let (Some(vid), Some(written)) = (draft.vid, written) else { continue };
             if let Some(first) = vids.get(&(node, vid)) {
                 let trunk = quoted(&pod.node.text);
                 let message = format!("vid: `{vid}` is given twice on the trunk of node {trunk}");

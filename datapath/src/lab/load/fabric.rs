@@ -27,6 +27,24 @@ const FORBIDDEN: [([u8; 4], u8, &str); 5] = [
     ([224, 0, 0, 0], 3, "multicast"),
 ];
 
+/// The group of every ENI in a lab that has no groups.
+fn open_group() -> SecurityGroup {
+    let all = GroupRule {
+        accept: true,
+        proto: None,
+        ports: None,
+        peer: Peer::Cidr(Ipv4Net::default()),
+        priority: 1,
+    };
+    SecurityGroup {
+        id: "sg-open".to_owned(),
+        kind: GroupKind::Basic,
+        inner_accept: true,
+        ingress: vec![all],
+        egress: Vec::new(),
+    }
+}
+
 /// The VPC, with vSwitches and groups found by name.
 #[derive(Debug)]
 pub(super) struct Fabric {
@@ -37,6 +55,8 @@ pub(super) struct Fabric {
     switch_names: Names,
     groups: Vec<SecurityGroup>,
     group_names: Names,
+    /// Whether the file has no group, and the only one is ours.
+    is_open: bool,
 }
 
 /// A vSwitch whose range may have been refused.
@@ -62,6 +82,7 @@ impl Fabric {
             switch_names: Names::new("vSwitch"),
             groups: Vec::new(),
             group_names: Names::new("security group"),
+            is_open: vpc.security_groups.items.is_empty(),
         };
         fabric.read_vswitches(vpc, report);
         fabric.read_groups(vpc, report);
@@ -108,6 +129,9 @@ impl Fabric {
 
     fn read_groups(&mut self, vpc: &file::Vpc, report: &mut Report) {
         let groups = &vpc.security_groups.items;
+        if self.is_open {
+            self.groups.push(open_group());
+        }
         for (index, (id, _)) in groups.iter().enumerate() {
             ident::id("security group", id, report);
             self.group_names.enter(&id.text, index, id.at, report);
@@ -164,6 +188,12 @@ impl Fabric {
                 Peer::Group(index.unwrap_or_default())
             }
         }
+    }
+
+    /// The groups of an ENI that names none: where the lab has no group at all, it is not about
+    /// security groups, and one that lets everything pass stands in for them.
+    pub(super) fn implied_groups(&self) -> Option<Vec<usize>> {
+        self.is_open.then(|| vec![0])
     }
 
     /// The groups `ids` name, which are those of `owner`.
