@@ -10,7 +10,7 @@ use harness::memory::Memory;
 use harness::scenario::{Wanted, cases, find, full, run};
 
 fn check(scenario: &str, wanted: &Wanted, file: &str) {
-    let case = cases(&find(scenario).unwrap(), wanted).unwrap().remove(0);
+    let case = cases(&find(scenario).unwrap(), wanted, None).unwrap().remove(0);
     let text = full(&run(&Memory, case).unwrap(), Style::plain());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
     if std::env::var_os("TRUNKLINE_BLESS").is_some() {

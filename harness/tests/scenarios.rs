@@ -1,17 +1,18 @@
 //! The scenarios that come with trunkline, all of their variants, on the memory datapath; the
 //! command's face; and the form of its report.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use harness::memory::Memory;
-use harness::scenario::file::{File, Outcome};
+use harness::scenario::file::{File, Outcome, Profile};
 use harness::scenario::{Report, Run, Wanted, cases, find, names, run};
 
-fn run_all(name: &str) -> Vec<Run> {
-    let cases = cases(&find(name).unwrap(), &Wanted::All).unwrap();
+fn run_under(name: &str, profile: Profile) -> Vec<Run> {
+    let cases = cases(&find(name).unwrap(), &Wanted::All, Some(profile)).unwrap();
     cases.into_iter().map(|case| run(&Memory, case).unwrap()).collect()
 }
 
@@ -40,42 +41,82 @@ fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// spec SCN-12 to SCN-34: every expectation of every scenario holds.
+/// spec SCN-12 to SCN-34: every expectation of every scenario holds, under the article's Terway
+/// and under the later one.
 #[test]
 fn every_scenario_and_variant_holds() {
     let begun = Instant::now();
     let mut failed = Vec::new();
-    for name in names() {
-        for run in run_all(name) {
-            failed.extend(failures(&run));
+    for profile in [Profile::P1, Profile::P2] {
+        for name in names() {
+            for run in run_under(name, profile) {
+                failed.extend(failures(&run));
+            }
         }
     }
     assert_eq!(failed, Vec::<String>::new());
     assert!(begun.elapsed() < Duration::from_secs(20), "memory runs in virtual time");
 }
 
-/// spec SCN-23: who has to be there to close each scenario by itself.
+/// spec SCN-25: the oldest Terway has the article's ways and conditions.
+#[test]
+fn the_oldest_profile_has_the_conditions_of_the_articles() {
+    for name in names() {
+        for run in run_under(name, Profile::P0) {
+            assert_eq!(failures(&run), Vec::<String>::new());
+            assert!(run.case.name().contains("@terway-1.3"));
+        }
+    }
+}
+
+/// spec SCN-6, SCN-43: the ten, and four more.
+#[test]
+fn all_ten_are_there() {
+    let ten: Vec<_> = (1..=10).map(|number| format!("S{number}")).collect();
+    let names: Vec<_> = names().collect();
+    assert_eq!(names[..10], ten);
+    assert_eq!(names[10..], ["node-pod", "node-clusterip", "pod-node", "hairpin"]);
+}
+
+/// spec SCN-23, SCN-24, SCN-43: whoever has a say can close the scenario by itself, and no other does.
 #[test]
 fn each_deciding_eni_has_its_variant() {
-    let closing = |name: &str| -> Vec<String> {
-        let file = find(name).unwrap().scenario().unwrap();
-        let by = |by: harness::scenario::file::By| {
-            format!("{} {} {}", by.eni, by.direction, by.leg.name())
-        };
-        file.variants.into_values().filter_map(|variant| variant.expect.by).map(by).collect()
+    let closing = |name: &str, profile| -> Vec<String> {
+        let cases = cases(&find(name).unwrap(), &Wanted::All, Some(profile)).unwrap();
+        let by = cases.into_iter().filter_map(|case| case.expect.by);
+        let by = by.map(|by| format!("{} {} {}", by.eni, by.direction, by.leg.name()));
+        by.collect::<BTreeSet<_>>().into_iter().collect()
     };
-    assert_eq!(closing("S1"), Vec::<String>::new());
-    assert_eq!(closing("S2"), ["mem1 out request", "mem2 in request"]);
-    assert_eq!(closing("S5"), ["eth0@1 out request", "mem1 in reply", "mem2 in request"]);
-    assert_eq!(closing("S8"), ["eth0@1 out request", "mem2 in request"]);
-    assert_eq!(closing("S10"), ["mem2 in request"]);
+    let by_member: &[&str] = &["mem1 out request", "mem2 in request"];
+    let by_eth0: &[&str] = &["eth0@1 out request", "mem2 in request"];
+    let (member_back, trunk): (&[&str], &[&str]) = (
+        &["eth0@1 out request", "mem1 in reply", "mem2 in request"],
+        &["eth0@1 in reply", "mem2 in request", "trunk@1 out request"],
+    );
+    let to_node: &[&str] = &["eth0@2 in request", "mem1 out request"];
+    let conditions: [(&[&str], &[&str], &[&str]); 7] = [
+        (&["S1", "S4", "S7", "hairpin"], &[], &[]),
+        (&["S2", "S3"], by_member, by_member),
+        (&["S5", "S6"], member_back, by_member),
+        (&["S8", "S9"], by_eth0, trunk),
+        (&["S10"], &["mem2 in request"], &["mem2 in request"]),
+        (&["node-pod", "node-clusterip"], by_eth0, by_eth0),
+        (&["pod-node"], to_node, to_node),
+    ];
+    for (scenarios, article, later) in conditions {
+        for name in scenarios {
+            assert_eq!(closing(name, Profile::P1), article, "{name}");
+            assert_eq!(closing(name, Profile::P2), later, "{name}");
+        }
+    }
 }
 
 /// spec LAW-5: the same lab and the same request give the same report.
 #[test]
 fn runs_repeat() {
     for name in names() {
-        assert_eq!(Report::new(&run_all(name)), Report::new(&run_all(name)), "{name}");
+        let report = || Report::new(&run_under(name, Profile::P2));
+        assert_eq!(report(), report(), "{name}");
     }
 }
 
@@ -83,7 +124,7 @@ fn runs_repeat() {
 /// compared.
 #[test]
 fn comparisons_have_symbols_for_ports() {
-    let run = run_all("S8").remove(0);
+    let run = run_under("S8", Profile::P1).remove(0);
     let comparison = run.comparison();
     let tuples: Vec<_> = comparison.forward.iter().map(|row| row.after.as_str()).collect();
     assert_eq!(tuples.first(), Some(&"tcp 10.0.4.27:$client > 47.243.87.204:80"));
@@ -96,7 +137,7 @@ fn comparisons_have_symbols_for_ports() {
 /// The seed moves the masquerade's port; what is compared stays.
 #[test]
 fn comparisons_do_not_depend_on_the_seed() {
-    let mut cases = cases(&find("S8").unwrap(), &Wanted::Itself).unwrap();
+    let mut cases = cases(&find("S8").unwrap(), &Wanted::Itself, None).unwrap();
     let first = run(&Memory, cases[0].clone()).unwrap();
     cases[0].lab.seed = 77;
     let second = run(&Memory, cases.remove(0)).unwrap();
@@ -170,6 +211,48 @@ fn a_file_of_the_users_runs() {
     assert!(stdout(&output).contains("HTTP 200"));
 }
 
+/// What a profile's section leaves out is as in the scenario; without `--profile` the lab's own
+/// profile holds, and no section.
+#[test]
+fn a_profiles_section_is_read_for_its_profile_only() {
+    let section = "
+variants:
+  x: {expect: {verdict: reachable}}
+profiles:
+  terway-1.4.2:
+    expect: {verdict: denied, by: {eni: mem2, direction: in, leg: request}}
+    variants: {y: {expect: {verdict: reachable}}}
+";
+    let (_folder, path) = own("two.yaml", &format!("{OWN}{section}"));
+    let of = |profile| -> Vec<_> {
+        let cases = cases(&find(&path).unwrap(), &Wanted::All, profile).unwrap();
+        cases.iter().map(|case| (case.name(), case.expect.verdict, case.title.clone())).collect()
+    };
+    let title = || "a pod asks another".to_owned();
+    let article = [
+        ("mine".to_owned(), Outcome::Reachable, title()),
+        ("mine/x".to_owned(), Outcome::Reachable, title()),
+    ];
+    assert_eq!(of(None), article);
+    assert_eq!(of(Some(Profile::P1)), article);
+    let later = [
+        ("mine@terway-1.4.2".to_owned(), Outcome::Denied, title()),
+        ("mine@terway-1.4.2/y".to_owned(), Outcome::Reachable, title()),
+    ];
+    assert_eq!(of(Some(Profile::P2)), later);
+}
+
+#[test]
+fn the_command_runs_both_profiles() {
+    let output = trunkline(&["run", "S8", "--profile", "all", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report: Report = serde_json::from_str(&stdout(&output)).unwrap();
+    let profiles: Vec<_> = report.cases.iter().map(|case| case.profile).collect();
+    assert_eq!(profiles, [Profile::P1, Profile::P2]);
+    let output = trunkline(&["run", "S8", "--profile", "terway-1.4.2", "--brief"]);
+    assert!(stdout(&output).contains("S8@terway-1.4.2"), "{}", stdout(&output));
+}
+
 #[test]
 fn an_expectation_that_does_not_hold_fails_the_run() {
     let wrong = [
@@ -192,7 +275,8 @@ fn mistakes_in_a_scenario_file_are_told() {
     let mistakes = [
         (OWN.replace("title:", "titel:"), "unknown field `titel`"),
         (OWN.replace("http://10.0.4.31:8080/x", "http://nginx/"), "expected a URL"),
-        (OWN.replace("trunking/nginx-same", "trunking/nobody"), "no pod trunking/nobody"),
+        (OWN.replace("trunking/nginx-same", "trunking/nobody"), "server: expected pod:NS/NAME"),
+        (format!("{OWN}profiles: {{terway-9: {{}}}}\n"), "terway-9"),
         (
             OWN.replace("pod:trunking/centos-59cdc5c9c4-l5vf9", "host:x"),
             "expected pod:NS/NAME, node:NAME or outside:NAME",
@@ -213,11 +297,12 @@ fn mistakes_in_a_scenario_file_are_told() {
 #[test]
 fn unknown_scenarios_and_variants_are_told() {
     let output = trunkline(&["run", "S99"]);
-    let known = "neither a file nor one of S1, S2, S5, S8, S10";
+    let known = "neither a file nor one of S1, S2, S3, S4, S5, S6, S7, S8, S9, S10, node-pod";
     assert!(stderr(&output).contains(known), "{}", stderr(&output));
     let output = trunkline(&["run", "S2", "--variant", "open"]);
     assert!(
-        stderr(&output).contains("it has mem1-out, mem2-in, rules-only"),
+        stderr(&output)
+            .contains("it has advanced-no-rules, mem1-out, mem2-in, no-rules, rules-only"),
         "{}",
         stderr(&output)
     );

@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::journey::Style;
 use crate::live::worker::Poll;
+use crate::scenario::file::Profile;
 use crate::scenario::{Kind, Report, Wanted, cases, datapath, find, full, headline, names, run};
 
 /// Run scenarios: a client asks a server, and the verdict, the way of the packets and the counters
@@ -28,6 +29,9 @@ pub struct Run {
     /// Run this variant in place of the scenario itself.
     #[arg(long, value_name = "NAME", conflicts_with = "all_variants")]
     variant: Option<String>,
+    /// The generation of Terway in the labs; default the one each lab has: the article's, 1.4.0.
+    #[arg(long, value_enum)]
+    profile: Option<Profiles>,
     /// Run every scenario and all its variants.
     #[arg(long)]
     all_variants: bool,
@@ -37,6 +41,29 @@ pub struct Run {
     /// Print a report for machines, of the form in docs/schema/run.json.
     #[arg(long)]
     json: bool,
+}
+
+/// What `--profile` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Profiles {
+    /// 1.4.0 and 1.4.1: requests to services leave by the node's eth0.
+    #[value(name = "terway-1.4.0")]
+    Article,
+    /// 1.4.2 and later: they leave by the trunk.
+    #[value(name = "terway-1.4.2")]
+    Later,
+    /// Both, one after the other.
+    All,
+}
+
+impl Profiles {
+    const fn each(self) -> &'static [Option<Profile>] {
+        match self {
+            Self::Article => &[Some(Profile::P1)],
+            Self::Later => &[Some(Profile::P2)],
+            Self::All => &[Some(Profile::P1), Some(Profile::P2)],
+        }
+    }
 }
 
 impl Run {
@@ -52,13 +79,12 @@ impl Run {
         };
         let datapath = datapath(self.on, self.poll);
         let mut all = Vec::new();
-        for name in &self.scenarios {
-            if name == "all" {
-                for name in names() {
-                    all.extend(cases(&find(name)?, &wanted)?);
+        for profile in self.profile.map_or(&[None][..], Profiles::each) {
+            for name in self.scenarios.iter().map(String::as_str) {
+                let named = if name == "all" { names().collect() } else { vec![name] };
+                for name in named {
+                    all.extend(cases(&find(name)?, &wanted, *profile)?);
                 }
-            } else {
-                all.extend(cases(&find(name)?, &wanted)?);
             }
         }
         let style = Style::of_stdout();

@@ -14,7 +14,7 @@ use datapath::link::{ElementId, HostId, Socket, ports_of};
 use super::client::{self, Client};
 use super::protocol::{Ledger, Request as Ask};
 use super::report::{LinkReport, PortReport};
-use super::topology::{host_namespace, port_name};
+use super::topology::{host_ip, host_namespace, port_name};
 use super::worker::Poll;
 use crate::journey::{PortCount, Recording};
 use crate::net::{namespace, process};
@@ -155,10 +155,10 @@ const fn since(before: LinkReport, after: LinkReport) -> LinkReport {
 }
 
 impl Session for LiveSession {
-    fn serve(&mut self, pod: usize, port: u16, page: &str) -> anyhow::Result<()> {
-        let place = self.namespace(HostId::Pod(pod))?;
-        let ip = self.lab.pods.get(pod).context("no such pod")?.ip;
-        let folder = self.folder(&format!("nginx-{pod}-{port}"))?;
+    fn serve(&mut self, host: HostId, port: u16, page: &str) -> anyhow::Result<()> {
+        let place = self.namespace(host)?;
+        let ip = host_ip(&self.lab, host).context("no such host")?;
+        let folder = self.folder(&format!("nginx-{}", self.servers.len()))?;
         fs::write(folder.join("page"), page).context("write the page")?;
         let conf = folder.join("nginx.conf");
         fs::write(&conf, nginx_conf(&folder.display().to_string(), ip, port))?;
@@ -238,7 +238,7 @@ fn nginx_conf(folder: &str, ip: Ipv4Addr, port: u16) -> String {
     )
 }
 
-/// Connects from the pod itself, by its loopback, until somebody answers.
+/// Connects from the server's namespace itself, by its loopback, until somebody answers.
 fn wait_until_it_listens(
     place: &str,
     server: &mut Child,

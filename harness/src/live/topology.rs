@@ -199,6 +199,12 @@ fn host_address(lab: &Lab, host: HostId) -> Option<(Mac, Vec<Ipv4Addr>)> {
     }
 }
 
+/// The first address of a host's stack.
+#[must_use]
+pub fn host_ip(lab: &Lab, host: HostId) -> Option<Ipv4Addr> {
+    host_address(lab, host)?.1.first().copied()
+}
+
 /// The hosts whose stacks must put whole frames on the wire: namespace of each.
 #[must_use]
 pub fn stack_namespaces(lab: &Lab, name: &str) -> Vec<String> {

@@ -109,8 +109,8 @@ impl MemorySession {
 }
 
 impl Session for MemorySession {
-    fn serve(&mut self, pod: usize, port: u16, page: &str) -> anyhow::Result<()> {
-        let host = self.hosts.get(HostId::Pod(pod)).context("the lab has no such pod")?;
+    fn serve(&mut self, host: HostId, port: u16, page: &str) -> anyhow::Result<()> {
+        let host = self.hosts.get(host).context("the lab has no such server")?;
         host.serve(port, page);
         Ok(())
     }

@@ -28,12 +28,12 @@ pub trait Datapath {
 
 /// A lab that runs. Dropping it without [`finish`](Self::finish) leaves nothing behind either.
 pub trait Session {
-    /// Has a pod (an index into the lab's pods) serve `page` as `text/plain` to every GET on TCP
-    /// port `port`. Returns when it listens.
+    /// Has a host serve `page` as `text/plain` to every GET on TCP port `port`. Returns when it
+    /// listens.
     ///
     /// # Errors
     /// What kept the server from starting.
-    fn serve(&mut self, pod: usize, port: u16, page: &str) -> anyhow::Result<()>;
+    fn serve(&mut self, host: HostId, port: u16, page: &str) -> anyhow::Result<()>;
 
     /// Has a host ask for a page, as `curl --max-time` does. Being refused or getting nothing is
     /// an answer too.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use datapath::lab::model;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -27,7 +28,7 @@ pub struct File {
     pub patch: Map<String, Value>,
     /// Who asks: `pod:NS/NAME`, `node:NAME` (its own stack) or `outside:NAME`.
     pub client: String,
-    /// The pod that has the page: `NS/NAME`.
+    /// Who has the page: a pod, `NS/NAME`, or a node's own stack, `node:NAME`.
     pub server: String,
     /// What is asked for: an http URL with an IPv4 address.
     pub request: String,
@@ -38,6 +39,63 @@ pub struct File {
     /// The same with other changes to the lab, by name.
     #[serde(default)]
     pub variants: BTreeMap<String, Variant>,
+    /// What is different where the lab runs under another profile than its own, by the profile's
+    /// name.
+    #[serde(default)]
+    pub profiles: BTreeMap<Profile, Section>,
+}
+
+/// A generation of Terway.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Profile {
+    /// Up to 1.3.
+    #[serde(rename = "terway-1.3")]
+    P0,
+    /// 1.4.0 and 1.4.1, the article's.
+    #[serde(rename = "terway-1.4.0")]
+    P1,
+    /// 1.4.2 and later.
+    #[serde(rename = "terway-1.4.2")]
+    P2,
+}
+
+impl Profile {
+    /// Its name in lab files and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::P0 => "terway-1.3",
+            Self::P1 => "terway-1.4.0",
+            Self::P2 => "terway-1.4.2",
+        }
+    }
+}
+
+impl From<model::Profile> for Profile {
+    fn from(profile: model::Profile) -> Self {
+        match profile {
+            model::Profile::P0 => Self::P0,
+            model::Profile::P1 => Self::P1,
+            model::Profile::P2 => Self::P2,
+        }
+    }
+}
+
+/// What is different in a scenario under a profile. What is left out is as in the scenario.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Section {
+    /// What is different in the lab, on top of the scenario's own patch.
+    #[serde(default)]
+    pub patch: Map<String, Value>,
+    /// What is to become of the request.
+    pub expect: Option<Expect>,
+    /// The way of the packets.
+    pub path: Option<Paths>,
+    /// Variants, in place of all of the scenario's.
+    pub variants: Option<BTreeMap<String, Variant>>,
 }
 
 /// A variant of a scenario.
@@ -49,6 +107,12 @@ pub struct Variant {
     /// What is different in the lab, on top of the scenario's own patch.
     #[serde(default)]
     pub patch: Map<String, Value>,
+    /// Who asks, where it is not the scenario's client.
+    pub client: Option<String>,
+    /// Who has the page, where it is not the scenario's server.
+    pub server: Option<String>,
+    /// What is asked for, where it is not the scenario's request.
+    pub request: Option<String>,
     /// What is to become of the request.
     pub expect: Expect,
     /// The way of the packets, where it differs from the scenario's.

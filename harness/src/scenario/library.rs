@@ -17,12 +17,24 @@ macro_rules! embedded {
 const EMBEDDED: &[(&str, &str)] = embedded![
     "S1.yaml",
     "S2.yaml",
+    "S3.yaml",
+    "S4.yaml",
     "S5.yaml",
+    "S6.yaml",
+    "S7.yaml",
     "S8.yaml",
+    "S9.yaml",
     "S10.yaml",
+    "node-pod.yaml",
+    "node-clusterip.yaml",
+    "pod-node.yaml",
+    "hairpin.yaml",
     "article.yaml",
     "article-slb.yaml",
 ];
+
+/// Those of them that are labs.
+const LABS: [&str; 2] = ["article", "article-slb"];
 
 /// A file's text and what messages call it.
 #[derive(Clone, Debug)]
@@ -38,7 +50,7 @@ pub struct Source {
 /// The names of the scenarios that come with trunkline, in their order.
 pub fn names() -> impl Iterator<Item = &'static str> {
     let stem = |name: &'static str| name.strip_suffix(".yaml");
-    EMBEDDED.iter().filter_map(move |(name, _)| stem(name)).filter(|name| name.starts_with('S'))
+    EMBEDDED.iter().filter_map(move |(name, _)| stem(name)).filter(|name| !LABS.contains(name))
 }
 
 /// A scenario that comes with trunkline, by its name, or a file, by its path.

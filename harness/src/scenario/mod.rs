@@ -14,7 +14,7 @@ mod report;
 mod run;
 mod verdict;
 
-pub use case::{Case, MAX_TIME, Wanted, cases};
+pub use case::{Case, MAX_TIME, MAX_TIME_DENIED, Wanted, cases};
 pub use datapath::{Answer, BadUrl, Datapath, Request, Session, Url};
 pub use library::{Source, find, names};
 pub use patch::merge;

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::datapath::Answer;
-use super::file::{Expect, Outcome};
+use super::file::{Expect, Outcome, Profile};
 use super::run::Run;
 use super::verdict::Denial;
 use crate::journey::{Flow, Journey, Leg, Names, Row, Symbols, path, rows};
@@ -33,6 +33,8 @@ pub struct Report {
 pub struct CaseReport {
     /// The scenario's name.
     pub scenario: String,
+    /// The generation of Terway in its lab.
+    pub profile: Profile,
     /// The variant's name; null for the scenario itself.
     pub variant: Option<String>,
     /// What it is about.
@@ -157,6 +159,7 @@ impl CaseReport {
         });
         Self {
             scenario: run.case.scenario.clone(),
+            profile: run.case.profile,
             variant: run.case.variant.clone(),
             title: run.case.title.clone(),
             lab: run.case.lab_name.clone(),

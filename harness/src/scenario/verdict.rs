@@ -85,29 +85,24 @@ pub fn flow_of(flows: Vec<Flow>, client: HostId, url: &super::Url) -> Option<Flo
 
 /// The ID of the ENI that a scenario names by ID or by its part.
 #[must_use]
-pub fn eni_of(lab: &Lab, client: HostId, server: usize, by: &By) -> Option<String> {
-    let client = match client {
-        HostId::Pod(pod) => Some(pod),
+pub fn eni_of(lab: &Lab, client: HostId, server: HostId, by: &By) -> Option<String> {
+    let member = |host| match host {
+        HostId::Pod(pod) => lab.pods.get(pod).map(|pod| pod.member),
         HostId::NodeHost(_) | HostId::Outside(_) => None,
     };
-    let (part, pod) = match by.eni.as_str() {
-        "mem1" => ("mem", client),
-        "mem2" => ("mem", Some(server)),
-        other => match other.split_once('@') {
-            Some((part @ ("eth0" | "trunk"), "1")) => (part, client),
-            Some((part @ ("eth0" | "trunk"), "2")) => (part, Some(server)),
-            _ => {
-                let known = lab.enis.iter().find(|eni| eni.id == other)?;
-                return Some(known.id.clone());
-            }
-        },
+    let node = |host| match host {
+        HostId::Pod(pod) => lab.nodes.get(lab.pods.get(pod)?.node),
+        HostId::NodeHost(node) => lab.nodes.get(node),
+        HostId::Outside(_) => None,
     };
-    let pod = lab.pods.get(pod?)?;
-    let node = lab.nodes.get(pod.node)?;
-    let eni = match part {
-        "mem" => pod.member,
-        "eth0" => node.primary,
-        _ => node.trunk,
+    let eni = match by.eni.as_str() {
+        "mem1" => member(client),
+        "mem2" => member(server),
+        "eth0@1" => node(client).map(|node| node.primary),
+        "eth0@2" => node(server).map(|node| node.primary),
+        "trunk@1" => node(client).map(|node| node.trunk),
+        "trunk@2" => node(server).map(|node| node.trunk),
+        id => lab.enis.iter().position(|eni| eni.id == id),
     };
-    lab.enis.get(eni).map(|eni| eni.id.clone())
+    lab.enis.get(eni?).map(|eni| eni.id.clone())
 }
