@@ -62,6 +62,8 @@ pub enum FlowState {
     Original,
     /// A packet of the answer.
     Reply,
+    /// An ICMP error about a packet of a flow.
+    Related,
     /// Belongs to no flow and can begin none.
     Invalid,
     /// ipvs keeps the packet out of conntrack.

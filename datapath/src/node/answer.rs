@@ -2,13 +2,14 @@
 //! (kernel: net/ipv4/icmp.c, tcp_ipv4.c; spec IPVS-7, IPVS-27 to IPVS-30, EGR-4 to EGR-6).
 
 use std::net::Ipv4Addr;
-use std::ops::ControlFlow::{Break, Continue};
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::Duration;
 
 use super::Node;
 use super::config::HOST0;
 use super::conntrack::Tracked;
 use super::passage::{Framed, Passage, Refusal, Stop};
+use super::pipeline::Local;
 use crate::element::Output;
 use crate::lab::VipPing;
 use crate::port::Buffer;
@@ -70,14 +71,17 @@ impl<B: Buffer> Node<B> {
         let sender = p.packet.tuple.src;
         let asked = p.packet.tuple.dst;
         let from = if self.config.is_local(asked) { asked } else { self.config.ip };
-        // The node itself is told by a virtual address, but not by itself. Any other packet with
-        // one of our addresses as its source is masqueraded, and nobody's to answer.
-        if self.config.is_local(sender) && (p.iif != Some(HOST0) || from == sender) {
+        // The node itself is told by a virtual address, but not by itself. An error about what
+        // ipvs has sent finds its way back by its connection. Any other packet with one of our
+        // addresses as its source is nobody's to answer.
+        let translated = p.ipvs && refusal != Refusal::Reset;
+        let own = self.config.is_local(sender) && (p.iif != Some(HOST0) || from == sender);
+        if own && !translated {
             return;
         }
         let answer = match refusal {
             Refusal::Reset => reset(&p.packet),
-            _ if matches!(p.packet.transport, Transport::Icmp { kind, .. } if is_error(kind)) => {
+            _ if matches!(p.packet.transport, Transport::Icmp { kind, .. } if icmpv4::is_error(kind)) => {
                 None
             }
             _ if !self.meter.allows(sender, self.config.switches.icmp_ratelimit_ms, now) => None,
@@ -131,6 +135,16 @@ impl<B: Buffer> Node<B> {
         self.originate(framed, parsed, now, out);
     }
 
+    /// The hooks of a packet of the node's own: of ipvs only what it does to errors.
+    fn walk_answer(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop> {
+        self.route_output(p)?;
+        self.local_out(p, now)?;
+        if self.ipvs_own_error(p, now)? == Local::SentByIpvs {
+            self.local_out(p, now)?;
+        }
+        if p.exit.is_none() { self.deliver(p, now) } else { self.postrouting(p, now) }
+    }
+
     /// Routes a packet of the node's own; one for the node itself goes to its stack.
     fn originate(
         &mut self,
@@ -142,15 +156,7 @@ impl<B: Buffer> Node<B> {
         let mut p = Passage::new(framed, packet, None);
         // Our own answer is never a request to ourselves.
         p.ipvs = true;
-        let ended = match self.route_output(&mut p) {
-            Continue(()) => match self.local_out(&mut p, now) {
-                Continue(()) if p.exit.is_none() => self.deliver(&mut p, now),
-                Continue(()) => self.postrouting(&mut p, now),
-                stopped @ Break(_) => stopped,
-            },
-            stopped @ Break(_) => stopped,
-        };
-        match ended {
+        match self.walk_answer(&mut p, now) {
             Continue(()) if p.exit.is_none() => {
                 let tuple = Some(p.packet.tuple);
                 self.depart(p.framed, Self::host_place(), tuple, out);
@@ -163,11 +169,6 @@ impl<B: Buffer> Node<B> {
             Break(Stop::Echo) => self.lose(p.framed, DropReason::NoRoute, out),
         }
     }
-}
-
-/// Whether an ICMP type is an error, about which no error is sent.
-const fn is_error(kind: u8) -> bool {
-    matches!(kind, 3 | 4 | 5 | 11 | 12)
 }
 
 /// An IP packet of a header and what follows it.

@@ -22,6 +22,9 @@ impl<B: Buffer> Node<B> {
     /// connection, or takes a request for a virtual service. The rest is the node's.
     pub(super) fn local_in(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop, Local> {
         p.hook(Hook::LocalIn);
+        if p.packet.tuple.proto == Protocol::ICMP {
+            return self.ipvs_local_error(p, now);
+        }
         if let Some(handle) = self.connections.find_reply(&p.packet.tuple, now) {
             self.restore_vip(p, handle, now);
             return Continue(Local::Deliver);
@@ -36,6 +39,9 @@ impl<B: Buffer> Node<B> {
         self.fits_exit(p)?;
         p.decrement_ttl();
         p.hook(Hook::Forward);
+        if p.packet.tuple.proto == Protocol::ICMP {
+            return self.ipvs_forward_error(p, now);
+        }
         let Some(handle) = self.connections.find_reply(&p.packet.tuple, now) else {
             return Continue(());
         };
@@ -49,6 +55,9 @@ impl<B: Buffer> Node<B> {
         p: &mut Passage<B>,
         now: Time,
     ) -> ControlFlow<Stop, Local> {
+        if p.packet.tuple.proto == Protocol::ICMP {
+            return self.ipvs_own_error(p, now);
+        }
         if let Some(handle) = self.connections.find_reply(&p.packet.tuple, now) {
             self.restore_vip(p, handle, now);
             if self.config.switches.snat_reroute {
@@ -165,14 +174,26 @@ impl<B: Buffer> Node<B> {
         }
     }
 
-    /// ip_vs_nat_xmit: the route to the destination is looked up without a source (spec
-    /// ROUTE-10), then the packet gets its new destination and enters LOCAL_OUT.
+    /// ip_vs_nat_xmit: the packet is routed, then gets its new destination and enters LOCAL_OUT.
     fn send_translated(
         &mut self,
         p: &mut Passage<B>,
         (ip, port): (std::net::Ipv4Addr, u16),
     ) -> ControlFlow<Stop> {
+        self.route_to_destination(p, ip)?;
         let to = Tuple { dst: ip, dst_port: port, ..p.packet.tuple };
+        p.rewrite(to, Rewriter::IpvsDnat, ZeroChecksum::Compute);
+        self.tell_conntrack(p, ip, port);
+        p.ipvs = true;
+        Continue(())
+    }
+
+    /// The way to a destination, looked up without a source (spec ROUTE-10).
+    pub(super) fn route_to_destination(
+        &self,
+        p: &mut Passage<B>,
+        ip: std::net::Ipv4Addr,
+    ) -> ControlFlow<Stop> {
         let query = super::route::Query {
             dst: ip,
             src: Address::UNSPECIFIED,
@@ -188,11 +209,7 @@ impl<B: Buffer> Node<B> {
         // ipvs takes its one before it looks at the size (spec IPVS-25).
         Self::outlives_hop(p)?;
         p.decrement_ttl();
-        self.fits_exit(p)?;
-        p.rewrite(to, Rewriter::IpvsDnat, ZeroChecksum::Compute);
-        self.tell_conntrack(p, ip, port);
-        p.ipvs = true;
-        Continue(())
+        self.fits_exit(p)
     }
 
     /// One entry carries both NATs: the answer of a new flow will come from the destination. With

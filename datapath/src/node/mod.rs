@@ -6,6 +6,7 @@ mod balance;
 mod config;
 pub mod conntrack;
 mod egress;
+mod icmp;
 mod ingress;
 pub mod ipvs;
 mod neighbour;

@@ -33,7 +33,7 @@ impl<B: Buffer> Node<B> {
         if p.iif == Some(HOST0) {
             self.send_own(p, now)?;
         } else {
-            self.prerouting(p, now);
+            self.prerouting(p, now)?;
             match self.route_input(p)? {
                 Decision::Local => match self.local_in(p, now)? {
                     Local::Deliver => return self.deliver(p, now),

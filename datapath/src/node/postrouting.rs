@@ -8,6 +8,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use super::Node;
 use super::config::HOST0;
 use super::conntrack::{NewFlow, Status, Tracked, has_port};
+use super::icmp::Manip;
 use super::passage::{MASQUERADE_MARK, Passage, Stop};
 use crate::element::Place;
 use crate::journey::{Hook, MasqueradeRule, Rewriter, Step};
@@ -33,9 +34,10 @@ impl<B: Buffer> Node<B> {
                 self.nat_destination(p);
             }
         }
+        self.nat_error(p, Manip::Destination)?;
         let translated = match p.tracked {
             Tracked::New(flow) => flow.original.dst != flow.reply.src,
-            Tracked::Known(handle, direction) => {
+            Tracked::Known(handle, direction) | Tracked::Related(handle, direction) => {
                 self.conntrack.tuples(handle).is_some_and(|(original, reply)| match direction {
                     Direction::Original => original.dst != reply.src,
                     Direction::Reply => reply.dst != original.src,
@@ -66,6 +68,7 @@ impl<B: Buffer> Node<B> {
                 }
                 Continue(())
             }
+            Tracked::Related(..) => self.nat_error(p, Manip::Source),
             Tracked::Invalid | Tracked::Untracked => Continue(()),
         }
     }
@@ -191,11 +194,11 @@ const fn port_class(proto: Protocol, port: u16) -> (u32, u32) {
 }
 
 /// The port, or the identifier, to which an answer's tuple says it goes.
-fn answer_port(reply: &Tuple<Ipv4Addr>) -> u16 {
+pub(super) fn answer_port(reply: &Tuple<Ipv4Addr>) -> u16 {
     if reply.proto == Protocol::ICMP { reply.src_port } else { reply.dst_port }
 }
 
 /// The tuple with another source.
-fn with_source(tuple: Tuple<Ipv4Addr>, src: Ipv4Addr, port: u16) -> Tuple<Ipv4Addr> {
+pub(super) fn with_source(tuple: Tuple<Ipv4Addr>, src: Ipv4Addr, port: u16) -> Tuple<Ipv4Addr> {
     Tuple { src, src_port: port, ..tuple }
 }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::conntrack::{Status, Tracked};
+use super::icmp::Manip;
 use super::passage::{Exit, MASQUERADE_MARK, Passage, Refusal, Stop};
 use super::route::{Found, Iif, Query, RouteKind, martian};
 use super::{Decision, Node};
@@ -17,24 +18,29 @@ use crate::wire::{Tuple, ZeroChecksum};
 
 impl<B: Buffer> Node<B> {
     /// Conntrack, then nat's PREROUTING chain.
-    pub(super) fn prerouting(&mut self, p: &mut Passage<B>, now: Time) {
+    pub(super) fn prerouting(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop> {
         p.hook(Hook::Prerouting);
-        if p.packet.checksum_holds(p.ip()) {
-            self.track(p, now);
-            self.nat_destination(p);
-        } else {
+        if !p.packet.checksum_holds(p.ip()) {
             // Looked at here only, not in LOCAL_OUT (spec ING-9).
             p.step(Step::Flow(FlowState::Invalid));
+            return Continue(());
         }
+        self.track(p, now);
+        self.nat_destination(p);
+        self.nat_error(p, Manip::Destination)
     }
 
     /// Finds or begins the packet's flow.
     pub(super) fn track(&mut self, p: &mut Passage<B>, now: Time) {
-        p.tracked = self.conntrack.track(&p.packet, now);
+        p.tracked = match p.packet.quoted(p.ip()) {
+            Some(quoted) => self.conntrack.relate(&quoted.tuple, p.packet.tuple.dst, now),
+            None => self.conntrack.track(&p.packet, now),
+        };
         p.step(Step::Flow(match p.tracked {
             Tracked::New(_) => FlowState::New,
             Tracked::Known(_, Direction::Original) => FlowState::Original,
             Tracked::Known(_, Direction::Reply) => FlowState::Reply,
+            Tracked::Related(..) => FlowState::Related,
             Tracked::Invalid => FlowState::Invalid,
             Tracked::Untracked => FlowState::Untracked,
         }));
@@ -60,7 +66,10 @@ impl<B: Buffer> Node<B> {
                 let to = with_destination(p.packet.tuple, original.src, original.src_port);
                 p.rewrite(to, Rewriter::UnMasquerade, ZeroChecksum::Keep);
             }
-            Tracked::Known(_, Direction::Original) | Tracked::Invalid | Tracked::Untracked => {}
+            Tracked::Known(_, Direction::Original)
+            | Tracked::Related(..)
+            | Tracked::Invalid
+            | Tracked::Untracked => {}
         }
     }
 

@@ -4,7 +4,6 @@ use std::net::Ipv4Addr;
 
 use super::Vpc;
 use super::network::End;
-use super::quoted::quoted;
 use super::security_group::Verdict;
 use super::session::{Key, NotOpened, opposite};
 use super::trace::Trace;
@@ -45,9 +44,11 @@ impl<B> Vpc<B> {
         ip: &[u8],
         now: Time,
     ) -> Verdict {
-        let known = match quoted(packet, ip) {
+        let known = match packet.quoted(ip) {
             // The quoted packet went the other way.
-            Some(quote) => self.sessions.knows(&Key::eni(eni, opposite(direction), quote), now),
+            Some(quoted) => {
+                self.sessions.knows(&Key::eni(eni, opposite(direction), quoted.tuple), now)
+            }
             None => self.sessions.renew(&Key::eni(eni, direction, packet.tuple), now).is_some(),
         };
         if known {

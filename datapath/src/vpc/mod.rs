@@ -10,7 +10,6 @@ mod ingress;
 mod judge;
 mod network;
 mod ports;
-mod quoted;
 mod security_group;
 mod session;
 mod slb;

@@ -2,16 +2,30 @@
 
 /// Length of a header, in bytes.
 pub const HEADER_LEN: usize = 8;
+/// Where the checksum is in a header.
+pub const CHECKSUM_AT: usize = 2;
 /// Type of an echo reply.
 pub const ECHO_REPLY: u8 = 0;
 /// Type of a destination-unreachable error.
 pub const UNREACHABLE: u8 = 3;
+/// Type of a source-quench error.
+pub const SOURCE_QUENCH: u8 = 4;
+/// Type of a redirect.
+pub const REDIRECT: u8 = 5;
 /// Type of an echo request.
 pub const ECHO_REQUEST: u8 = 8;
 /// Type of a time-exceeded error.
 pub const TIME_EXCEEDED: u8 = 11;
+/// Type of a parameter-problem error.
+pub const PARAMETER_PROBLEM: u8 = 12;
 /// Code of destination unreachable: no such port.
 pub const PORT_UNREACHABLE: u8 = 3;
+
+/// Whether a message of this type is about another packet, which it quotes.
+#[must_use]
+pub const fn is_error(kind: u8) -> bool {
+    matches!(kind, UNREACHABLE | SOURCE_QUENCH | REDIRECT | TIME_EXCEEDED | PARAMETER_PROBLEM)
+}
 
 /// A header's fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

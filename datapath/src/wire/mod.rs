@@ -9,11 +9,13 @@ pub mod ethernet;
 pub mod icmpv4;
 pub mod ipv4;
 mod packet;
+mod quoted;
 pub mod tcp;
 mod tuple;
 pub mod udp;
 
 pub use packet::{Packet, Transport, Unparsed, ZeroChecksum};
+pub use quoted::{Quoted, QuotedSums};
 pub use tuple::Tuple;
 
 use std::fmt;

@@ -256,19 +256,19 @@ impl<A: Address> Packet<A> {
 }
 
 /// The 16-bit word at `at`.
-fn word(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|w| u16::from_be_bytes(*w))
 }
 
 /// Writes the 16-bit word at `at`.
-fn set_word(bytes: &mut [u8], at: usize, value: u16) {
+pub(super) fn set_word(bytes: &mut [u8], at: usize, value: u16) {
     if let Some(w) = bytes.get_mut(at..).and_then(|b| b.first_chunk_mut()) {
         *w = value.to_be_bytes();
     }
 }
 
 /// Replaces `old` by `new` at `at` and tells what that does to a checksum.
-fn put(bytes: &mut [u8], at: usize, old: &[u8], new: &[u8]) -> Delta {
+pub(super) fn put(bytes: &mut [u8], at: usize, old: &[u8], new: &[u8]) -> Delta {
     if old == new {
         return Delta::default();
     }

@@ -32,7 +32,7 @@ pub struct Row {
     pub before: String,
     /// The packet's tuple after this row.
     pub after: String,
-    /// conntrack's view of the packet: new, original, reply, invalid or untracked.
+    /// conntrack's view of the packet: new, original, reply, related, invalid or untracked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conntrack: Option<String>,
     /// The kube-proxy rule that marked the packet for masquerade.
@@ -326,6 +326,7 @@ const fn flow_state(state: FlowState) -> &'static str {
         FlowState::New => "new",
         FlowState::Original => "original",
         FlowState::Reply => "reply",
+        FlowState::Related => "related",
         FlowState::Invalid => "invalid",
         FlowState::Untracked => "untracked",
     }

@@ -91,6 +91,9 @@ pub enum Tracked {
     New(NewFlow),
     /// A packet of a flow in the table.
     Known(Handle, Direction),
+    /// An ICMP error about a packet of a flow, which it does not renew; in which direction the
+    /// answer to the quoted packet goes.
+    Related(Handle, Direction),
     /// Belongs to no flow.
     Invalid,
     /// Kept out of conntrack by ipvs.
@@ -127,6 +130,16 @@ impl Conntrack {
         Tracked::Invalid
     }
 
+    /// Finds the flow of the packet that an ICMP error to `receiver` quotes
+    /// (nf_conntrack_inet_error). It is told to the quoted packet's sender and to nobody else.
+    pub fn relate(&mut self, quoted: &Tuple<Ipv4Addr>, receiver: Ipv4Addr, now: Time) -> Tracked {
+        let found = quoted.inverse().and_then(|answer| self.find(&answer, now));
+        match found.filter(|_| quoted.src == receiver) {
+            Some((handle, direction)) => Tracked::Related(handle, direction),
+            None => Tracked::Invalid,
+        }
+    }
+
     fn begin(packet: &Packet<Ipv4Addr>, now: Time) -> Option<NewFlow> {
         let (tcp, timeout) = match packet.transport {
             Transport::Tcp { flags, .. } => {
@@ -134,7 +147,7 @@ impl Conntrack {
                 (Some(state), state.timeout())
             }
             Transport::Udp { .. } => (None, UDP_UNREPLIED),
-            // Errors about other packets are not followed yet: they belong to no flow.
+            // An error belongs to the flow of the packet it quotes, or to none.
             Transport::Icmp { kind: 8 | 13 | 15 | 17, .. } => (None, ICMP),
             Transport::Icmp { .. } => return None,
             Transport::Other => (None, GENERIC),
