@@ -55,7 +55,8 @@ pub fn up(name: &str, lab_text: &str, poll: Poll) -> anyhow::Result<Client> {
 fn start_daemon(state: &State, poll: Poll) -> anyhow::Result<()> {
     let log = File::create(state.log()).context("create the daemon's log")?;
     let poll = serde_json::to_value(poll)?;
-    let mut daemon = Command::new(std::env::current_exe().context("find our own program")?)
+    // This very program, even where its file has been replaced since.
+    let mut daemon = Command::new("/proc/self/exe")
         .args(["daemon", state.name(), "--poll", poll.as_str().unwrap_or("adaptive")])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
