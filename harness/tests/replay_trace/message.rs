@@ -23,7 +23,8 @@ pub(super) struct Datagram {
 }
 
 impl Message {
-    /// Reads `udp id=1 df data=D` or `icmp 3/3 mtu=0 tos=192 id=2 quotes udp ttl=62 id=1 df data=D`.
+    /// Reads `udp id=1 df data=D`, or an error as `icmp 3/3 mtu=0 tos=192 id=2 quotes` and the
+    /// datagram with its `ttl=62`.
     pub(super) fn read(line: &str) -> Self {
         let (head, data) = line.split_once(" data=").expect("data");
         let Some((head, quoted)) = head.split_once(" quotes ") else {
