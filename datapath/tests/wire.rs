@@ -10,8 +10,8 @@ use datapath::wire::arp::{Arp, Operation};
 use datapath::wire::checksum::{self, Delta};
 use datapath::wire::tcp::Flags;
 use datapath::wire::{
-    Mac, Packet, Protocol, Transport, Tuple, Unparsed, Vid, ZeroChecksum, ethernet, icmpv4, ipv4,
-    tcp,
+    Mac, Packet, Protocol, QuotedSums, Transport, Tuple, Unparsed, Vid, ZeroChecksum, ethernet,
+    icmpv4, ipv4, tcp,
 };
 use etherparse::{Ipv4Header, TcpHeader};
 use proptest::collection::vec;
@@ -112,6 +112,39 @@ proptest! {
         packet.rewrite(&mut changed, to, ZeroChecksum::Keep);
         packet.rewrite(&mut changed, from, ZeroChecksum::Keep);
         prop_assert_eq!(changed, bytes);
+    }
+
+    #[test]
+    fn a_quoted_packet_is_rewritten_as_the_packet_itself((bytes, to) in packet()) {
+        let mut error = common::error(to.src, to.dst, (11, 0), 0, &bytes);
+        let outer = Packet::parse(&error).expect("a packet");
+        let mut quoted = outer.quoted(&error).expect("a quote");
+        let mut own = Packet::parse(&bytes).expect("a packet");
+        prop_assert_eq!(quoted.tuple, own.tuple);
+        quoted.rewrite(&mut error, to, QuotedSums::Update);
+        let mut rewritten = bytes;
+        own.rewrite(&mut rewritten, to, ZeroChecksum::Keep);
+        prop_assert_eq!(&error[28..], &rewritten[..]);
+        prop_assert!(checksums_hold(&error));
+        prop_assert_eq!(outer.quoted(&error).expect("a quote").tuple, quoted.tuple);
+    }
+
+    #[test]
+    fn ipvs_leaves_the_quoted_transport_sum_as_it_is((bytes, to) in packet(), cut in 28..60_usize) {
+        let quote = &bytes[..cut.min(bytes.len())];
+        let mut error = common::error(to.src, to.dst, (11, 0), 0, quote);
+        let outer = Packet::parse(&error).expect("a packet");
+        let mut quoted = outer.quoted(&error).expect("a quote");
+        let sum = match quoted.tuple.proto {
+            Protocol::TCP => 36..38,
+            Protocol::UDP => 26..28,
+            _ => 22..24,
+        };
+        quoted.rewrite(&mut error, to, QuotedSums::HeaderOnly);
+        prop_assert!(checksums_hold(&error));
+        prop_assert!(common::header_holds(&error[28..48]));
+        prop_assert_eq!(error[28..].get(sum.clone()), quote.get(sum));
+        prop_assert_eq!(outer.quoted(&error).expect("a quote").tuple, quoted.tuple);
     }
 
     #[test]

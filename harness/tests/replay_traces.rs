@@ -36,6 +36,20 @@ fn outside_host_to_pod_through_its_member_eni() {
 }
 
 #[test]
+fn errors_about_answers_are_translated_forwards() {
+    equal(text::read(&lab(), include_str!("traces/s08c.txt")), 48);
+}
+
+#[test]
+fn errors_about_requests_are_translated_back() {
+    let mut lab = lab();
+    let c = lab.pods.iter_mut().find(|pod| pod.name == "t/c").expect("pod C");
+    c.mtu = 1300;
+    let trace = text::read(&lab, include_str!("traces/s09d.txt"));
+    assert_eq!(compare(lab, trace), Ok(24));
+}
+
+#[test]
 fn a_difference_is_found_and_told() {
     let text = include_str!("traces/s01.txt").replacen(
         "ecs1.eth0>gw         -    A:40001 > C:8080 ttl=63",

@@ -75,6 +75,19 @@ pub(crate) fn unreachable(src: Ipv4Addr, dst: Ipv4Addr, packet: &[u8]) -> Vec<u8
     icmp(src, dst, Icmpv4Type::DestinationUnreachable(port), &packet[..28])
 }
 
+/// An ICMP error of this type and code that quotes all of `quoted`; `word` is what its header
+/// ends with.
+pub(crate) fn error(
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    (type_u8, code_u8): (u8, u8),
+    word: u32,
+    quoted: &[u8],
+) -> Vec<u8> {
+    let bytes5to8 = word.to_be_bytes();
+    icmp(src, dst, Icmpv4Type::Unknown { type_u8, code_u8, bytes5to8 }, quoted)
+}
+
 /// The packet with its IP header changed and the header's checksum right again.
 pub(crate) fn with_ip(mut packet: Vec<u8>, change: impl FnOnce(&mut Ipv4Header)) -> Vec<u8> {
     let (mut header, _) = Ipv4Header::from_slice(&packet).expect("a header");

@@ -1,6 +1,7 @@
 //! Playing a trace's input into a lab and comparing what is seen with the trace.
 
 pub(crate) mod kernel;
+mod message;
 pub(crate) mod text;
 
 use std::cell::RefCell;

@@ -8,6 +8,7 @@ use datapath::wire::Mac;
 use harness::pcap::Direction;
 use harness::replay::InputPort;
 
+use super::message::Message;
 use super::{Seen, Trace};
 
 /// Initial sequence numbers of the two sides; the server's runs over in the course of a trace.
@@ -16,15 +17,29 @@ const INITIAL: [(&str, u32); 2] = [("a", 1_000_000), ("b", u32::MAX - 3)];
 const CLOCKS: [u32; 2] = [70_000, 4_000_000];
 
 #[derive(Debug, Default)]
-struct Names<'t> {
+pub(super) struct Names<'t> {
     ips: BTreeMap<&'t str, Ipv4Addr>,
     macs: BTreeMap<&'t str, Mac>,
 }
 
+impl Names<'_> {
+    /// Address and port of `NAME:PORT`; port 0 of `NAME`.
+    pub(super) fn end(&self, text: &str) -> ([u8; 4], [u8; 2]) {
+        let (name, port) = text.split_once(':').unwrap_or((text, "0"));
+        (self.ips[name].octets(), port.parse::<u16>().expect("a port").to_be_bytes())
+    }
+}
+
 /// A packet's part that no hop changes.
+#[derive(Debug)]
+enum Constant {
+    Segment(Segment),
+    Message(Message),
+}
+
+/// A TCP segment's part that no hop changes.
 #[derive(Debug, Default)]
 struct Segment {
-    at: u64,
     seq: u32,
     ack: u32,
     flags: u8,
@@ -38,20 +53,30 @@ struct Segment {
 pub(crate) fn read(lab: &Lab, text: &str) -> Trace {
     let mut trace = Trace::default();
     let mut names = Names::default();
-    let mut segment = Segment::default();
+    let (mut when, mut packet) = (0, Constant::Segment(Segment::default()));
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["ip", name, ip] => drop(names.ips.insert(name, ip.parse().expect("an address"))),
             ["mac", name, mac] => drop(names.macs.insert(name, mac.parse().expect("a MAC"))),
-            [at, "us", "tcp", ..] => segment = read_segment(at, line),
-            [hop, way, macs, vid, src, ">", dst, ttl] => {
-                let frame = frame(&names, &segment, [macs, vid, src, dst, ttl]);
+            [at, "us", proto, ..] => {
+                when = at.parse::<u64>().expect("microseconds") * 1_000;
+                packet = match proto {
+                    "tcp" => Constant::Segment(read_segment(line)),
+                    _ => Constant::Message(Message::read(line)),
+                };
+            }
+            [hop, way @ ("in" | "out"), macs, vid, ref ends @ ..] => {
+                let packet = match &packet {
+                    Constant::Segment(segment) => segment_packet(&names, segment, ends),
+                    Constant::Message(message) => message.packet(&names, ends),
+                };
+                let frame = frame(&names, macs, vid, &packet);
                 let direction = if way == "out" { Direction::Outbound } else { Direction::Inbound };
                 let is_host = hop.starts_with("pod:") || hop.starts_with("outside:");
                 if is_host && way == "out" {
                     let port = InputPort::find(lab, hop).expect("a port of the lab");
-                    trace.input.push((Some(segment.at), port, frame.clone()));
+                    trace.input.push((Some(when), port, frame.clone()));
                 }
                 trace.hops.push(Seen { interface: interface(lab, hop), direction, frame });
             }
@@ -74,14 +99,13 @@ fn interface(lab: &Lab, hop: &str) -> String {
     format!("vpc/{}", eni.expect("an ENI of the lab").id)
 }
 
-fn read_segment(at: &str, line: &str) -> Segment {
+fn read_segment(line: &str) -> Segment {
     let (fields, data) = line.split_once(" data=").expect("data");
     let mut words = fields.split_whitespace().skip(3);
     let flags = words.next().expect("flags");
     let fields: BTreeMap<_, _> = words.filter_map(|word| word.split_once('=')).collect();
     let number = |name: &str| fields[name].parse().expect("a number");
     Segment {
-        at: at.parse::<u64>().expect("microseconds") * 1_000,
         seq: relative(fields["seq"]),
         ack: relative(fields["ack"]),
         flags: flags.chars().map(flag).sum(),
@@ -132,28 +156,52 @@ fn options(text: &str, side: usize) -> Vec<u8> {
     bytes
 }
 
-/// The frame of a segment at one hop.
-fn frame(names: &Names<'_>, segment: &Segment, [macs, vid, src, dst, ttl]: [&str; 5]) -> Vec<u8> {
+/// The frame of a packet at one hop.
+fn frame(names: &Names<'_>, macs: &str, vid: &str, packet: &[u8]) -> Vec<u8> {
     let (from, to) = macs.split_once('>').expect("two MACs");
     let mut frame = [names.macs[to].0, names.macs[from].0].concat();
     if vid != "-" {
         let vid: u16 = vid.parse().expect("a VID");
         frame.extend([&[0x81, 0][..], &vid.to_be_bytes()].concat());
     }
-    let end = |text: &str| {
-        let (name, port) = text.split_once(':').expect("address and port");
-        (names.ips[name].octets(), port.parse::<u16>().expect("a port").to_be_bytes())
-    };
-    let ((src, sport), (dst, dport)) = (end(src), end(dst));
+    [&frame[..], &[8, 0], packet].concat()
+}
+
+/// A segment between these ends: `A:1 > B:2 ttl=64`.
+fn segment_packet(names: &Names<'_>, segment: &Segment, ends: &[&str]) -> Vec<u8> {
+    let [src, ">", dst, lives] = *ends else { panic!("cannot read: {ends:?}") };
+    let ((src, sport), (dst, dport)) = (names.end(src), names.end(dst));
     let tcp = tcp(segment, &[&src[..], &dst].concat(), &[&sport[..], &dport].concat());
-    let ttl: u8 = ttl.strip_prefix("ttl=").and_then(|ttl| ttl.parse().ok()).expect("a TTL");
-    let len = u16::try_from(20 + tcp.len()).expect("a short packet").to_be_bytes();
-    let dont_fragment = [0x40, 0];
-    let id = segment.id.to_be_bytes();
-    let mut ip = [&[0x45, 0][..], &len, &id, &dont_fragment, &[ttl, 6, 0, 0], &src, &dst].concat();
-    let sum = checksum(&ip);
-    ip[10..12].copy_from_slice(&sum);
-    [&frame[..], &[8, 0], &ip, &tcp].concat()
+    let ip = Ip { tos: 0, id: segment.id, dont_fragment: true, ttl: ttl(lives), proto: 6 };
+    ip.packet(src, dst, &tcp)
+}
+
+/// The number in `ttl=64`.
+pub(super) fn ttl(text: &str) -> u8 {
+    text.strip_prefix("ttl=").and_then(|ttl| ttl.parse().ok()).expect("a TTL")
+}
+
+/// What an IP header says besides its addresses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ip {
+    pub(super) tos: u8,
+    pub(super) id: u16,
+    pub(super) dont_fragment: bool,
+    pub(super) ttl: u8,
+    pub(super) proto: u8,
+}
+
+impl Ip {
+    pub(super) fn packet(self, src: [u8; 4], dst: [u8; 4], payload: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(20 + payload.len()).expect("a short packet").to_be_bytes();
+        let flags = [if self.dont_fragment { 0x40 } else { 0 }, 0];
+        let rest = [self.ttl, self.proto, 0, 0];
+        let id = self.id.to_be_bytes();
+        let mut ip = [&[0x45, self.tos][..], &len, &id, &flags, &rest, &src, &dst].concat();
+        let sum = checksum(&ip);
+        ip[10..12].copy_from_slice(&sum);
+        [&ip, payload].concat()
+    }
 }
 
 fn tcp(segment: &Segment, addresses: &[u8], ports: &[u8]) -> Vec<u8> {
@@ -176,7 +224,7 @@ fn tcp(segment: &Segment, addresses: &[u8], ports: &[u8]) -> Vec<u8> {
 }
 
 /// The Internet checksum (RFC 1071).
-fn checksum(bytes: &[u8]) -> [u8; 2] {
+pub(super) fn checksum(bytes: &[u8]) -> [u8; 2] {
     let words = bytes.chunks(2).map(|pair| [pair[0], pair.get(1).copied().unwrap_or(0)]);
     let mut sum: u32 = words.map(|pair| u32::from(u16::from_be_bytes(pair))).sum();
     while sum > 0xffff {
