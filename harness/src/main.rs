@@ -8,7 +8,7 @@ use harness::show::ShowArgs;
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(name = "trunkline", version, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,6 +52,15 @@ fn main() -> ExitCode {
         Command::Daemon(command) => command.run(),
     };
     result.unwrap_or_else(|error| {
+        // Whoever read our output has read enough.
+        let read_enough = error.chain().any(|cause| {
+            cause
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+        });
+        if read_enough {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("trunkline: {error:#}");
         ExitCode::FAILURE
     })

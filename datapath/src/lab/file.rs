@@ -188,9 +188,9 @@ pub struct Member {
     pub eni: Option<Written<Text>>,
     /// Its VID; default the lowest unused on its trunk from 101.
     pub vid: Option<Written<Int<1, 4094>>>,
-    /// Its vSwitch, by ID; found by the pod's address, or the only one there is.
+    /// Its vSwitch, by ID; found by the pod's address, else its node's eth0's.
     pub v_switch: Option<Written<Text>>,
-    /// Its security groups, one ID or a list, all of one type. Required where the VPC has any.
+    /// Its security groups, one ID or a list, all of one type; default its node's eth0's.
     pub security_groups: Option<OneOrMany<Text>>,
 }
 

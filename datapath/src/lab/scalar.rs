@@ -251,7 +251,7 @@ macro_rules! words {
 words!(bool, "boolean", { "true" => true, "false" => false });
 words!(Profile, "string", {
     "terway-1.4.0" => Self::P1, "terway-1.4.2" => Self::P2, "terway-1.3" => Self::P0
-});
+} also { "terway-1.4.1" => Self::P1, "P0" => Self::P0, "P1" => Self::P1, "P2" => Self::P2 });
 words!(GroupKind, "string", { "basic" => Self::Basic, "advanced" => Self::Advanced }
     also { "enterprise" => Self::Advanced });
 words!(LocalNoEndpoint, "string", { "fail" => Self::Fail, "fallback" => Self::Fallback });

@@ -1,5 +1,6 @@
 //! `up`, `down`, `ps`, `exec`, `ledger`: labs that live in namespaces.
 
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -10,11 +11,12 @@ use datapath::lab::Lab;
 use datapath::link::HostId;
 
 use crate::lab_file;
+use crate::live::client::{self, Life};
+use crate::live::daemon;
 use crate::live::protocol::Ledger;
 use crate::live::state::State;
 use crate::live::topology::host_namespace;
 use crate::live::worker::Poll;
-use crate::live::{client, daemon};
 use crate::net::namespace;
 
 /// Bring a lab up in network namespaces and forward until `down`.
@@ -36,17 +38,19 @@ impl Up {
     /// # Errors
     /// What kept the lab from coming up; nothing is left of it.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
+        let mut out = std::io::stdout().lock();
         let text = std::fs::read_to_string(&self.lab)
             .with_context(|| format!("read {}", self.lab.display()))?;
         // Read here too, so that a mistake is told with the name of the user's own file.
         let lab = datapath::lab::load(&text, &self.lab.display().to_string())?;
         let name = self.name.clone().unwrap_or_else(|| default_name(&self.lab));
-        let client = client::up(&name, &text, self.poll)?;
+        let client = client::up(&name, &text, self.poll, Life::OfItsOwn)?;
         let (nodes, pods) = (lab.nodes.len(), lab.pods.len());
-        println!(
+        writeln!(
+            out,
             "{name} is up: {nodes} nodes, {pods} pods; log in {}",
             client.state().log().display()
-        );
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -65,6 +69,9 @@ fn default_name(file: &Path) -> String {
 pub struct Down {
     /// Name of the lab; may be left out when only one is up.
     name: Option<String>,
+    /// The same, as every other command has it.
+    #[arg(long, conflicts_with = "name")]
+    lab: Option<String>,
 }
 
 impl Down {
@@ -73,8 +80,9 @@ impl Down {
     /// # Errors
     /// What could not be removed.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
+        let mut out = std::io::stdout().lock();
         // Namespaces may be left of a lab whose folder is gone: a named lab is always cleaned.
-        let state = match &self.name {
+        let state = match self.name.as_ref().or(self.lab.as_ref()) {
             Some(name) => State::of(name)?,
             None => client::find(None)?.state().clone(),
         };
@@ -84,7 +92,7 @@ impl Down {
         if !known && removed.namespaces.is_empty() {
             bail!("there is no lab {}", state.name());
         }
-        println!("{} is down", state.name());
+        writeln!(out, "{} is down", state.name())?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -99,18 +107,24 @@ impl Ps {
     /// # Errors
     /// Where the labs cannot be listed.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        println!("{:<20} {:>8} {:>8} {:>6} {:>6}  STATE", "LAB", "PID", "UP", "NODES", "PODS");
+        let mut out = std::io::stdout().lock();
+        writeln!(
+            out,
+            "{:<20} {:>8} {:>8} {:>6} {:>6}  STATE",
+            "LAB", "PID", "UP", "NODES", "PODS"
+        )?;
         for state in State::all()? {
             let name = state.name().to_owned();
             match client::find(Some(&name)).and_then(|client| client.status()) {
                 Ok(s) => {
                     let (up, nodes, pods) = (format!("{}s", s.up_seconds), s.nodes, s.pods);
-                    println!("{name:<20} {:>8} {up:>8} {nodes:>6} {pods:>6}  up", s.pid);
+                    writeln!(out, "{name:<20} {:>8} {up:>8} {nodes:>6} {pods:>6}  up", s.pid)?;
                 }
-                Err(_) => println!(
+                Err(_) => writeln!(
+                    out,
                     "{name:<20} {:>8} {:>8} {:>6} {:>6}  without daemon: `trunkline down {name}`",
                     "-", "-", "-", "-"
-                ),
+                )?,
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -151,10 +165,16 @@ impl Exec {
 /// # Errors
 /// Where there is no such lab, or the file is none.
 pub fn lab_of(named: Option<&str>) -> anyhow::Result<Lab> {
-    match named.map(Path::new).filter(|path| path.is_file()) {
+    match named.map(Path::new).filter(|path| is_file_name(path)) {
         Some(file) => lab_file::load(file),
         None => client::find(named)?.lab(),
     }
+}
+
+/// Whether what `--lab` names is a file and not a running lab.
+#[must_use]
+pub fn is_file_name(path: &Path) -> bool {
+    path.is_file() || path.components().count() > 1 || path.extension().is_some()
 }
 
 /// The host that a name means.
@@ -185,47 +205,57 @@ impl LedgerArgs {
     /// # Errors
     /// Where the daemon does not answer.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
+        let mut out = std::io::stdout().lock();
         let ledger = client::find(self.lab.as_deref())?.ledger()?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&ledger)?);
+            writeln!(out, "{}", serde_json::to_string_pretty(&ledger)?)?;
         } else {
-            print_ledger(&ledger);
+            print_ledger(&ledger, &mut out)?;
         }
         let balanced = ledger.imbalances.is_empty() && ledger.elements.values().all(|e| e.balanced);
         Ok(if balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
-fn print_ledger(ledger: &Ledger) {
-    println!(
-        "{:<28} {:>10} {:>8} {:>10} {:>9} {:>8} {:>6}",
-        "ELEMENT", "RECEIVED", "MADE", "SENT", "DELIVERED", "DROPPED", "HELD"
-    );
+fn print_ledger(ledger: &Ledger, out: &mut impl Write) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{:<28} {:>10} {:>8} {:>10} {:>9} {:>8} {:>8} {:>6}",
+        "ELEMENT", "RECEIVED", "MADE", "SENT", "DELIVERED", "DROPPED", "ABSORBED", "HELD"
+    )?;
     for (name, e) in &ledger.elements {
-        println!(
-            "{name:<28} {:>10} {:>8} {:>10} {:>9} {:>8} {:>6}",
-            e.received, e.made, e.sent, e.delivered, e.dropped, e.held
-        );
+        writeln!(
+            out,
+            "{name:<28} {:>10} {:>8} {:>10} {:>9} {:>8} {:>8} {:>6}",
+            e.received, e.made, e.sent, e.delivered, e.dropped, e.absorbed, e.held
+        )?;
         for (reason, count) in &e.drops {
-            println!("  {count:>10}  {reason}");
+            writeln!(out, "  {count:>10}  {reason}")?;
         }
     }
-    println!();
-    println!(
-        "{:<28} {:<16} {:>5} {:>10} {:>10} {:>8} {:>9} {:>10}",
-        "ELEMENT", "PORT", "QUEUE", "RX", "TX", "TX-FULL", "RING-FULL", "VETH-DROPS"
-    );
+    writeln!(out)?;
+    writeln!(
+        out,
+        "{:<28} {:<16} {:>5} {:>10} {:>10}  LOST",
+        "ELEMENT", "PORT", "QUEUE", "RX", "TX"
+    )?;
     for port in &ledger.ports {
         for (number, q) in port.queues.iter().enumerate() {
-            println!(
-                "{:<28} {:<16} {number:>5} {:>10} {:>10} {:>8} {:>9} {:>10}",
-                port.element, port.port, q.rx, q.tx, q.tx_full, q.rx_ring_full, q.veth_drops
-            );
+            writeln!(
+                out,
+                "{:<28} {:<16} {number:>5} {:>10} {:>10}  {}",
+                port.element,
+                port.port,
+                q.rx,
+                q.tx,
+                q.losses()
+            )?;
         }
     }
     for imbalance in &ledger.imbalances {
-        println!("NOT CONSERVED: {imbalance}");
+        writeln!(out, "NOT CONSERVED: {imbalance}")?;
     }
+    Ok(())
 }
 
 /// The daemon of a lab; `up` starts it.
@@ -236,6 +266,9 @@ pub struct Daemon {
     /// How the forwarder waits for frames.
     #[arg(long, value_enum, default_value_t)]
     poll: Poll,
+    /// End with the process at the other end of standard input.
+    #[arg(long)]
+    tied: bool,
 }
 
 impl Daemon {
@@ -244,7 +277,7 @@ impl Daemon {
     /// # Errors
     /// Where the lab cannot be brought up.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        daemon::run(&self.name, self.poll)?;
+        daemon::run(&self.name, self.poll, self.tied)?;
         Ok(ExitCode::SUCCESS)
     }
 }

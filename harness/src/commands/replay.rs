@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long = "in", value_name = "PORT=FILE[#IFACE]", required = true)]
     inputs: Vec<Source>,
 
-    /// The folder for the results; made if missing, older results in it are replaced
+    /// The folder for the results; made if missing, files of the same names in it are replaced
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 

@@ -10,6 +10,7 @@ use datapath::port::Heap;
 use datapath::time::Time;
 use datapath::vpc::Vpc;
 
+use super::lab::is_file_name;
 use crate::lab_file;
 use crate::live::client;
 use crate::show::{Format, Query, ShowArgs, Table, take};
@@ -42,7 +43,7 @@ fn of_fresh_lab(lab: &Lab, query: &Query) -> anyhow::Result<Table> {
 /// There is no such lab, the file is no lab, or the query names a node that the lab does not have.
 pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    if let Some(file) = args.lab.as_deref().map(Path::new).filter(|file| file.is_file()) {
+    if let Some(file) = args.lab.as_deref().map(Path::new).filter(|file| is_file_name(file)) {
         run_on_lab_file(file, &args.query, args.output, &mut out)?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use crossbeam::channel::bounded;
 use datapath::journey::Hop;
 use datapath::lab::Lab;
 use datapath::link::ElementId;
@@ -19,8 +21,11 @@ use crate::lab_file;
 use crate::net::teardown::Removed;
 use crate::show::Query;
 
-/// How long a daemon may take to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a daemon may take to answer, and to close its ports and answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+const STOPPING: Duration = Duration::from_secs(10);
+/// How long a lab may take to come up.
+const COMING_UP: Duration = Duration::from_secs(120);
 /// Lines of a failed daemon's log that are worth showing.
 const LOG_TAIL: usize = 12;
 
@@ -28,19 +33,30 @@ const LOG_TAIL: usize = 12;
 #[derive(Clone, Debug)]
 pub struct Client {
     state: State,
+    /// Keeps a tied lab up; when the last holder is gone, the lab ends.
+    _tie: Option<Arc<ChildStdin>>,
+}
+
+/// Whom a lab lives for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Until it is taken down.
+    OfItsOwn,
+    /// At most as long as this process.
+    Tied,
 }
 
 /// Brings a lab up and returns when it forwards. On failure nothing is left of it.
 ///
 /// # Errors
 /// A bad lab file, a missing right, a name that is taken, or what the daemon says.
-pub fn up(name: &str, lab_text: &str, poll: Poll) -> anyhow::Result<Client> {
+pub fn up(name: &str, lab_text: &str, poll: Poll, life: Life) -> anyhow::Result<Client> {
     if !nix::unistd::geteuid().is_root() {
-        bail!("a lab in namespaces needs root; `--on memory` does not");
+        bail!("a lab in namespaces needs root; `trunkline run --on memory` does not");
     }
     let state = State::create(name, lab_text)?;
-    match start_daemon(&state, poll) {
-        Ok(()) => Ok(Client { state }),
+    match start_daemon(&state, poll, life) {
+        Ok(tie) => Ok(Client { state, _tie: tie.map(Arc::new) }),
         Err(error) => {
             let error = match log_tail(&state) {
                 Some(tail) => error.context(tail),
@@ -52,22 +68,29 @@ pub fn up(name: &str, lab_text: &str, poll: Poll) -> anyhow::Result<Client> {
     }
 }
 
-fn start_daemon(state: &State, poll: Poll) -> anyhow::Result<()> {
+fn start_daemon(state: &State, poll: Poll, life: Life) -> anyhow::Result<Option<ChildStdin>> {
     let log = File::create(state.log()).context("create the daemon's log")?;
     let poll = serde_json::to_value(poll)?;
     // This very program, even where its file has been replaced since.
     let mut daemon = Command::new("/proc/self/exe")
         .args(["daemon", state.name(), "--poll", poll.as_str().unwrap_or("adaptive")])
-        .stdin(Stdio::null())
+        .args((life == Life::Tied).then_some("--tied"))
+        .stdin(if life == Life::Tied { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
         .context("start the daemon")?;
     let stdout = daemon.stdout.take().ok_or_else(|| anyhow!("the daemon has no output"))?;
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line)?;
-    if line.trim_end() == READY {
-        return Ok(());
+    let (told, ready) = bounded(1);
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let _ = BufReader::new(stdout).read_line(&mut line);
+        let _ = told.send(line);
+    });
+    match ready.recv_timeout(COMING_UP) {
+        Ok(line) if line.trim_end() == READY => return Ok(daemon.stdin.take()),
+        Ok(_) => {}
+        Err(_) => daemon.kill().context("end a daemon that does not get ready")?,
     }
     let status = daemon.wait()?;
     Err(anyhow!("the lab did not come up: its daemon ended with {status}"))
@@ -99,7 +122,7 @@ pub fn find(name: Option<&str>) -> anyhow::Result<Client> {
     if !state.exists() {
         bail!("no lab {} is up (`trunkline ps` lists them)", state.name());
     }
-    Ok(Client { state })
+    Ok(Client { state, _tie: None })
 }
 
 impl Client {
@@ -125,7 +148,8 @@ impl Client {
         let mut stream = UnixStream::connect(self.state.socket()).with_context(|| {
             format!("lab {} has no daemon any more; `trunkline down {0}`", self.state.name())
         })?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let stopping = matches!(request, Request::Stop);
+        stream.set_read_timeout(Some(if stopping { STOPPING } else { PATIENCE }))?;
         let mut text = serde_json::to_string(&Envelope { version: VERSION, request })?;
         text.push('\n');
         stream.write_all(text.as_bytes())?;
@@ -187,10 +211,10 @@ impl Client {
     /// # Errors
     /// Where something could not be removed.
     pub fn down(&self) -> anyhow::Result<Removed> {
-        if self.state.daemon().is_some()
-            && let Err(error) = self.ask(Request::Stop)
-        {
-            tracing::warn!(%error, "the daemon could not be asked to stop");
+        // A daemon that does not answer, or has just been stopped by somebody else, is ended with
+        // whatever else is left.
+        if self.state.daemon().is_some() {
+            let _ = self.ask(Request::Stop);
         }
         self.state.clean()
     }

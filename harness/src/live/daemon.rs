@@ -35,11 +35,13 @@ struct Running {
     began: Instant,
 }
 
-/// Runs the daemon of a lab whose folder is there; returns when it is told to end.
+/// Runs the daemon of a lab whose folder is there; returns when it is told to end. A `tied` daemon
+/// also ends when its standard input does: with the process that needed the lab, however that
+/// ended.
 ///
 /// # Errors
 /// Where the lab cannot be brought up. Whatever was made is removed again.
-pub fn run(name: &str, poll: Poll) -> anyhow::Result<()> {
+pub fn run(name: &str, poll: Poll, tied: bool) -> anyhow::Result<()> {
     // A daemon belongs to no terminal. This fails only for a process that leads its group.
     let _ = nix::unistd::setsid();
     let state = State::of(name)?;
@@ -49,29 +51,52 @@ pub fn run(name: &str, poll: Poll) -> anyhow::Result<()> {
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
     signals.thread_block().context("block signals")?;
-    let ended = forward(&state, poll, signals);
+    let unwinding = CleanUp(&state);
+    let ended = forward(&state, poll, signals, tied);
     let cleaned = state.clean();
+    drop(unwinding);
     ended?;
     cleaned.map(drop)
 }
 
-fn forward(state: &State, poll: Poll, signals: SigSet) -> anyhow::Result<()> {
+/// Leaves nothing behind after a panic either.
+struct CleanUp<'a>(&'a State);
+
+impl Drop for CleanUp<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.clean();
+        }
+    }
+}
+
+fn forward(state: &State, poll: Poll, signals: SigSet, tied: bool) -> anyhow::Result<()> {
     datapath_io::log_libbpf();
     let running = Arc::new(bring_up(state, poll)?);
     let listener = UnixListener::bind(state.socket()).context("bind the control socket")?;
     let (end, ended) = bounded::<UnixStream>(1);
-    let (stop, stopped) = bounded::<()>(1);
+    let (stop, stopped) = bounded::<()>(2);
+    let needed = stop.clone();
     std::thread::spawn(move || {
         let _ = signals.wait();
         let _ = stop.send(());
     });
+    if tied {
+        std::thread::spawn(move || {
+            // Nothing is ever written to it: this returns when the other end is gone.
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            let _ = needed.send(());
+        });
+    }
     let serving = Arc::clone(&running);
     std::thread::spawn(move || serve(&listener, &serving, &end));
     tracing::info!(lab = state.name(), "forwarding");
-    println!("{READY}");
+    // Where nobody waits for this any more, nobody needs the lab.
+    writeln!(std::io::stdout(), "{READY}").context("tell that the lab is up")?;
     let asker = crossbeam::select! {
         recv(ended) -> asker => asker.ok(),
         recv(stopped) -> _ => None,
+        recv(running.worker.ended()) -> _ => bail!("the forwarding thread has ended"),
     };
     running.worker.stop();
     if let Some(mut asker) = asker {

@@ -45,6 +45,14 @@ pub struct QueueReport {
     pub tx_full: u64,
     /// Refused: cannot be described, too long or too short.
     pub tx_invalid: u64,
+    /// Refused: the device is gone.
+    pub tx_gone: u64,
+    /// Refused: no frame was free to copy one of another memory to.
+    pub tx_no_frame: u64,
+    /// Sent after being copied from another memory; no loss.
+    pub copied: u64,
+    /// Descriptors to receive into that the kernel refused.
+    pub rx_invalid: u64,
     /// Lost in the kernel: too long, or no buffer.
     pub rx_dropped: u64,
     /// Lost in the kernel: the datapath did not take them in time.
@@ -55,6 +63,30 @@ pub struct QueueReport {
     pub veth_drops: u64,
     /// Dropped by the XDP program: no socket.
     pub xdp_drops: u64,
+}
+
+impl QueueReport {
+    /// Every loss that occurred, by name; a dash where none did.
+    #[must_use]
+    pub fn losses(&self) -> String {
+        let all = [
+            ("tx-full", self.tx_full),
+            ("tx-invalid", self.tx_invalid),
+            ("tx-gone", self.tx_gone),
+            ("tx-no-frame", self.tx_no_frame),
+            ("rx-dropped", self.rx_dropped),
+            ("rx-ring-full", self.rx_ring_full),
+            ("rx-invalid", self.rx_invalid),
+            ("veth-drops", self.veth_drops),
+            ("xdp-drops", self.xdp_drops),
+        ];
+        let lost: Vec<_> = all
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        if lost.is_empty() { "-".into() } else { lost.join(", ") }
+    }
 }
 
 /// A device's counters.
@@ -98,7 +130,12 @@ pub fn count(link: &LiveLink) -> Counted {
         counted.elements.insert(id.name(link.lab()).to_owned(), report);
         for (number, port) in (0..).zip(ports) {
             let socket = Socket { element: id, port: datapath::journey::PortId(number) };
-            let kernel = port.kernel_counters().unwrap_or_default();
+            let kernel = port.kernel_counters().unwrap_or_else(|error| {
+                tracing::error!(port = port.name(), %error, "the kernel tells no statistics");
+                Vec::new()
+            });
+            // Our own counters stand even where the kernel's cannot be had.
+            let kernel = kernel.into_iter().chain(std::iter::repeat(KernelCounters::default()));
             let queues = port.counters().zip(kernel).collect();
             counted.queues.push((socket, queues));
         }
@@ -159,6 +196,10 @@ fn queue_report(
         tx: own.tx,
         tx_full: own.tx_full,
         tx_invalid: own.tx_invalid + kernel.tx_invalid,
+        tx_gone: own.tx_gone,
+        tx_no_frame: own.tx_no_frame,
+        copied: own.copied,
+        rx_invalid: kernel.rx_invalid,
         rx_dropped: kernel.rx_dropped,
         rx_ring_full: kernel.rx_ring_full,
         rx_fill_ring_empty: kernel.fill_empty,

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use datapath::lab::Lab;
 use datapath::link::{ElementId, HostId, Socket, ports_of};
 
-use super::client::{self, Client};
+use super::client::{self, Client, Life};
 use super::protocol::{Ledger, Request as Ask};
 use super::report::{LinkReport, PortReport};
 use super::topology::{host_ip, host_namespace, port_name};
@@ -47,7 +47,7 @@ impl Datapath for AfXdp {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("run{}x{number}", std::process::id());
-        let client = client::up(&name, text, self.poll)?;
+        let client = client::up(&name, text, self.poll, Life::Tied)?;
         let mut session = LiveSession {
             lab: lab.clone(),
             client,
@@ -101,10 +101,11 @@ impl LiveSession {
     }
 
     fn take_down(&mut self) -> anyhow::Result<()> {
-        if std::mem::replace(&mut self.down, true) {
+        if self.down {
             return Ok(());
         }
         self.client.down()?;
+        self.down = true;
         for server in &mut self.servers {
             server.wait()?;
         }

@@ -41,6 +41,7 @@ pub struct Worker {
     running: Mutex<Option<(Sender<Job>, JoinHandle<()>)>>,
     waker: Waker,
     imbalances: Arc<Mutex<Vec<String>>>,
+    ended: Receiver<()>,
 }
 
 impl Worker {
@@ -51,20 +52,22 @@ impl Worker {
     pub fn start(lab: Lab, places: &Places, poll: Poll) -> anyhow::Result<Self> {
         let (jobs, inbox) = bounded::<Job>(64);
         let (opened, is_open) = bounded(1);
+        let (end, ended) = bounded::<()>(0);
         let imbalances = Arc::new(Mutex::new(Vec::new()));
         let (places, books) = (places.clone(), Arc::clone(&imbalances));
-        let thread =
-            std::thread::Builder::new().name("forwarder".into()).spawn(move || {
-                match open(lab, &places) {
-                    Ok((link, waiter)) => {
-                        let _ = opened.send(Ok(waiter.waker()));
-                        run(link, waiter, &inbox, poll, &books);
-                    }
-                    Err(error) => drop(opened.send(Err(error))),
+        let thread = std::thread::Builder::new().name("forwarder".into()).spawn(move || {
+            // Dropped when this thread ends, by a panic too.
+            let _end = end;
+            match open(lab, &places) {
+                Ok((link, waiter)) => {
+                    let _ = opened.send(Ok(waiter.waker()));
+                    run(link, waiter, &inbox, poll, &books);
                 }
-            })?;
+                Err(error) => drop(opened.send(Err(error))),
+            }
+        })?;
         let waker = is_open.recv().context("the forwarding thread ended")??;
-        Ok(Self { running: Mutex::new(Some((jobs, thread))), waker, imbalances })
+        Ok(Self { running: Mutex::new(Some((jobs, thread))), waker, imbalances, ended })
     }
 
     /// Has the forwarding thread do something between two turns, and waits for its answer.
@@ -84,6 +87,12 @@ impl Worker {
         }
         self.waker.wake()?;
         answered.recv().context("the forwarder has stopped")
+    }
+
+    /// A channel that is closed when the forwarding thread has ended.
+    #[must_use]
+    pub const fn ended(&self) -> &Receiver<()> {
+        &self.ended
     }
 
     /// Stops forwarding and closes every port. Returns when that is done.
@@ -175,12 +184,13 @@ fn check(link: &LiveLink, books: &Mutex<Vec<String>>) {
     if found.is_empty() {
         return;
     }
-    for imbalance in &found {
-        tracing::error!(%imbalance, "frames are not conserved");
-    }
-    if let Ok(mut books) = books.lock() {
-        books.extend(found);
-        // A broken book stays broken: the first findings are the ones worth keeping.
-        books.truncate(100);
+    // A broken book stays broken: the first findings are the ones worth keeping.
+    if let Ok(mut books) = books.lock()
+        && books.is_empty()
+    {
+        for imbalance in &found {
+            tracing::error!(%imbalance, "frames are not conserved");
+        }
+        *books = found;
     }
 }

@@ -77,3 +77,50 @@ fn down_ends_the_processes_in_the_pods_too() {
     assert!(!server.wait().expect("it ended").success(), "ended by a signal");
     assert_eq!(remains(&lab.name), Vec::<String>::new());
 }
+
+/// Waits until nothing of a lab is left.
+fn vanishes(name: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !remains(name).is_empty() {
+        assert!(Instant::now() < deadline, "still there: {:?}", remains(name));
+    }
+}
+
+#[test]
+fn a_run_that_is_ended_takes_its_lab_with_it() {
+    if !is_root() {
+        return;
+    }
+    for signal in [Signal::SIGINT, Signal::SIGKILL] {
+        let mut run = trunkline(&["run", "S8", "--on", "afxdp", "--variant", "mem2-in"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start a run");
+        let name = format!("run{}x0", run.id());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while remains(&name).is_empty() && Instant::now() < deadline {}
+        assert!(!remains(&name).is_empty(), "the run has a lab");
+        kill(Pid::from_raw(run.id().cast_signed()), signal).expect("end the run");
+        run.wait().expect("wait for the run");
+        vanishes(&name);
+    }
+}
+
+#[test]
+fn an_up_that_is_interrupted_leaves_nothing() {
+    if !is_root() {
+        return;
+    }
+    let lab = TestLab::new(TWO_MEMBERS);
+    let path = lab.path.to_str().expect("a path").to_owned();
+    let mut up = trunkline(&["up", &path, "--name", &lab.name])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start up");
+    daemon_of(&mut up).expect("a daemon");
+    kill(Pid::from_raw(up.id().cast_signed()), Signal::SIGKILL).expect("end up");
+    up.wait().expect("wait for up");
+    vanishes(&lab.name);
+}

@@ -174,7 +174,9 @@ impl Machines {
             vswitch: member.v_switch.as_ref(),
             groups: member.security_groups.as_ref(),
             src_dst_check: None,
-            like: None,
+            // As Terway fills in what a PodNetworking leaves out: with the node's own. Where the
+            // node is unknown, which has been said, any will do.
+            like: Some(node.unwrap_or_default().saturating_mul(2)),
         };
         self.add(&source, fabric, report);
         self.pods.push(PodDraft {
