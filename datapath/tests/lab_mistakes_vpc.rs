@@ -38,8 +38,8 @@ fn yaml() {
 #[test]
 fn settings() {
     check(mistakes! {
-        "profile: terway-1.4.0" => "profile: ^terway-1.4.1",
-            "profile: expected `terway-1.4.0`, `terway-1.4.2` or `terway-1.3`, found `terway-1.4.1`";
+        "profile: terway-1.4.0" => "profile: ^terway-1.4.9",
+            "profile: expected `terway-1.4.0`, `terway-1.4.2` or `terway-1.3`, found `terway-1.4.9`";
         "profile: terway-1.4.0" => "profile: ^terway-1.4", "did you mean";
         "vipPing: answer" => "vipPing: ^anser", "did you mean `answer`?";
         "vipPing: answer" => "vipPing: ^drop", "expected `answer` or `reject`";
