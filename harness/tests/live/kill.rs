@@ -98,9 +98,12 @@ fn a_run_that_is_ended_takes_its_lab_with_it() {
             .spawn()
             .expect("start a run");
         let name = format!("run{}x0", run.id());
+        // From its first namespace on there is a daemon, which notices.
+        let namespaces =
+            || harness::net::namespace::list(&format!("{name}-")).expect("list namespaces");
         let deadline = Instant::now() + Duration::from_secs(20);
-        while remains(&name).is_empty() && Instant::now() < deadline {}
-        assert!(!remains(&name).is_empty(), "the run has a lab");
+        while namespaces().is_empty() && Instant::now() < deadline {}
+        assert!(!namespaces().is_empty(), "the run has a lab");
         kill(Pid::from_raw(run.id().cast_signed()), signal).expect("end the run");
         run.wait().expect("wait for the run");
         vanishes(&name);
