@@ -4,14 +4,13 @@
 //! the queue the frame came in on. It takes `CAP_BPF` and `CAP_NET_ADMIN` to load and attach.
 //!
 //! ```no_run
-//! # fn bind(queue: u16) -> std::os::fd::OwnedFd { unimplemented!("an AF_XDP socket") }
-//! # fn main() -> Result<(), xdp_progs::ProgError> {
+//! # fn attach(sockets: &[std::os::fd::OwnedFd; 4]) -> Result<(), xdp_progs::ProgError> {
 //! use std::os::fd::AsFd;
 //! use xdp_progs::Redirect;
 //!
 //! let mut program = Redirect::load(4)?; // the port has four queues
-//! for queue in 0..4 {
-//!     program.set_socket(queue, bind(queue).as_fd())?;
+//! for (queue, socket) in (0..).zip(sockets) {
+//!     program.set_socket(queue, socket.as_fd())?;
 //! }
 //! program.attach(7)?; // by interface index, looked up in the calling thread's namespace
 //! # Ok(())

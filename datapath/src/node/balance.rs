@@ -46,7 +46,7 @@ impl<B: Buffer> Node<B> {
             return Continue(());
         };
         self.restore_vip(p, handle, now);
-        if self.config.switches.snat_reroute { self.reroute(p) } else { Continue(()) }
+        self.reroute_restored(p)
     }
 
     /// What the node itself sends, in LOCAL_OUT: ipvs restores answers, takes requests.
@@ -60,9 +60,7 @@ impl<B: Buffer> Node<B> {
         }
         if let Some(handle) = self.connections.find_reply(&p.packet.tuple, now) {
             self.restore_vip(p, handle, now);
-            if self.config.switches.snat_reroute {
-                self.reroute(p)?;
-            }
+            self.reroute_restored(p)?;
             return Continue(Local::Deliver);
         }
         self.ipvs_request(p, now)
@@ -103,11 +101,7 @@ impl<B: Buffer> Node<B> {
         let Some(connection) = self.connections.get(handle).copied() else {
             return Continue(Local::Deliver);
         };
-        p.step(Step::Connection {
-            service: connection.service,
-            vip: connection.vip(),
-            destination: connection.destination(),
-        });
+        p.step(connection.step());
         let flags = p.packet.tcp_flags();
         let next = ConnectionTable::next_state(&connection, flags, Direction::Original);
         self.connections.touch(handle, next, now);
@@ -183,8 +177,13 @@ impl<B: Buffer> Node<B> {
         self.route_to_destination(p, ip)?;
         let to = Tuple { dst: ip, dst_port: port, ..p.packet.tuple };
         p.rewrite(to, Rewriter::IpvsDnat, ZeroChecksum::Compute);
-        self.tell_conntrack(p, ip, port);
-        p.ipvs = true;
+        // One entry carries both NATs: the answer of a new flow will come from the destination
+        // (spec CT-2).
+        if let Tracked::New(flow) = &mut p.tracked {
+            flow.reply.src = ip;
+            flow.reply.src_port = port;
+        }
+        self.leave_conntrack(p);
         Continue(())
     }
 
@@ -212,31 +211,26 @@ impl<B: Buffer> Node<B> {
         self.fits_exit(p)
     }
 
-    /// One entry carries both NATs: the answer of a new flow will come from the destination. With
-    /// vs.conntrack=0 ipvs takes its packets out of conntrack instead (spec CT-2, CT-20).
-    fn tell_conntrack(&self, p: &mut Passage<B>, ip: std::net::Ipv4Addr, port: u16) {
-        if !self.config.switches.vs_conntrack {
-            p.tracked = Tracked::Untracked;
-        } else if let Tracked::New(flow) = &mut p.tracked {
-            flow.reply.src = ip;
-            flow.reply.src_port = port;
-        }
-    }
-
     /// Puts the virtual address back into the source of an answer.
     fn restore_vip(&mut self, p: &mut Passage<B>, handle: Handle, now: Time) {
         let Some(connection) = self.connections.get(handle).copied() else { return };
         let (vip, port) = connection.vip();
-        p.step(Step::Connection {
-            service: connection.service,
-            vip: (vip, port),
-            destination: connection.destination(),
-        });
+        p.step(connection.step());
         let to = Tuple { src: vip, src_port: port, ..p.packet.tuple };
         p.rewrite(to, Rewriter::IpvsUnDnat, ZeroChecksum::Compute);
         let flags = p.packet.tcp_flags();
         let next = ConnectionTable::next_state(&connection, flags, Direction::Reply);
         self.connections.touch(handle, next, now);
+        self.leave_conntrack(p);
+    }
+
+    /// The way of a packet that has its virtual address back, looked up with that (spec ROUTE-13).
+    pub(super) fn reroute_restored(&self, p: &mut Passage<B>) -> ControlFlow<Stop> {
+        if self.config.switches.snat_reroute { self.reroute(p) } else { Continue(()) }
+    }
+
+    /// ipvs has had the packet; with vs.conntrack=0 conntrack does not get it (spec CT-20).
+    pub(super) fn leave_conntrack(&self, p: &mut Passage<B>) {
         if !self.config.switches.vs_conntrack {
             p.tracked = Tracked::Untracked;
         }

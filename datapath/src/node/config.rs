@@ -56,6 +56,27 @@ pub struct Interface {
     pub eni: Option<usize>,
 }
 
+impl Interface {
+    /// The interfaces of node `index` of a lab, by [`PortId`].
+    #[must_use]
+    pub fn of_node(lab: &Lab, index: usize) -> Option<Vec<Self>> {
+        let node = lab.nodes.get(index)?;
+        let (primary, trunk) = (lab.enis.get(node.primary)?, lab.enis.get(node.trunk)?);
+        let own = |name: &str, kind, mac, mtu, eni| Self { name: name.into(), kind, mac, mtu, eni };
+        let fixed = [
+            own("host0", InterfaceKind::Host0, node.host0_mac, node.primary_mtu, None),
+            own("eth0", InterfaceKind::Primary, primary.mac, node.primary_mtu, Some(node.primary)),
+            own("eth1", InterfaceKind::Trunk, trunk.mac, node.trunk_mtu, Some(node.trunk)),
+        ];
+        let pods = lab.pods.iter().enumerate().filter(|(_, pod)| pod.node == index);
+        let calis = pods.map(|(pod, model)| {
+            let kind = InterfaceKind::Cali { pod };
+            own(&model.cali, kind, model.cali_mac, model.mtu, None)
+        });
+        Some(fixed.into_iter().chain(calis).collect())
+    }
+}
+
 /// A pod of this node, as the trunk's egress filter knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalPod {
@@ -102,42 +123,11 @@ impl NodeConfig {
     pub fn new(lab: &Lab, index: usize, epoch: u64) -> Option<Self> {
         let node = lab.nodes.get(index)?;
         let primary = lab.enis.get(node.primary)?;
-        let trunk = lab.enis.get(node.trunk)?;
-        let mut interfaces = vec![
-            Interface {
-                name: "host0".into(),
-                kind: InterfaceKind::Host0,
-                mac: node.host0_mac,
-                mtu: node.primary_mtu,
-                eni: None,
-            },
-            Interface {
-                name: "eth0".into(),
-                kind: InterfaceKind::Primary,
-                mac: primary.mac,
-                mtu: node.primary_mtu,
-                eni: Some(node.primary),
-            },
-            Interface {
-                name: "eth1".into(),
-                kind: InterfaceKind::Trunk,
-                mac: trunk.mac,
-                mtu: node.trunk_mtu,
-                eni: Some(node.trunk),
-            },
-        ];
+        let interfaces = Interface::of_node(lab, index)?;
         let mut pods = Vec::new();
-        for (number, pod) in lab.pods.iter().enumerate().filter(|(_, pod)| pod.node == index) {
-            let port = PortId(u16::try_from(interfaces.len()).ok()?);
-            interfaces.push(Interface {
-                name: pod.cali.clone(),
-                kind: InterfaceKind::Cali { pod: number },
-                mac: pod.cali_mac,
-                mtu: pod.mtu,
-                eni: None,
-            });
+        for (port, pod) in (FIRST_CALI..).zip(lab.pods.iter().filter(|pod| pod.node == index)) {
             let queue = lab.trunk_queue(index, pod.vid);
-            pods.push(LocalPod { ip: pod.ip, vid: pod.vid, queue, port });
+            pods.push(LocalPod { ip: pod.ip, vid: pod.vid, queue, port: PortId(port) });
         }
         let mut queue_vids = vec![None; usize::from(lab.trunk_queue_count(index))];
         for pod in &pods {

@@ -12,7 +12,7 @@ use super::passage::{Passage, Stop};
 use super::pipeline::Local;
 use super::postrouting::{answer_port, with_source};
 use super::prerouting::with_destination;
-use crate::journey::{Rewriter, Step};
+use crate::journey::Rewriter;
 use crate::port::Buffer;
 use crate::table::{Direction, Handle};
 use crate::time::Time;
@@ -93,8 +93,8 @@ impl<B: Buffer> Node<B> {
         let made_by = p.packet.tuple.src;
         let taken = self.ipvs_local_error(p, now)?;
         let restored = taken == Local::Deliver && p.packet.tuple.src != made_by;
-        if restored && self.config.switches.snat_reroute {
-            self.reroute(p)?;
+        if restored {
+            self.reroute_restored(p)?;
         }
         Continue(taken)
     }
@@ -112,7 +112,7 @@ impl<B: Buffer> Node<B> {
         }
         let Some(handle) = self.connections.find_reply(&answers, now) else { return Continue(()) };
         self.restore_error(p, quoted, handle)?;
-        if self.config.switches.snat_reroute { self.reroute(p) } else { Continue(()) }
+        self.reroute_restored(p)
     }
 
     /// ip_vs_out_icmp: whoever made the error, it comes from the virtual address, about a packet
@@ -156,23 +156,11 @@ impl<B: Buffer> Node<B> {
 
     /// Records the connection that an error is about. ipvs drops an error whose checksum is wrong.
     fn recognise(p: &mut Passage<B>, connection: &Connection) -> ControlFlow<Stop> {
-        p.step(Step::Connection {
-            service: connection.service,
-            vip: connection.vip(),
-            destination: connection.destination(),
-        });
+        p.step(connection.step());
         if p.packet.checksum_holds(p.ip()) {
             return Continue(());
         }
         Break(Stop::Drop(DropReason::UntranslatableError))
-    }
-
-    /// ipvs has had the packet; with vs.conntrack=0 conntrack does not get it (spec CT-20).
-    fn leave_conntrack(&self, p: &mut Passage<B>) {
-        if !self.config.switches.vs_conntrack {
-            p.tracked = Tracked::Untracked;
-        }
-        p.ipvs = true;
     }
 }
 

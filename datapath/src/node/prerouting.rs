@@ -108,7 +108,7 @@ impl<B: Buffer> Node<B> {
 
     /// Looks the route up again with the packet's source; its exit changes (spec ROUTE-11,
     /// ROUTE-13).
-    pub(super) fn reroute(&mut self, p: &mut Passage<B>) -> ControlFlow<Stop> {
+    pub(super) fn reroute(&self, p: &mut Passage<B>) -> ControlFlow<Stop> {
         let found = self.look_up(p, p.packet.tuple.src)?;
         p.step(Step::Reroute(hit(&found)));
         p.exit = exit_of(&found, p.packet.tuple.dst);

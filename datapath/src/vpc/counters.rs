@@ -1,10 +1,12 @@
 //! What the VPC counts beside its ledger: frames by ENI, verdicts of security groups by rule.
 
+use serde::Serialize;
+
 use crate::journey::{SgDecision, SgDirection};
 use crate::lab::Lab;
 
 /// What decided in one direction at one ENI, in packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SgCounters {
     /// Passed by a session.
     pub session: u64,

@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, bail};
-use datapath::journey::PortId;
 use datapath::lab::Lab;
-use datapath::link::{ElementId, HostId, Peer, Socket, peer_of, ports_of, socket_of};
+use datapath::link::{ElementId, HostId, Peer, Socket, peer_of, ports_of};
+use datapath::node::{ETH0, Interface};
 use datapath::wire::Mac;
 use datapath_io::Site;
 
@@ -104,25 +104,23 @@ fn site(lab: &Lab, name: &str, socket: Socket) -> Site {
 /// or the outside host's number.
 #[must_use]
 pub fn port_name(lab: &Lab, socket: Socket) -> String {
-    let PortId(number) = socket.port;
-    match socket.element {
-        ElementId::Node(node) => match (number, peer_of(lab, socket)) {
-            (0, _) => "host0".into(),
-            (1, _) => "eth0".into(),
-            (2, _) => "eth1".into(),
-            (_, Some(Peer::Host(HostId::Pod(pod)))) => {
-                lab.pods.get(pod).map_or_else(String::new, |pod| pod.cali.clone())
-            }
-            _ => format!("node{node}port{number}"),
-        },
-        ElementId::Vpc => match peer_of(lab, socket) {
-            Some(Peer::Socket(Socket { element: ElementId::Node(node), port: PortId(port) })) => {
-                format!("n{node}e{}", port.saturating_sub(1))
-            }
-            Some(Peer::Host(HostId::Outside(host))) => format!("out{host}"),
-            _ => format!("vpcport{number}"),
-        },
+    if let Some(interface) = interface(lab, socket) {
+        return interface.name;
     }
+    match peer_of(lab, socket) {
+        Some(Peer::Socket(Socket { element: ElementId::Node(node), port: ETH0 })) => {
+            format!("n{node}e0")
+        }
+        Some(Peer::Socket(Socket { element: ElementId::Node(node), .. })) => format!("n{node}e1"),
+        Some(Peer::Host(HostId::Outside(host))) => format!("out{host}"),
+        _ => format!("vpcport{}", socket.port.0),
+    }
+}
+
+/// The node's interface at a port; `None` for the VPC, whose ports have no names of their own.
+fn interface(lab: &Lab, socket: Socket) -> Option<Interface> {
+    let ElementId::Node(node) = socket.element else { return None };
+    Interface::of_node(lab, node)?.into_iter().nth(usize::from(socket.port.0))
 }
 
 /// The veth of a port; `None` for the node's end of a wire that the VPC's end has made.
@@ -153,18 +151,7 @@ fn link(
 fn port_address(lab: &Lab, socket: Socket) -> Option<(Mac, u16)> {
     match socket.element {
         ElementId::Vpc => Some((lab.vpc.gateway_mac, 1500)),
-        ElementId::Node(number) => {
-            let node = lab.nodes.get(number)?;
-            match (socket.port.0, peer_of(lab, socket)?) {
-                (0, _) => Some((node.host0_mac, node.primary_mtu)),
-                (1, _) => Some((lab.enis.get(node.primary)?.mac, node.primary_mtu)),
-                (2, _) => Some((lab.enis.get(node.trunk)?.mac, node.trunk_mtu)),
-                (_, Peer::Host(HostId::Pod(pod))) => {
-                    lab.pods.get(pod).map(|pod| (pod.cali_mac, pod.mtu))
-                }
-                _ => None,
-            }
-        }
+        ElementId::Node(_) => interface(lab, socket).map(|i| (i.mac, i.mtu)),
     }
 }
 
@@ -208,6 +195,5 @@ pub fn host_ip(lab: &Lab, host: HostId) -> Option<Ipv4Addr> {
 /// The hosts whose stacks must put whole frames on the wire: namespace of each.
 #[must_use]
 pub fn stack_namespaces(lab: &Lab, name: &str) -> Vec<String> {
-    let hosts = HostId::all(lab).filter(|host| socket_of(lab, *host).is_some());
-    hosts.filter_map(|host| host_namespace(name, lab, host)).collect()
+    HostId::all(lab).filter_map(|host| host_namespace(name, lab, host)).collect()
 }

@@ -52,24 +52,7 @@ pub struct PacketCounters {
     /// Packets that passed it: those it sent, whatever became of them, or those sent to it.
     pub packets: u64,
     /// What its security groups said.
-    pub security_groups: SgCounters,
-}
-
-/// What decided in security groups.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct SgCounters {
-    /// A session.
-    pub session: u64,
-    /// The exemption of 100.64.0.0/10.
-    pub exempt: u64,
-    /// Membership in one group.
-    pub inner: u64,
-    /// A rule.
-    pub rule: u64,
-    /// The default.
-    pub default: u64,
-    /// Packets dropped, by a rule or by the default.
-    pub drops: u64,
+    pub security_groups: vpc::SgCounters,
 }
 
 /// What a trunk queue has counted.
@@ -85,13 +68,6 @@ pub struct QueueCounters {
     pub strayed: u64,
     /// Frames delivered to a pod with another VID.
     pub mismatched: u64,
-}
-
-impl From<&vpc::SgCounters> for SgCounters {
-    fn from(counters: &vpc::SgCounters) -> Self {
-        let vpc::SgCounters { session, exempt, inner, rule, default, drops } = *counters;
-        Self { session, exempt, inner, rule, default, drops }
-    }
 }
 
 /// The ENIs of `nodes`, in the lab's order.
@@ -116,10 +92,8 @@ fn of<B: Buffer>(lab: &Lab, eni: &lab::Eni, node: &Node<B>, counters: &vpc::EniC
     let queue = queues.find(|(_, (of, _))| *of == vid && eni.kind != EniKind::Primary);
     let group = |at: &usize| lab.vpc.groups.get(*at).map(|group| group.id.clone());
     let v_switch = lab.vpc.vswitches.get(eni.vswitch);
-    let packets = |packets, groups: &vpc::SgCounters| PacketCounters {
-        packets,
-        security_groups: groups.into(),
-    };
+    let packets =
+        |packets, groups: &vpc::SgCounters| PacketCounters { packets, security_groups: *groups };
     Eni {
         id: eni.id.clone(),
         kind,

@@ -19,7 +19,7 @@ mod tc;
 
 pub use conntrack::{ConntrackEntry, ConntrackTuple};
 pub use drops::{Drop, ElementDrops};
-pub use eni::{Eni, PacketCounters, QueueCounters, SgCounters};
+pub use eni::{Eni, PacketCounters, QueueCounters};
 pub use ipvs::{Connection, RealServer, VirtualServer};
 pub use neighbour::Neighbour;
 pub use query::{Format, Query, ShowArgs, TableId, UnknownTable, What};

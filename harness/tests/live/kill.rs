@@ -29,6 +29,16 @@ fn daemon_of(up: &mut Child) -> Option<Pid> {
     None
 }
 
+/// Begins to bring a lab up.
+fn start_up(lab: &TestLab) -> Child {
+    let path = lab.path.to_str().expect("a path");
+    trunkline(&["up", path, "--name", &lab.name])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start up")
+}
+
 #[test]
 fn nothing_is_left_after_a_kill_at_twenty_random_moments() {
     if !is_root() {
@@ -41,12 +51,7 @@ fn nothing_is_left_after_a_kill_at_twenty_random_moments() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let delay = SPREAD.mul_f64((seed >> 40) as f64 / f64::from(1 << 24));
         let lab = TestLab::new(TWO_MEMBERS);
-        let path = lab.path.to_str().expect("a path").to_owned();
-        let mut up = trunkline(&["up", &path, "--name", &lab.name])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start up");
+        let mut up = start_up(&lab);
         let daemon = daemon_of(&mut up).expect("a daemon");
         std::thread::sleep(delay);
         kill(daemon, Signal::SIGKILL).expect("kill the daemon");
@@ -116,12 +121,7 @@ fn an_up_that_is_interrupted_leaves_nothing() {
         return;
     }
     let lab = TestLab::new(TWO_MEMBERS);
-    let path = lab.path.to_str().expect("a path").to_owned();
-    let mut up = trunkline(&["up", &path, "--name", &lab.name])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("start up");
+    let mut up = start_up(&lab);
     daemon_of(&mut up).expect("a daemon");
     kill(Pid::from_raw(up.id().cast_signed()), Signal::SIGKILL).expect("end up");
     up.wait().expect("wait for up");

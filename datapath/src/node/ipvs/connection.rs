@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::net::Ipv4Addr;
 
 use super::State;
+use crate::journey::Step;
 use crate::table::{Direction, Handle, Index, Patrol, Slab};
 use crate::time::Time;
 use crate::wire::{Protocol, Tuple};
@@ -33,6 +34,12 @@ impl Connection {
     #[must_use]
     pub const fn destination(&self) -> (Ipv4Addr, u16) {
         (self.reply.src, self.reply.src_port)
+    }
+
+    /// What a journey says of a packet that belongs to the connection.
+    #[must_use]
+    pub const fn step(&self) -> Step {
+        Step::Connection { service: self.service, vip: self.vip(), destination: self.destination() }
     }
 
     /// The virtual address and port.
