@@ -12,6 +12,7 @@
 //! All of it needs root (`CAP_SYS_ADMIN` and `CAP_NET_ADMIN`).
 
 pub mod apply;
+mod carrier;
 mod connection;
 mod error;
 mod links;
