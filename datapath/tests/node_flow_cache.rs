@@ -78,9 +78,10 @@ impl Twins {
 
     /// A packet arrives as its sender's side of the wire would send it: to the node's address or
     /// to a pod's by eth0, to a pod behind its own ENI by the trunk.
-    fn packet(&mut self, port: PortId, packet: &[u8]) -> Vec<Sent> {
+    fn packet(&mut self, port: PortId, packet: &[u8], astray: bool) -> Vec<Sent> {
         let dst = Packet::parse(packet).expect("a packet").tuple.dst;
-        let tag = (port == ETH1).then_some(if dst == A { 101 } else { 102 });
+        let tag = (port == ETH1).then_some(if (dst == A) != astray { 101 } else { 102 });
+        let port = if astray && port != ETH1 { CALI_B } else { port };
         let queue = tag.and_then(Vid::new).map_or(0, |vid| self.lab.trunk_queue(0, vid));
         let mac = self.cached.0.config().interface(port).expect("an interface").mac;
         let bytes = frame(mac, Mac([2, 8, 8, 8, 8, 8]), tag, ethernet::IPV4, packet);
@@ -133,6 +134,8 @@ struct Talk {
     ttl: u8,
     damage: bool,
     no_checksum: bool,
+    /// It comes by another port, or by the trunk with another VID, than its kind usually does.
+    astray: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -146,19 +149,22 @@ enum Event {
 type Ends = (PortId, Addr, Addr, bool);
 
 fn ends() -> impl Strategy<Value = Ends> {
-    let client = select(vec![(CALI_A, A), (CALI_B, B), (HOST, N1), (ETH0, CLIENT), (ETH0, C)]);
-    let server = select(vec![FAR, FAR_XIP, NEAR, NEAR_XIP, MANY, OWN, LOCAL_XIP, B, C, D, A]);
-    (client, server, select(vec![40_001, 8_080]), any::<bool>(), any::<bool>()).prop_map(
-        |((from, ip), server, source, udp, direct)| {
-            let port = match (server, udp, direct) {
-                (A | B | C | D, true, _) => 5_353,
-                (A | B | C | D, false, _) => 8_080,
-                (_, true, _) => 53,
-                (_, false, _) => 80,
-            };
-            (from, (ip, source), (server, port), udp)
-        },
-    )
+    let clients = vec![(CALI_A, A), (CALI_B, B), (HOST, N1), (ETH0, CLIENT), (ETH0, C)];
+    let servers = vec![FAR, FAR_XIP, NEAR, NEAR_XIP, MANY, OWN, LOCAL_XIP, B, C, D, A];
+    prop_oneof![
+        // Conversations that get into each other's way: one client port, one endpoint.
+        (Just((CALI_A, A)), select(vec![FAR, FAR_XIP, C]), Just(40_001), any::<bool>()),
+        (select(clients), select(servers), select(vec![40_001, 8_080]), any::<bool>()),
+    ]
+    .prop_map(|((from, ip), server, source, udp)| {
+        let port = match (server, udp) {
+            (A | B | C | D, true) => 5_353,
+            (A | B | C | D, false) => 8_080,
+            (_, true) => 53,
+            (_, false) => 80,
+        };
+        (from, (ip, source), (server, port), udp)
+    })
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -168,11 +174,12 @@ fn event() -> impl Strategy<Value = Event> {
         1 => select(vec![FIN, RST, ACK | Flags::PSH, Flags::empty()]),
     ];
     let ttl = prop_oneof![12 => Just(64_u8), 1 => select(vec![1, 2])];
-    let data = prop_oneof![8 => 0..20_usize, 1 => Just(1_390)];
+    let data = prop_oneof![8 => 0..20_usize, 1 => select(vec![1_390, 1_490])];
     let rare = |weight| prop::bool::weighted(weight);
-    let talk = (0..6_usize, any::<bool>(), flags, data, ttl, rare(0.03), rare(0.05)).prop_map(
-        |(flow, back, flags, data, ttl, damage, no_checksum)| {
-            Event::Talk(Talk { flow, back, flags, data, ttl, damage, no_checksum })
+    let rare = (rare(0.03), rare(0.05), rare(0.03));
+    let talk = (0..6_usize, any::<bool>(), flags, data, ttl, rare).prop_map(
+        |(flow, back, flags, data, ttl, (damage, no_checksum, astray))| {
+            Event::Talk(Talk { flow, back, flags, data, ttl, damage, no_checksum, astray })
         },
     );
     prop_oneof![
@@ -194,7 +201,9 @@ fn packet_for(talk: &Talk, src: Addr, dst: Addr, is_udp: bool) -> Vec<u8> {
     if is_udp && talk.no_checksum {
         packet[26..28].copy_from_slice(&[0, 0]);
     }
-    if talk.damage && let Some(last) = packet.last_mut() {
+    if talk.damage
+        && let Some(last) = packet.last_mut()
+    {
         *last ^= 0x40;
     }
     packet
@@ -218,13 +227,15 @@ fn play(twins: &mut Twins, flows: &[Ends], memory: &mut Memory, event: &Event) {
                 }
                 None => (from, packet_for(talk, src, dst, is_udp)),
             };
-            let sent = twins.packet(port, &packet);
+            let sent = twins.packet(port, &packet, talk.astray);
             let ours = |sent: &&Sent| {
                 packet_of(sent).is_some_and(|p| {
                     p.tuple.proto == if is_udp { Protocol::UDP } else { Protocol::TCP }
                 })
             };
-            if !talk.back && let Some(left) = sent.iter().find(ours) {
+            if !talk.back
+                && let Some(left) = sent.iter().find(ours)
+            {
                 memory[at] = packet_of(left).map(|packet| (left.0, packet.tuple));
             }
         }
@@ -235,11 +246,8 @@ fn play(twins: &mut Twins, flows: &[Ends], memory: &mut Memory, event: &Event) {
 fn nobody_can_tell_a_node_with_a_cache_from_one_without() {
     let profile = select(vec!["terway-1.3", "terway-1.4.0", "terway-1.4.2"]);
     let lab = (profile, prop::bool::weighted(0.8), any::<bool>(), 0..3_u8, 0..4_u8);
-    let strategy = (
-        lab,
-        proptest::collection::vec(ends(), 1..6),
-        proptest::collection::vec(event(), 1..150),
-    );
+    let strategy =
+        (lab, proptest::collection::vec(ends(), 1..6), proptest::collection::vec(event(), 1..150));
     let hits = Cell::new(0);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(400));
     let outcome = runner.run(&strategy, |((profile, ct, random, rp, small), flows, events)| {
@@ -277,8 +285,8 @@ fn every_packet_of_an_established_flow_but_the_first_of_each_direction_hits() {
         twins.introduce(1);
         let mut memory = Memory::default();
         let mut say = |twins: &mut Twins, back: bool, flags| {
-            let (damage, no_checksum) = (false, false);
-            let talk = Talk { flow: 0, back, flags, data: 5, ttl: 64, damage, no_checksum };
+            let (damage, no_checksum, astray) = (false, false, false);
+            let talk = Talk { flow: 0, back, flags, data: 5, ttl: 64, damage, no_checksum, astray };
             play(twins, &[flow], &mut memory, &Event::Talk(talk));
         };
         for (back, flags) in [(false, SYN), (true, SYN), (false, ACK), (true, ACK), (false, ACK)] {

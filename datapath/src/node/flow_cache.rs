@@ -25,7 +25,7 @@ use crate::port::Buffer;
 use crate::table::{Direction, Handle};
 use crate::time::Time;
 use crate::wire::tcp::Flags;
-use crate::wire::{Mac, Packet, Protocol, Translation, Vid, ZeroChecksum, ethernet, ipv4};
+use crate::wire::{Mac, Packet, Protocol, Translation, Tuple, Vid, ZeroChecksum, ethernet, ipv4};
 
 /// What the cache has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,8 +59,8 @@ pub(super) struct LearnedPath {
 /// What a walk notes down on its way for the path to be learned from it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lesson {
-    /// The packet as it arrived.
-    arrived: Packet<Ipv4Addr>,
+    /// The packet's tuple as it arrived.
+    arrived: Tuple<Ipv4Addr>,
     flow: (Handle, Direction),
     mtu: u16,
     connection: Option<(Handle, Direction)>,
@@ -105,7 +105,7 @@ impl<B: Buffer> Node<B> {
             && is_plain(&p.packet, p.ip())
             && self.conntrack.is_established(handle)
         {
-            let (arrived, flow) = (p.packet, (handle, direction));
+            let (arrived, flow) = (p.packet.tuple, (handle, direction));
             let (mtu, connection, watch) = (u16::MAX, None, None);
             p.lesson = Some(Lesson { arrived, flow, mtu, connection, watch });
         }
@@ -122,9 +122,7 @@ impl<B: Buffer> Node<B> {
         let (Some(lesson), Some(port)) = (&p.lesson, p.iif) else { return };
         let Some(watch) = lesson.watch else { return };
         let (handle, direction) = lesson.flow;
-        // A path takes exactly one from the TTL, and its flow has not been left on the way.
-        let took_one = p.packet.ttl.checked_add(1) == Some(lesson.arrived.ttl);
-        if p.tracked != Tracked::Known(handle, direction) || !took_one {
+        if p.tracked != Tracked::Known(handle, direction) {
             return;
         }
         let mtu = self.config.interface(exit.port).map_or(0, |interface| interface.mtu);
@@ -135,7 +133,7 @@ impl<B: Buffer> Node<B> {
             epoch: self.neighbours.epoch(),
             connection: lesson.connection,
             watch,
-            translation: Translation::new(&lesson.arrived.tuple, &p.packet.tuple),
+            translation: Translation::new(&lesson.arrived, &p.packet.tuple),
             next_hop,
             own,
             vid,
@@ -174,6 +172,7 @@ impl<B: Buffer> Node<B> {
         let header = ethernet::HEADER_LEN + path.vid.map_or(0, |_| ethernet::TAG_LEN);
         if let Some(ip) = bytes.get_mut(header..) {
             packet.translate(ip, &path.translation, ZeroChecksum::Keep);
+            // One for the node, however the packet goes (spec EGR-1).
             ipv4::decrement_ttl(ip);
         }
         self.cache.hits += 1;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::checksum::{self, Delta};
 use super::packet::{put, set_word, word};
-use super::{Address, Packet, Protocol, Transport, Translation, Tuple, icmpv4, ipv4};
+use super::{Address, Packet, Protocol, Translation, Transport, Tuple, icmpv4, ipv4};
 
 /// Of the quoted transport header at least this much must be there (RFC 792).
 const QUOTED_TRANSPORT: usize = 8;

@@ -281,13 +281,12 @@ impl Conntrack {
     /// # Errors
     /// The reason for dropping the packet.
     pub fn confirm(&mut self, flow: &NewFlow, now: Time) -> Result<Handle, DropReason> {
-        let handle =
-            self.flows.insert(flow.original, flow.reply, Flow::new(flow.entry)).map_err(|e| {
-                match e {
-                    InsertError::Full => DropReason::FlowTableFull,
-                    InsertError::Clash(_) => DropReason::FlowClash,
-                }
-            })?;
+        let handle = self.flows.insert(flow.original, flow.reply, Flow::new(flow.entry)).map_err(
+            |e| match e {
+                InsertError::Full => DropReason::FlowTableFull,
+                InsertError::Clash(_) => DropReason::FlowClash,
+            },
+        )?;
         self.patrol.watch(handle.slot, flow.entry.deadline, now);
         Ok(handle)
     }
