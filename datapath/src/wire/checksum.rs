@@ -3,6 +3,7 @@
 /// Sums 16-bit words of `bytes` in network order onto `sum`, with carries folded in; an odd last
 /// byte counts as high. The result is below 2^18.
 #[must_use]
+#[inline]
 pub fn sum(bytes: &[u8], sum: u32) -> u32 {
     // One's-complement sums care neither how wide they are made nor about the order of bytes
     // (RFC 1071), so four bytes are added at a time, as they lie in memory.
@@ -41,6 +42,7 @@ pub fn of(bytes: &[u8]) -> u16 {
 
 /// The sum of an IP pseudo-header: addresses, protocol and length of the layer-4 part.
 #[must_use]
+#[inline]
 pub fn pseudo_header(src: &[u8], dst: &[u8], proto: u8, len: u16) -> u32 {
     sum(dst, sum(src, u32::from(proto) + u32::from(len)))
 }
