@@ -51,6 +51,7 @@ fn full_settings() {
         neighbours: 3,
         neighbour_queue: 4,
         member_queue: 5,
+        fragments: 7,
         link_queue: 6,
     };
     assert_eq!(lab.limits, limits);
@@ -209,6 +210,7 @@ fn defaults_by_profile() {
         neighbours: 1024,
         neighbour_queue: 64,
         member_queue: 128,
+        fragments: 512,
         link_queue: 256,
     };
     let lab = loaded(DERIVED);
