@@ -86,7 +86,6 @@ impl<B: Buffer> Vpc<B> {
         let largest = whole.largest().unwrap_or(packet.total_len);
         let trace = &mut first.trace;
         let receiver = self.route(whole.bytes_mut(), &mut packet, entry, largest, now, trace)?;
-        trace.step(Step::Cut(count));
         Ok((packet, receiver))
     }
 

@@ -276,7 +276,7 @@ impl Writer<'_> {
     fn vpc_step(&mut self, step: &Step) {
         let (names, flow) = (self.names, self.flow);
         match *step {
-            Step::Gathered(_) | Step::Cut(_) => self.fragments(&step),
+            Step::Gathered(_) => self.fragments(step),
             Step::SendingEni(eni) => self.last().eni = Some(names.eni(eni)),
             Step::SecurityGroup { eni, direction, accept, decision } => {
                 let stage = if direction == SgDirection::Out { "SG out" } else { "SG in" };
