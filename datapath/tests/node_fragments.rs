@@ -186,6 +186,11 @@ fn what_contradicts_the_others_spoils_the_packet() {
             vec![good[0].clone(), good[2].clone(), other(&[1_472, 8, 8], 2), good[1].clone()],
             overlap,
         ),
+        // All of the last one has come, but not one behind the other.
+        (
+            vec![good[0].clone(), good[2].clone(), other(&[1_480, 520], 1), other(&[2_000], 0)],
+            overlap,
+        ),
         (vec![good[2].clone(), beyond.clone()], invalid),
         (vec![beyond, good[2].clone()], invalid),
         (vec![good[2].clone(), shorter], invalid),

@@ -220,7 +220,7 @@ impl<B: Buffer> Node<B> {
     /// What becomes of a packet after its walk.
     pub(super) fn finish(
         &mut self,
-        passage: Passage<B>,
+        mut passage: Passage<B>,
         ended: ControlFlow<Stop>,
         now: Time,
         out: &mut Output<B>,
@@ -233,6 +233,10 @@ impl<B: Buffer> Node<B> {
                 self.lose(passage.framed, reason, out);
             }
             Break(Stop::Echo) => {
+                // The reply is as large as the request: it needs as many frames.
+                if let Some(assembled) = &mut passage.whole {
+                    out.blanks.append(&mut assembled.spare);
+                }
                 self.echo(&passage, now, out);
                 self.end(passage.framed, Fate::Delivered, out);
             }

@@ -121,7 +121,7 @@ fn a_large_ping_is_answered_by_a_pod_by_a_node_and_by_a_virtual_address() {
     let test = TestLab::up(LAB);
     let lab = datapath::lab::load(LAB, "fragments").expect("a lab");
     let namespace = host_namespace(&test.name, &lab, CLIENT).expect("a host");
-    let data: Vec<u8> = (0..4_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let data: Vec<u8> = (0..60_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     for to in [[10, 0, 4, 41], [10, 0, 4, 20], [192, 168, 0, 10]] {
         let reply = ping(&namespace, to.into(), &data);
         assert_eq!((reply[0], &reply[4..8]), (0, [0x12, 0x34, 0, 1].as_slice()));
