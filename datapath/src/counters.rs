@@ -46,7 +46,7 @@ impl Drops {
 pub struct Ledger {
     /// Frames that came in.
     pub received: u64,
-    /// Frames the element made: ARP, ICMP, RST.
+    /// Frames the element made: ARP, ICMP, RST, fragments.
     pub made: u64,
     /// Frames that went out.
     pub sent: u64,

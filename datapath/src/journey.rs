@@ -194,6 +194,10 @@ pub enum Step {
     TagPopped(u16),
     /// The frame waited in this member ENI's queue (0 for untagged and unknown).
     MemberQueue(u16),
+    /// The packet came in this many fragments.
+    Gathered(u16),
+    /// The packet leaves in this many fragments.
+    Cut(u16),
     /// conntrack's view of the packet.
     Flow(FlowState),
     /// kube-proxy's nat rules marked the packet for masquerade.
@@ -294,6 +298,8 @@ pub enum Fate {
     Sent(Sighting),
     /// Consumed by the element itself.
     Delivered,
+    /// A fragment that became part of the packet it belongs to.
+    Absorbed,
     /// Dropped.
     Dropped(DropReason),
 }

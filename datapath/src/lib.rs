@@ -4,6 +4,7 @@
 
 pub mod counters;
 pub mod element;
+mod fragment;
 pub mod journey;
 pub mod lab;
 pub mod link;

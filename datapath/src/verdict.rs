@@ -54,8 +54,16 @@ drop_reasons! {
     BadChecksum = "bad-checksum",
     /// IP options are not handled yet.
     IpOptions = "ip-options",
-    /// Fragments are not handled yet.
-    Fragment = "fragment",
+    /// The fragment has come before.
+    FragmentDuplicate = "fragment-duplicate",
+    /// Two fragments of the packet overlap.
+    FragmentOverlap = "fragment-overlap",
+    /// The fragments contradict each other, or are too large together.
+    FragmentInvalid = "fragment-invalid",
+    /// As many fragments as may wait do so already.
+    FragmentTableFull = "fragment-table-full",
+    /// The rest of the packet's fragments did not come in time.
+    FragmentTimeout = "fragment-timeout",
     /// The transport header is cut short.
     BadTransport = "bad-transport",
     /// Every flow record is in use.

@@ -52,6 +52,7 @@ fn full_settings() {
         neighbours: 3,
         neighbour_queue: 4,
         member_queue: 5,
+        fragments: 7,
         link_queue: 6,
     };
     assert_eq!(lab.limits, limits);
@@ -210,6 +211,7 @@ fn defaults_by_profile() {
         neighbours: 1024,
         neighbour_queue: 64,
         member_queue: 128,
+        fragments: 512,
         link_queue: 256,
     };
     let lab = loaded(DERIVED);
@@ -319,7 +321,7 @@ fn every_mistake_is_reported_in_file_order() {
         .replace("scheduler: rr", "scheduler: lc");
     let error = load(&text, "my lab.yaml").unwrap_err();
     let lines: Vec<u32> = error.problems.iter().map(|p| p.at.line).collect();
-    assert_eq!(lines, [35, 43, 56, 71, 102]);
+    assert_eq!(lines, [35, 43, 56, 71, 103]);
     let shown = "my lab.yaml:35:16: there is no vSwitch `vsw-node` in this lab\n \
                  35 |       vSwitch: vsw-node\n    |                ^\n    \
                  = help: did you mean `vsw-nodes`?\n\nmy lab.yaml:43:16: ";

@@ -137,13 +137,6 @@ fn broken_headers_are_named_drops() {
         (broken(&|p| p[3] = 10), DropReason::BadHeader),
         (broken(&|p| p[10] ^= 1), DropReason::BadChecksum),
         (broken(&|p| p[8] = 3), DropReason::BadChecksum),
-        (with_ip(good.clone(), |ip| ip.more_fragments = true), DropReason::Fragment),
-        (
-            with_ip(good.clone(), |ip| {
-                ip.fragment_offset = etherparse::IpFragOffset::try_new(8).expect("an offset");
-            }),
-            DropReason::Fragment,
-        ),
         (with_ip(good.clone(), |ip| ip.total_len = 30), DropReason::BadTransport),
         (with_options(&good), DropReason::IpOptions),
     ];

@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 
 use datapath::journey::{Fate, Hop, PortId, Rewriter, Sighting, Step};
 use datapath::lab::{self, Lab};
-use datapath::link::{ElementId, HostId};
+use datapath::link::{ElementId, HostId, MemoryLink};
 use datapath::node::{ETH0, ETH1};
 use datapath::time::Time;
 use datapath::verdict::DropReason;
-use datapath::wire::{Protocol, Tuple, tcp::Flags};
-use harness::journey::{End, Journey, Leg, Origin, Recording, flows, stitch};
+use datapath::wire::{Protocol, Tuple, ethernet, ipv4, tcp::Flags};
+use harness::journey::{End, Journey, Leg, Names, Origin, Recording, Style, flows, stitch, table};
 
 /// Two nodes with a pod each. Of a node, port 3 is its pod's; of the VPC, 0 and 1 are eth0 and
 /// eth1 of the first node, 2 and 3 of the second.
@@ -243,4 +243,54 @@ fn journals_are_counted_by_port() {
     let counts = recording(hops).journal_counts();
     let counts: Vec<_> = counts.iter().map(|c| (c.socket.port, c.received, c.sent)).collect();
     assert_eq!(counts, [(ETH1, 0, 1), (POD, 2, 0)]);
+}
+
+/// A datagram from pod a to pod b in two frames.
+fn fragments(lab: &Lab) -> [Vec<u8>; 2] {
+    let (src, dst) = (lab.pods[0].mac, lab.pods[0].cali_mac);
+    let payload = [&[0, 7, 0, 9, 7, 216, 0, 0][..], &[1; 2_000]].concat();
+    [(0, 1_480, true), (1_480, 2_008, false)].map(|(start, end, more)| {
+        let mut frame = vec![0; ethernet::HEADER_LEN + ipv4::HEADER_LEN];
+        frame.extend_from_slice(&payload[start..end]);
+        ethernet::Header { dst, src, ethertype: ethernet::IPV4 }.emit(&mut frame);
+        let packet = &mut frame[ethernet::HEADER_LEN..];
+        let header = ipv4::Header {
+            src: lab.pods[0].ip,
+            dst: lab.pods[1].ip,
+            protocol: Protocol::UDP,
+            ttl: 64,
+            tos: 0,
+            id: 7,
+            total_len: 0,
+            header_len: 20,
+            dont_fragment: false,
+            fragment: false,
+        };
+        header.emit(packet);
+        ipv4::Fragment { offset: u16::try_from(start).unwrap(), more }.mark(packet);
+        frame
+    })
+}
+
+#[test]
+fn a_journey_tells_where_fragments_are_put_together_and_cut() {
+    let lab = lab();
+    let mut link = MemoryLink::new(lab.clone());
+    link.open_journals(64);
+    for frame in fragments(&lab) {
+        assert!(link.send(HostId::Pod(0), &frame));
+        link.settle();
+    }
+    let journeys = stitch(&lab, &recording(link.close_journals()));
+    let whole = journeys.iter().find(|journey| elements(journey).len() == 3).expect("a journey");
+    let names = Names::new(&lab, &journeys);
+    let flow = flows(vec![whole.clone()]).remove(0);
+    let text = table(&names, &flow, whole, "datagram", Style::default());
+    assert_eq!(text.matches("fragments: put together from 2").count(), 3, "{text}");
+    assert_eq!(text.matches("fragments: cut into 2").count(), 2, "the fabric cuts nothing: {text}");
+    // Each other fragment ends where it is absorbed, and goes on from the fabric by itself.
+    let absorbed = |journey: &&Journey| {
+        (journey.origin, journey.end) == (Origin::Host(HostId::Pod(0)), End::Element(N1))
+    };
+    assert_eq!(journeys.iter().filter(absorbed).count(), 1);
 }

@@ -83,16 +83,16 @@ pub fn memory_plan(lab: &Lab) -> Result<Plan, TooLarge> {
     plan(&ElementId::all(lab).map(need).collect::<Vec<_>>())
 }
 
-/// Frames an element may keep: its blanks, and what waits in a node's queues.
+/// Frames an element may keep: its blanks, fragments, and what waits in a node's queues.
 fn held_frames(lab: &Lab, element: ElementId) -> u32 {
-    let blanks = BLANKS as u32;
+    let always = lab.limits.fragments.saturating_add(BLANKS as u32);
     match element {
         ElementId::Node(node) => {
             let queues = u32::from(lab.trunk_queue_count(node));
             let members = queues.saturating_mul(lab.limits.member_queue);
-            members.saturating_add(lab.limits.neighbours_held()).saturating_add(blanks)
+            members.saturating_add(lab.limits.neighbours_held()).saturating_add(always)
         }
-        ElementId::Vpc => blanks,
+        ElementId::Vpc => always,
     }
 }
 

@@ -343,6 +343,8 @@ pub struct Limits {
     pub neighbour_queue: Option<Written<Int<1, 4096>>>,
     /// Frames waiting in one member ENI's queue of a trunk; default 128.
     pub member_queue: Option<Written<Int<1, 65_536>>>,
+    /// Fragments that wait for the rest of their packets, at each node and in the VPC; default 512.
+    pub fragments: Option<Written<Int<1, 65_536>>>,
     /// Frames in one queue of a memory link; default 256.
     pub link_queue: Option<Written<Int<1, 65_536>>>,
 }

@@ -122,6 +122,8 @@ pub struct Limits {
     pub neighbour_queue: u32,
     /// Frames waiting in one member ENI's queue of a trunk.
     pub member_queue: u32,
+    /// Fragments that wait for the rest of their packets, at each node and in the VPC.
+    pub fragments: u32,
     /// Frames in one queue of a memory link, as a veth ring has 256.
     pub link_queue: u32,
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::Node;
 use super::config::HOST0;
 use super::conntrack::Tracked;
-use super::passage::{Framed, Passage, Refusal, Stop};
+use super::passage::{Assembled, Passage, Refusal, Stop};
 use super::pipeline::Local;
 use crate::element::Output;
+use crate::fragment::Whole;
 use crate::lab::VipPing;
 use crate::port::Buffer;
 use crate::time::Time;
@@ -19,6 +20,8 @@ use crate::wire::{Packet, Protocol, Transport, checksum, ethernet, icmpv4, ipv4,
 
 /// An ICMP error, IP header included, has at most this many bytes (RFC 1812).
 const ERROR_MAX: usize = 576;
+/// Packets up to this size any frame holds.
+const IN_FRAME: usize = 1500;
 /// Precedence of ICMP errors: internetwork control.
 const ERROR_TOS: u8 = 0xc0;
 /// TTL of what the node sends.
@@ -84,6 +87,7 @@ impl<B: Buffer> Node<B> {
             _ if matches!(p.packet.transport, Transport::Icmp { kind, .. } if icmpv4::is_error(kind)) => {
                 None
             }
+            _ if ipv4::Fragment::of(p.ip()).offset > 0 => None,
             _ if !self.meter.allows(sender, self.config.switches.icmp_ratelimit_ms, now) => None,
             _ => {
                 self.ip_id = self.ip_id.wrapping_add(1);
@@ -123,16 +127,23 @@ impl<B: Buffer> Node<B> {
         self.send_answer(&with_header(&header, &message), now, out);
     }
 
-    /// Sends a packet of the node's own: LOCAL_OUT, POSTROUTING, egress.
+    /// Sends a packet of the node's own: LOCAL_OUT, POSTROUTING, egress. One that a frame need not
+    /// hold is kept beside it, and cut on leaving.
     fn send_answer(&mut self, packet: &[u8], now: Time, out: &mut Output<B>) {
+        let whole = (packet.len() > IN_FRAME)
+            .then(|| Box::new(Assembled { whole: Whole::new(packet.to_vec()), spare: Vec::new() }));
         let mut frame = vec![0; ethernet::HEADER_LEN];
-        frame.extend_from_slice(packet);
+        if whole.is_none() {
+            frame.extend_from_slice(packet);
+        }
         let ethertype = ethernet::IPV4;
         ethernet::Header { dst: Default::default(), src: Default::default(), ethertype }
             .emit(&mut frame);
         let Ok(parsed) = Packet::parse(packet) else { return };
         let Some(framed) = self.make(&frame, now, out) else { return };
-        self.originate(framed, parsed, now, out);
+        let mut p = Passage::new(framed, parsed, None);
+        p.whole = whole;
+        self.originate(p, now, out);
     }
 
     /// The hooks of a packet of the node's own: of ipvs only what it does to errors.
@@ -146,22 +157,11 @@ impl<B: Buffer> Node<B> {
     }
 
     /// Routes a packet of the node's own; one for the node itself goes to its stack.
-    fn originate(
-        &mut self,
-        framed: Framed<B>,
-        packet: Packet<Ipv4Addr>,
-        now: Time,
-        out: &mut Output<B>,
-    ) {
-        let mut p = Passage::new(framed, packet, None);
+    fn originate(&mut self, mut p: Passage<B>, now: Time, out: &mut Output<B>) {
         // Our own answer is never a request to ourselves.
         p.ipvs = true;
         match self.walk_answer(&mut p, now) {
-            Continue(()) if p.exit.is_none() => {
-                let tuple = Some(p.packet.tuple);
-                self.depart(p.framed, Self::host_place(), tuple, out);
-            }
-            Continue(()) => self.leave(p, now, out),
+            Continue(()) => self.output(p, now, out),
             // An answer that cannot go is not answered in turn.
             Break(Stop::Drop(reason) | Stop::Refuse(reason, _)) => {
                 self.lose(p.framed, reason, out);
@@ -233,6 +233,7 @@ fn error(
         Refusal::PortUnreachable => (icmpv4::UNREACHABLE, icmpv4::PORT_UNREACHABLE, 0),
         Refusal::FragmentationNeeded(mtu) => (icmpv4::UNREACHABLE, 4, mtu),
         Refusal::TimeExceeded => (icmpv4::TIME_EXCEEDED, 0, 0),
+        Refusal::ReassemblyTimeExceeded => (icmpv4::TIME_EXCEEDED, 1, 0),
     };
     let room = ERROR_MAX - ipv4::HEADER_LEN - icmpv4::HEADER_LEN;
     let quoted = quoted.get(..room).unwrap_or(quoted);

@@ -36,7 +36,7 @@ impl<B: Buffer> Node<B> {
     /// is routed again with it.
     pub(super) fn forward(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop> {
         Self::outlives_hop(p)?;
-        self.fits_exit(p)?;
+        self.fits_exit(p, p.largest())?;
         p.decrement_ttl();
         p.hook(Hook::Forward);
         if p.packet.tuple.proto == Protocol::ICMP {
@@ -74,21 +74,15 @@ impl<B: Buffer> Node<B> {
         Continue(())
     }
 
-    /// Size of a packet about to be sent on (spec EGR-2, EGR-3).
-    fn fits_exit(&self, p: &mut Passage<B>) -> ControlFlow<Stop> {
-        let interface = p.exit.and_then(|exit| self.config.interface(exit.port));
-        let mtu = interface.map_or(u16::MAX, |interface| interface.mtu);
+    /// Whether a packet of this size may be sent on; without DF it will be cut (spec EGR-2, EGR-3).
+    fn fits_exit(&self, p: &mut Passage<B>, size: u16) -> ControlFlow<Stop> {
+        let mtu = p.exit.map_or(u16::MAX, |exit| self.mtu(exit.port));
         if let Some(lesson) = &mut p.lesson {
             lesson.measured(mtu);
         }
-        if p.packet.total_len > mtu {
+        if size > mtu && p.packet.dont_fragment {
             let refusal = Refusal::FragmentationNeeded(mtu);
-            return Break(if p.packet.dont_fragment {
-                Stop::Refuse(DropReason::MtuExceeded, refusal)
-            } else {
-                // Cutting into fragments comes with the rest of fragment handling.
-                Stop::Drop(DropReason::MtuExceeded)
-            });
+            return Break(Stop::Refuse(DropReason::MtuExceeded, refusal));
         }
         Continue(())
     }
@@ -209,10 +203,11 @@ impl<B: Buffer> Node<B> {
         };
         p.step(Step::Route(hit(&found)));
         p.exit = exit_of(&found, ip);
-        // ipvs takes its one before it looks at the size (spec IPVS-25).
+        // ipvs takes its one before it looks at the size (spec IPVS-25), which is the packet's even
+        // where it came in fragments (spec FRAG-9).
         Self::outlives_hop(p)?;
         p.decrement_ttl();
-        self.fits_exit(p)
+        self.fits_exit(p, p.packet.total_len)
     }
 
     /// Lets the flow cache know which connection the packet turned out to belong to.

@@ -20,7 +20,6 @@ use super::conntrack::Tracked;
 use super::ipvs::{ConnectionTable, Watch};
 use super::passage::{Framed, Passage};
 use crate::element::{Output, Place};
-use crate::journey::PortId;
 use crate::port::Buffer;
 use crate::table::{Direction, Handle};
 use crate::time::Time;
@@ -39,9 +38,8 @@ pub struct CacheCounters {
 /// The way of a flow's packets in one direction, with what it depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LearnedPath {
-    /// Where the packets come in.
-    port: PortId,
-    member_queue: Option<u16>,
+    /// Where the packets come in; on the trunk, the queue of their VID.
+    came: Place,
     /// The largest packet that fits every exit the walk looked at, in bytes.
     mtu: u16,
     /// The neighbours' epoch in which it was learned.
@@ -127,8 +125,7 @@ impl<B: Buffer> Node<B> {
         }
         let mtu = self.config.interface(exit.port).map_or(0, |interface| interface.mtu);
         let path = LearnedPath {
-            port,
-            member_queue: p.member_queue,
+            came: Place { port, queue: p.member_queue.unwrap_or(0) },
             mtu: lesson.mtu.min(mtu),
             epoch: self.neighbours.epoch(),
             connection: lesson.connection,
@@ -149,7 +146,7 @@ impl<B: Buffer> Node<B> {
         &mut self,
         mut framed: Framed<B>,
         mut packet: Packet<Ipv4Addr>,
-        came: (PortId, Option<u16>),
+        came: Place,
         now: Time,
         out: &mut Output<B>,
     ) -> ControlFlow<(), Framed<B>> {
@@ -185,7 +182,7 @@ impl<B: Buffer> Node<B> {
         &self,
         framed: &Framed<B>,
         packet: &Packet<Ipv4Addr>,
-        (port, member_queue): (PortId, Option<u16>),
+        came: Place,
         now: Time,
     ) -> Option<((Handle, Direction), LearnedPath)> {
         let ip = framed.frame.bytes().get(ethernet::HEADER_LEN..)?;
@@ -193,8 +190,7 @@ impl<B: Buffer> Node<B> {
             return None;
         }
         let (flow, path) = self.conntrack.learned(&packet.tuple, now)?;
-        let holds = path.port == port
-            && path.member_queue == member_queue
+        let holds = path.came == came
             && packet.total_len <= path.mtu
             && path.epoch == self.neighbours.epoch()
             && self.connections.is_unchanged(path.watch)

@@ -1,17 +1,18 @@
 //! Ingress: from a frame on a port to a parsed packet (spec ING), and ARP.
 
+use std::net::Ipv4Addr;
 use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::Node;
 use super::config::{ETH1, InterfaceKind};
-use super::passage::{Framed, Passage, Stop};
+use super::passage::{Assembled, Framed, Passage, Stop};
 use crate::element::{Departure, Output, Place};
 use crate::journey::{Fate, Hook, PortId, Sighting, Step, fingerprint};
 use crate::port::Buffer;
 use crate::time::Time;
 use crate::verdict::DropReason;
 use crate::wire::arp::{Arp, Operation};
-use crate::wire::{Mac, Packet, Unparsed, ethernet};
+use crate::wire::{Mac, Packet, Tuple, Unparsed, ethernet, ipv4};
 
 impl<B: Buffer> Node<B> {
     /// Takes a frame as it came: the trunk's ones go through their member ENI's queue.
@@ -52,20 +53,34 @@ impl<B: Buffer> Node<B> {
         match self.classify(framed.frame.bytes(), port) {
             Continue(Accepted::Arp(arp)) => self.receive_arp(framed, arp, port, now, out),
             Continue(Accepted::Packet(packet)) => {
-                trim(&mut framed.frame, &packet);
-                let member_queue = (port == ETH1).then_some(place.queue);
-                let came = (port, member_queue);
-                let Continue(framed) = self.take_learned_path(framed, packet, came, now, out)
-                else {
-                    return;
-                };
-                let mut passage = Passage::new(framed, packet, Some(port));
-                passage.member_queue = member_queue;
-                let ended = self.walk(&mut passage, now);
-                self.finish(passage, ended, now, out);
+                trim(&mut framed.frame, packet.total_len);
+                if let Continue(framed) = self.take_learned_path(framed, packet, place, now, out) {
+                    self.admit(framed, packet, None, place, now, out);
+                }
+            }
+            Continue(Accepted::Fragment(header)) => {
+                trim(&mut framed.frame, header.total_len);
+                self.gather(framed, &header, place, now, out);
             }
             Break(reason) => self.lose(framed, reason, out),
         }
+    }
+
+    /// A whole packet that came in at `place`: it goes through the hooks.
+    pub(super) fn admit(
+        &mut self,
+        framed: Framed<B>,
+        packet: Packet<Ipv4Addr>,
+        whole: Option<Box<Assembled<B>>>,
+        place: Place,
+        now: Time,
+        out: &mut Output<B>,
+    ) {
+        let mut passage = Passage::new(framed, packet, Some(place.port));
+        passage.whole = whole;
+        passage.member_queue = (place.port == ETH1).then_some(place.queue);
+        let ended = self.walk(&mut passage, now);
+        self.finish(passage, ended, now, out);
     }
 
     /// What a frame is, or why the node does not take it.
@@ -86,6 +101,7 @@ impl<B: Buffer> Node<B> {
             ethernet::IPV4 if header.dst.is_group() => Break(DropReason::Multicast),
             ethernet::IPV4 => match Packet::parse(payload) {
                 Ok(packet) => Continue(Accepted::Packet(packet)),
+                Err(Unparsed::Fragment(header)) => Continue(Accepted::Fragment(header)),
                 Err(unparsed) => Break(drop_of(unparsed)),
             },
             ethernet::VLAN | ethernet::QINQ => Break(DropReason::UnexpectedTag),
@@ -174,7 +190,7 @@ impl<B: Buffer> Node<B> {
         &mut self,
         framed: Framed<B>,
         place: Place,
-        tuple: Option<crate::wire::Tuple<std::net::Ipv4Addr>>,
+        tuple: Option<Tuple<Ipv4Addr>>,
         out: &mut Output<B>,
     ) {
         let Framed { frame, hop } = framed;
@@ -206,23 +222,23 @@ impl<B: Buffer> Node<B> {
     /// What becomes of a packet after its walk.
     pub(super) fn finish(
         &mut self,
-        passage: Passage<B>,
+        mut passage: Passage<B>,
         ended: ControlFlow<Stop>,
         now: Time,
         out: &mut Output<B>,
     ) {
         match ended {
-            Continue(()) if passage.exit.is_none() => {
-                let tuple = Some(passage.packet.tuple);
-                self.depart(passage.framed, Self::host_place(), tuple, out);
-            }
-            Continue(()) => self.leave(passage, now, out),
+            Continue(()) => self.output(passage, now, out),
             Break(Stop::Drop(reason)) => self.lose(passage.framed, reason, out),
             Break(Stop::Refuse(reason, refusal)) => {
                 self.refuse(&passage, refusal, now, out);
                 self.lose(passage.framed, reason, out);
             }
             Break(Stop::Echo) => {
+                // The reply is as large as the request: it needs as many frames.
+                if let Some(assembled) = &mut passage.whole {
+                    out.blanks.append(&mut assembled.spare);
+                }
                 self.echo(&passage, now, out);
                 self.end(passage.framed, Fate::Delivered, out);
             }
@@ -233,23 +249,25 @@ impl<B: Buffer> Node<B> {
 /// What a frame turned out to be.
 enum Accepted {
     Arp(Arp),
-    Packet(Packet<std::net::Ipv4Addr>),
+    Packet(Packet<Ipv4Addr>),
+    Fragment(ipv4::Header),
 }
 
 /// The drop that a packet which cannot be handled becomes.
-const fn drop_of(unparsed: Unparsed) -> DropReason {
+pub(super) const fn drop_of(unparsed: Unparsed) -> DropReason {
     match unparsed {
         Unparsed::Header => DropReason::BadHeader,
         Unparsed::Checksum => DropReason::BadChecksum,
         Unparsed::Options => DropReason::IpOptions,
-        Unparsed::Fragment => DropReason::Fragment,
+        // Fragments are gathered before; what they become is whole.
+        Unparsed::Fragment(_) => DropReason::FragmentInvalid,
         Unparsed::Transport => DropReason::BadTransport,
     }
 }
 
 /// Cuts off what lies behind the packet: Ethernet padding (spec ING-8).
-fn trim<B: Buffer>(frame: &mut B, packet: &Packet<std::net::Ipv4Addr>) {
-    let len = ethernet::HEADER_LEN + usize::from(packet.total_len);
+fn trim<B: Buffer>(frame: &mut B, total_len: u16) {
+    let len = ethernet::HEADER_LEN + usize::from(total_len);
     // Shorter than it is, so it fits.
     let _ = len < frame.bytes().len() && frame.set_len(len);
 }

@@ -5,12 +5,14 @@ mod answer;
 mod balance;
 mod config;
 pub mod conntrack;
+mod defrag;
 mod egress;
 mod flow_cache;
 mod icmp;
 mod ingress;
 pub mod ipvs;
 mod neighbour;
+mod output;
 mod passage;
 pub mod pipeline;
 mod postrouting;
@@ -37,6 +39,7 @@ use trunk::Trunk;
 
 use crate::counters::Ledger;
 use crate::element::{Element, Output, Place};
+use crate::fragment::Fragments;
 use crate::journey::PortId;
 use crate::lab::Lab;
 use crate::port::Buffer;
@@ -66,6 +69,7 @@ pub struct Node<B> {
     cursors: Vec<Option<usize>>,
     neighbours: Neighbours<Passage<B>>,
     trunk: Trunk<Framed<B>>,
+    fragments: Fragments<defrag::Waiting<B>>,
     cache: CacheCounters,
     meter: ErrorMeter,
     random: Random,
@@ -91,6 +95,7 @@ impl<B: Buffer> Node<B> {
             cursors: vec![None; config.services.all().len()],
             neighbours,
             trunk: Trunk::new(&config.queue_vids, limits.member_queue),
+            fragments: Fragments::new(limits.fragments),
             cache: CacheCounters::default(),
             meter: ErrorMeter::default(),
             random: Random::new(seed),
@@ -151,15 +156,19 @@ impl<B: Buffer> Element<B> for Node<B> {
 
     fn poll_at(&self) -> Option<Time> {
         let work = self.trunk.has_work().then_some(Time::ZERO);
-        [work, self.neighbours.poll_at(), self.conntrack.poll_at(), self.connections.poll_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        let tables = [
+            self.neighbours.poll_at(),
+            self.fragments.poll_at(),
+            self.conntrack.poll_at(),
+            self.connections.poll_at(),
+        ];
+        tables.into_iter().chain([work]).flatten().min()
     }
 
     fn on_time(&mut self, now: Time, out: &mut Output<B>) {
         self.serve_trunk(now, out);
         self.chase_neighbours(now, out);
+        self.expire_fragments(now, out);
         self.conntrack.expire(now, EXPIRY_BUDGET);
         self.connections.expire(now, EXPIRY_BUDGET);
     }
@@ -169,6 +178,6 @@ impl<B: Buffer> Element<B> for Node<B> {
     }
 
     fn held(&self) -> u64 {
-        self.trunk.held() + self.neighbours.held()
+        self.trunk.held() + self.neighbours.held() + self.fragments.held()
     }
 }

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::conntrack::Tracked;
 use super::flow_cache::Lesson;
 use crate::element::Place;
+use crate::fragment::Whole;
 use crate::journey::{Fate, Hook, Hop, PortId, Rewriter, Sighting, Step, fingerprint};
 use crate::port::Buffer;
 use crate::time::Time;
@@ -40,6 +41,8 @@ pub(super) enum Refusal {
     NetUnreachable,
     /// ICMP time exceeded.
     TimeExceeded,
+    /// ICMP time exceeded: not all fragments have come.
+    ReassemblyTimeExceeded,
     /// ICMP fragmentation needed, with the MTU that would fit.
     FragmentationNeeded(u16),
 }
@@ -101,11 +104,22 @@ impl<B: Buffer> Framed<B> {
     }
 }
 
+/// A packet that no frame holds.
+#[derive(Debug)]
+pub(super) struct Assembled<B> {
+    /// The packet.
+    pub(super) whole: Whole,
+    /// Frames that its fragments came in and that hold nothing any more.
+    pub(super) spare: Vec<B>,
+}
+
 /// A parsed packet on its way.
 #[derive(Debug)]
 pub(super) struct Passage<B> {
     /// The frame and its record.
     pub(super) framed: Framed<B>,
+    /// The packet, where the frame holds only a part of it.
+    pub(super) whole: Option<Box<Assembled<B>>>,
     /// The packet's headers, as they are now.
     pub(super) packet: Packet<Ipv4Addr>,
     /// Where it came in; `None` for what the node makes.
@@ -141,6 +155,7 @@ impl<B: Buffer> Passage<B> {
         let tracked = Tracked::Invalid;
         Self {
             framed,
+            whole: None,
             packet,
             iif,
             member_queue: None,
@@ -150,6 +165,23 @@ impl<B: Buffer> Passage<B> {
             exit: None,
             lesson: None,
         }
+    }
+
+    /// The frame, and what is known of the packet without it.
+    pub(super) fn split(self) -> (Framed<B>, Passage<()>) {
+        let rest = Passage {
+            framed: Framed { frame: (), hop: None },
+            whole: None,
+            packet: self.packet,
+            iif: self.iif,
+            member_queue: self.member_queue,
+            tracked: self.tracked,
+            mark: self.mark,
+            ipvs: self.ipvs,
+            exit: self.exit,
+            lesson: None,
+        };
+        (self.framed, rest)
     }
 
     /// Records a step.
@@ -162,13 +194,25 @@ impl<B: Buffer> Passage<B> {
         self.framed.step(Step::Hook(hook));
     }
 
-    /// The IP packet within the frame.
+    /// Size of the largest frame it came in: its own, or that of its largest fragment.
+    pub(super) fn largest(&self) -> u16 {
+        let largest = self.whole.as_ref().and_then(|assembled| assembled.whole.largest());
+        largest.unwrap_or(self.packet.total_len)
+    }
+
+    /// The IP packet.
     pub(super) fn ip(&self) -> &[u8] {
+        if let Some(assembled) = &self.whole {
+            return assembled.whole.bytes();
+        }
         self.framed.frame.bytes().get(ethernet::HEADER_LEN..).unwrap_or_default()
     }
 
-    /// The IP packet within the frame, to change.
+    /// The IP packet, to change.
     pub(super) fn ip_mut(&mut self) -> &mut [u8] {
+        if let Some(assembled) = &mut self.whole {
+            return assembled.whole.bytes_mut();
+        }
         self.framed.frame.bytes_mut().get_mut(ethernet::HEADER_LEN..).unwrap_or_default()
     }
 
@@ -188,5 +232,14 @@ impl<B: Buffer> Passage<B> {
     pub(super) fn decrement_ttl(&mut self) {
         crate::wire::ipv4::decrement_ttl(self.ip_mut());
         self.packet.ttl = self.packet.ttl.saturating_sub(1);
+    }
+}
+
+impl Passage<()> {
+    /// A passage with what is known of this one, a frame of its own and the packet in it.
+    pub(super) fn joined<B>(&self, framed: Framed<B>, packet: Packet<Ipv4Addr>) -> Passage<B> {
+        let Self { iif, member_queue, tracked, mark, ipvs, exit, lesson, .. } = *self;
+        let whole = None;
+        Passage { framed, whole, packet, iif, member_queue, tracked, mark, ipvs, exit, lesson }
     }
 }

@@ -22,7 +22,7 @@ pub struct SgCounters {
     pub drops: u64,
 }
 
-/// What one ENI did.
+/// What one ENI did. A packet in fragments counts as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EniCounters {
     /// IPv4 packets that came from it, whatever became of them.

@@ -17,7 +17,7 @@ impl<B: Buffer> Vpc<B> {
     /// Finds who receives; a load balancer translates on the way (spec VPC-6 to VPC-9).
     pub(super) fn receiver(
         &mut self,
-        frame: &mut B,
+        ip: &mut [u8],
         packet: &mut Packet<Ipv4Addr>,
         sender: End,
         now: Time,
@@ -25,11 +25,9 @@ impl<B: Buffer> Vpc<B> {
     ) -> Result<End, DropReason> {
         let Self { network, sessions, turns, .. } = self;
         let mut balancing = Balancing { network, sessions, turns, now };
-        let answer = matches!(sender, End::Eni(_)) && balancing.restore(frame, packet, trace);
+        let answer = matches!(sender, End::Eni(_)) && balancing.restore(ip, packet, trace);
         let owner = match network.owner(packet.tuple.dst) {
-            Some(Owner::Slb(slb)) => {
-                Some(Owner::Eni(balancing.balance(frame, packet, slb, trace)?))
-            }
+            Some(Owner::Slb(slb)) => Some(Owner::Eni(balancing.balance(ip, packet, slb, trace)?)),
             other => other,
         };
         let (receiver, step) = match owner {
@@ -56,12 +54,13 @@ impl<B: Buffer> Vpc<B> {
         Ok(receiver)
     }
 
-    /// Whether the receiver takes packets for this address and of this size (spec VPC-12,
+    /// Whether the receiver takes packets for this address and frames of this size (spec VPC-12,
     /// VPC-20).
     pub(super) fn check_receiver(
         &self,
         receiver: End,
         packet: &Packet<Ipv4Addr>,
+        size: u16,
     ) -> Result<(), DropReason> {
         if let End::Eni(eni) = receiver
             && self.network.eni(eni).is_some_and(|e| e.check && e.ip != packet.tuple.dst)
@@ -69,8 +68,15 @@ impl<B: Buffer> Vpc<B> {
             return Err(DropReason::DestinationCheck);
         }
         match self.network.exit(receiver) {
-            Some(exit) if packet.total_len > exit.mtu => Err(DropReason::MtuExceeded),
+            Some(exit) if size > exit.mtu => Err(DropReason::MtuExceeded),
             _ => Ok(()),
+        }
+    }
+
+    /// Counts a packet that was sent to an ENI.
+    pub(super) fn count_received(&mut self, receiver: End) {
+        if let End::Eni(eni) = receiver {
+            self.counters.sent_to(eni);
         }
     }
 
@@ -95,9 +101,6 @@ impl<B: Buffer> Vpc<B> {
                 return Err(DropReason::NoHeadroom);
             }
             trace.step(Step::TagPushed(vid));
-        }
-        if let End::Eni(eni) = receiver {
-            self.counters.sent_to(eni);
         }
         Ok(exit.place)
     }

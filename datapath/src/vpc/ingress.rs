@@ -71,25 +71,31 @@ impl Entry {
 }
 
 /// The IPv4 packet in an untagged frame; padding behind it is cut off.
-pub(super) fn packet<B: Buffer>(
-    frame: &mut B,
-    trace: &mut Trace,
-) -> Result<Packet<Ipv4Addr>, DropReason> {
-    let ip = frame.bytes().get(ethernet::HEADER_LEN..).unwrap_or_default();
-    let packet = Packet::<Ipv4Addr>::parse(ip).map_err(|unparsed| match unparsed {
-        Unparsed::Header => DropReason::BadHeader,
-        Unparsed::Checksum => DropReason::BadChecksum,
-        Unparsed::Options => DropReason::IpOptions,
-        Unparsed::Fragment => DropReason::Fragment,
-        Unparsed::Transport => DropReason::BadTransport,
-    })?;
-    trace.packet(&packet);
-    let len = ethernet::HEADER_LEN + usize::from(packet.total_len);
+pub(super) fn packet<B: Buffer>(frame: &mut B) -> Result<Packet<Ipv4Addr>, Unparsed> {
+    let parsed = Packet::parse(ip(frame));
+    let total_len = match &parsed {
+        Ok(packet) => packet.total_len,
+        Err(Unparsed::Fragment(header)) => header.total_len,
+        Err(_) => return parsed,
+    };
+    let len = ethernet::HEADER_LEN + usize::from(total_len);
     if len < frame.bytes().len() {
         // A shorter frame always fits.
         let _ = frame.set_len(len);
     }
-    Ok(packet)
+    parsed
+}
+
+/// The drop that a packet which cannot be handled becomes.
+pub(super) const fn unparsed(unparsed: Unparsed) -> DropReason {
+    match unparsed {
+        Unparsed::Header => DropReason::BadHeader,
+        Unparsed::Checksum => DropReason::BadChecksum,
+        Unparsed::Options => DropReason::IpOptions,
+        // Fragments are gathered before; what they become is whole.
+        Unparsed::Fragment(_) => DropReason::FragmentInvalid,
+        Unparsed::Transport => DropReason::BadTransport,
+    }
 }
 
 /// The bytes of the IP packet in an untagged frame.

@@ -6,6 +6,7 @@
 mod arp;
 mod counters;
 mod deliver;
+mod fragments;
 mod ingress;
 mod judge;
 mod network;
@@ -19,20 +20,21 @@ pub use counters::{EniCounters, SgCounters};
 pub use ports::{Ports, VpcPort};
 pub use session::{BALANCER_IDLE, GROUP_IDLE, SessionOwner, SessionView};
 
-use std::marker::PhantomData;
 use std::net::Ipv4Addr;
 
 use crate::counters::Ledger;
 use crate::element::{Departure, Element, Output, Place};
+use crate::fragment::Fragments;
 use crate::journey::{PortId, SgDirection, Step};
 use crate::lab::Lab;
 use crate::port::Buffer;
 use crate::time::Time;
 use crate::verdict::DropReason;
-use crate::wire::{Packet, ethernet};
+use crate::wire::{Packet, Unparsed, ethernet, ipv4};
 
 use counters::Counters;
-use ingress::Entry;
+use fragments::Waiting;
+use ingress::{Entry, unparsed};
 use network::{End, Network};
 use session::Sessions;
 use slb::Turns;
@@ -46,7 +48,7 @@ pub struct Vpc<B> {
     turns: Turns,
     counters: Counters,
     ledger: Ledger,
-    buffer: PhantomData<fn(B) -> B>,
+    fragments: Fragments<Waiting<B>>,
 }
 
 /// Where a frame that was not dropped goes.
@@ -57,6 +59,8 @@ enum Way<B> {
     Consumed,
     /// Nowhere, and this frame goes out to answer it.
     Answered(B, Place),
+    /// Not yet anywhere: it is a fragment with this header.
+    Fragment(Entry, ipv4::Header),
 }
 
 impl<B: Buffer> Element<B> for Vpc<B> {
@@ -67,11 +71,12 @@ impl<B: Buffer> Element<B> for Vpc<B> {
     }
 
     fn poll_at(&self) -> Option<Time> {
-        self.sessions.poll_at()
+        self.sessions.poll_at().into_iter().chain(self.fragments.poll_at()).min()
     }
 
-    fn on_time(&mut self, now: Time, _out: &mut Output<B>) {
+    fn on_time(&mut self, now: Time, out: &mut Output<B>) {
         self.sessions.collect(now);
+        self.expire_fragments(now, out);
     }
 
     fn ledger(&self) -> &Ledger {
@@ -79,7 +84,7 @@ impl<B: Buffer> Element<B> for Vpc<B> {
     }
 
     fn held(&self) -> u64 {
-        0
+        self.fragments.held()
     }
 }
 
@@ -93,7 +98,7 @@ impl<B: Buffer> Vpc<B> {
             turns: Turns::new(&network.slbs),
             counters: Counters::new(lab),
             ledger: Ledger::default(),
-            buffer: PhantomData,
+            fragments: Fragments::new(lab.limits.fragments),
             network,
         }
     }
@@ -121,6 +126,9 @@ impl<B: Buffer> Vpc<B> {
                 trace.sent(&mut out.journal, made.bytes(), place.port);
                 out.departures.push(Departure { place, frame: made });
             }
+            Ok(Way::Fragment(entry, header)) => {
+                self.gather(frame, trace, (&entry, &header), now, out);
+            }
             Err(reason) => {
                 self.ledger.dropped.add(reason);
                 trace.dropped(&mut out.journal, reason);
@@ -139,7 +147,7 @@ impl<B: Buffer> Vpc<B> {
     ) -> Result<Way<B>, DropReason> {
         let entry = ingress::enter(&self.network, frame, port, trace)?;
         match entry.ethertype {
-            ethernet::IPV4 => self.forward(frame, &entry, now, trace).map(Way::Out),
+            ethernet::IPV4 => self.forward(frame, entry, now, trace),
             ethernet::ARP => Ok(arp::answer(&self.network, frame, &entry, blanks)?
                 .map_or(Way::Consumed, |(made, place)| Way::Answered(made, place))),
             ethernet::IPV6 => Err(DropReason::Ipv6),
@@ -152,19 +160,40 @@ impl<B: Buffer> Vpc<B> {
     fn forward(
         &mut self,
         frame: &mut B,
-        entry: &Entry,
+        entry: Entry,
         now: Time,
         trace: &mut Trace,
-    ) -> Result<Place, DropReason> {
-        let mut packet = ingress::packet(frame, trace)?;
-        let sender = self.sender(entry, &packet, trace)?;
-        let ip = ingress::ip(frame);
-        self.judge(sender, SgDirection::Out, &packet, ip, now, trace)?;
-        let receiver = self.receiver(frame, &mut packet, sender, now, trace)?;
-        self.check_receiver(receiver, &packet)?;
-        let ip = ingress::ip(frame);
-        self.judge(receiver, SgDirection::In, &packet, ip, now, trace)?;
-        self.leave(frame, receiver, &packet, trace)
+    ) -> Result<Way<B>, DropReason> {
+        let mut packet = match ingress::packet(frame) {
+            Ok(packet) => packet,
+            Err(Unparsed::Fragment(header)) => return Ok(Way::Fragment(entry, header)),
+            Err(other) => return Err(unparsed(other)),
+        };
+        trace.packet(&packet);
+        let (ip, size) = (ingress::ip_mut(frame), packet.total_len);
+        let receiver = self.route(ip, &mut packet, &entry, size, now, trace)?;
+        let place = self.leave(frame, receiver, &packet, trace)?;
+        self.count_received(receiver);
+        Ok(Way::Out(place))
+    }
+
+    /// Who receives the packet in `ip`, and whether it may: `size` is that of the largest frame it
+    /// travels in.
+    fn route(
+        &mut self,
+        ip: &mut [u8],
+        packet: &mut Packet<Ipv4Addr>,
+        entry: &Entry,
+        size: u16,
+        now: Time,
+        trace: &mut Trace,
+    ) -> Result<End, DropReason> {
+        let sender = self.sender(entry, packet, trace)?;
+        self.judge(sender, SgDirection::Out, packet, ip, now, trace)?;
+        let receiver = self.receiver(ip, packet, sender, now, trace)?;
+        self.check_receiver(receiver, packet, size)?;
+        self.judge(receiver, SgDirection::In, packet, ip, now, trace)?;
+        Ok(receiver)
     }
 
     /// Finds who sends, and whether it may with this source (spec VPC-1 to VPC-4, VPC-12).

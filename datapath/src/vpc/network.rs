@@ -23,6 +23,17 @@ pub(super) enum End {
     Outside(usize),
 }
 
+impl End {
+    /// A number that no other has.
+    pub(super) fn number(self) -> u32 {
+        let (kind, index) = match self {
+            Self::Eni(eni) => (0, eni),
+            Self::Outside(host) => (1, host),
+        };
+        u32::try_from(index).unwrap_or(u32::MAX) << 1 | kind
+    }
+}
+
 /// Who has an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {

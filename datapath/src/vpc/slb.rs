@@ -2,13 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use super::ingress::ip_mut;
 use super::network::Network;
 use super::session::{Backing, Key, NotOpened, Sessions};
 use super::trace::Trace;
 use crate::journey::{Rewriter, Step};
 use crate::lab::model::Slb;
-use crate::port::Buffer;
 use crate::table::Direction;
 use crate::time::Time;
 use crate::verdict::DropReason;
@@ -45,9 +43,9 @@ pub(super) struct Balancing<'a> {
 impl Balancing<'_> {
     /// Translates a packet for load balancer `slb` and says to which backend (spec SLB-1 to
     /// SLB-3).
-    pub(super) fn balance<B: Buffer>(
+    pub(super) fn balance(
         &mut self,
-        frame: &mut B,
+        ip: &mut [u8],
         packet: &mut Packet<Ipv4Addr>,
         slb: usize,
         trace: &mut Trace,
@@ -62,7 +60,7 @@ impl Balancing<'_> {
             }
             None => self.begin(packet, slb, trace)?,
         };
-        rewrite(frame, packet, to, Rewriter::Slb, trace);
+        rewrite(ip, packet, to, Rewriter::Slb, trace);
         Ok(backend)
     }
 
@@ -101,9 +99,9 @@ impl Balancing<'_> {
 
     /// Gives a backend's answer the load balancer's address as its source (spec SLB-3). Whether
     /// the packet was one.
-    pub(super) fn restore<B: Buffer>(
+    pub(super) fn restore(
         &mut self,
-        frame: &mut B,
+        ip: &mut [u8],
         packet: &mut Packet<Ipv4Addr>,
         trace: &mut Trace,
     ) -> bool {
@@ -119,7 +117,7 @@ impl Balancing<'_> {
         };
         let Some(to) = original.inverse() else { return false };
         trace.step(Step::SlbSession { slb, listener });
-        rewrite(frame, packet, to, Rewriter::UnSlb, trace);
+        rewrite(ip, packet, to, Rewriter::UnSlb, trace);
         true
     }
 }
@@ -136,14 +134,14 @@ fn toward(tuple: Tuple<Ipv4Addr>, (dst, dst_port): (Ipv4Addr, u16)) -> Tuple<Ipv
 }
 
 /// Changes the packet's addresses and ports.
-fn rewrite<B: Buffer>(
-    frame: &mut B,
+fn rewrite(
+    ip: &mut [u8],
     packet: &mut Packet<Ipv4Addr>,
     to: Tuple<Ipv4Addr>,
     by: Rewriter,
     trace: &mut Trace,
 ) {
     let from = packet.tuple;
-    packet.rewrite(ip_mut(frame), to, ZeroChecksum::Keep);
+    packet.rewrite(ip, to, ZeroChecksum::Keep);
     trace.rewritten(by, from, to);
 }

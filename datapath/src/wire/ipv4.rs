@@ -37,7 +37,8 @@ pub struct Header {
     pub header_len: u8,
     /// The don't-fragment flag.
     pub dont_fragment: bool,
-    /// Whether this is a fragment (more follow, or its offset is not zero).
+    /// Whether this is a fragment (more follow, or its offset is not zero); where it lies,
+    /// [`Fragment::of`] says.
     pub fragment: bool,
 }
 
@@ -99,6 +100,41 @@ impl Header {
         let [_, _, _, _, _, _, _, _, _, _, c0, c1, ..] = h;
         [*c0, *c1] = sum.to_be_bytes();
     }
+}
+
+/// Where a fragment lies in the payload of its packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// Bytes of payload before it, a multiple of 8.
+    pub offset: u16,
+    /// Whether more fragments follow.
+    pub more: bool,
+}
+
+impl Fragment {
+    /// What the header at the start of `packet` says; a whole packet lies at 0 with none to follow.
+    #[must_use]
+    pub fn of(packet: &[u8]) -> Self {
+        let field = super::packet::word(packet, 6).unwrap_or(0);
+        Self { offset: (field & 0x1fff) << 3, more: field & 0x2000 != 0 }
+    }
+
+    /// Makes the header at the start of `packet` that of this fragment, which is all of `packet`:
+    /// its length, its place, DF not set, its checksum.
+    pub fn mark(self, packet: &mut [u8]) {
+        let len = u16::try_from(packet.len()).unwrap_or(u16::MAX);
+        let more = if self.more { 0x2000 } else { 0 };
+        super::packet::set_word(packet, 2, len);
+        super::packet::set_word(packet, 6, more | self.offset >> 3);
+        renew_checksum(packet);
+    }
+}
+
+/// Computes the checksum of a header without options anew.
+pub fn renew_checksum(packet: &mut [u8]) {
+    super::packet::set_word(packet, 10, 0);
+    let sum = checksum::of(packet.get(..HEADER_LEN).unwrap_or_default());
+    super::packet::set_word(packet, 10, sum);
 }
 
 /// Takes one from the TTL and corrects the checksum; the caller has seen that it is above one.

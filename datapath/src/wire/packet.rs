@@ -63,8 +63,8 @@ pub enum Unparsed {
     Checksum,
     /// The IP header has options.
     Options,
-    /// The packet is a fragment.
-    Fragment,
+    /// The packet is a fragment, sound so far, with this header.
+    Fragment(ipv4::Header),
     /// The transport header is cut short.
     Transport,
 }
@@ -92,29 +92,41 @@ impl Packet<Ipv4Addr> {
             return Err(Unparsed::Options);
         }
         if header.fragment {
-            return Err(Unparsed::Fragment);
+            return Err(Unparsed::Fragment(header));
         }
-        let payload = ip
-            .get(usize::from(header.header_len)..usize::from(header.total_len))
-            .ok_or(Unparsed::Header)?;
-        let (transport, src_port, dst_port) =
-            parse_transport(header.protocol, payload).ok_or(Unparsed::Transport)?;
-        Ok(Self {
-            tuple: Tuple {
-                src: header.src,
-                dst: header.dst,
-                src_port,
-                dst_port,
-                proto: header.protocol,
-            },
+        let transport = parse_transport(header.protocol, payload(ip, &header));
+        Ok(Self::of(&header, transport.ok_or(Unparsed::Transport)?))
+    }
+
+    /// The fragment at the start of `ip`, as far as it can be told without the others: a transport
+    /// header that is cut short, or says more than is there, counts as none.
+    #[must_use]
+    pub fn of_fragment(ip: &[u8]) -> Option<Self> {
+        let header = ipv4::Header::parse(ip).ok()?;
+        let first = ipv4::Fragment::of(ip).offset == 0;
+        let transport = parse_transport(header.protocol, payload(ip, &header));
+        Some(Self::of(&header, transport.filter(|_| first).unwrap_or((Transport::Other, 0, 0))))
+    }
+
+    fn of(header: &ipv4::Header, transport: (Transport, u16, u16)) -> Self {
+        let (transport, src_port, dst_port) = transport;
+        let ipv4::Header { src, dst, protocol: proto, .. } = *header;
+        Self {
+            tuple: Tuple { src, dst, src_port, dst_port, proto },
             transport,
             ttl: header.ttl,
             tos: header.tos,
             total_len: header.total_len,
             dont_fragment: header.dont_fragment,
             header_len: header.header_len,
-        })
+        }
     }
+}
+
+/// What follows a header that was parsed from `ip`.
+fn payload<'a>(ip: &'a [u8], header: &ipv4::Header) -> &'a [u8] {
+    let range = usize::from(header.header_len)..usize::from(header.total_len);
+    ip.get(range).unwrap_or_default()
 }
 
 /// The transport header and its two ports; `None` where it is cut short.

@@ -55,7 +55,7 @@ impl Bench {
 
     /// Puts a frame in at a port and queue; what comes out, ARP left aside where it is answered.
     pub(crate) fn put(&mut self, port: PortId, queue: u16, bytes: &[u8]) -> Vec<Seen> {
-        self.out.blanks.resize_with(8, Heap::default);
+        self.out.blanks.resize_with(64, Heap::default);
         self.out.journal.open(64);
         let mut batch = vec![Heap::new(bytes)];
         self.node.process(&mut batch, Place { port, queue }, self.now, &mut self.out);
@@ -165,7 +165,7 @@ impl Bench {
     /// Lets time pass and runs timers; what comes out.
     pub(crate) fn wait(&mut self, nanos: u64) -> Vec<Seen> {
         self.now = Time::from_nanos(self.now.as_nanos() + nanos);
-        self.out.blanks.resize_with(8, Heap::default);
+        self.out.blanks.resize_with(64, Heap::default);
         self.out.journal.open(64);
         self.node.on_time(self.now, &mut self.out);
         self.hops = self.out.journal.close();

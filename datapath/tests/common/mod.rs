@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 mod bench;
+mod fragments;
 mod packet;
 mod run;
 mod view;
@@ -17,6 +18,7 @@ use datapath::journey::PortId;
 use datapath::lab::{self, Lab};
 
 pub(crate) use bench::{Bench, ENI_PORTS, HOST, Seen, who_has};
+pub(crate) use fragments::*;
 pub(crate) use packet::*;
 pub(crate) use run::Run;
 pub(crate) use view::{View, checksums_hold, header_holds};

@@ -61,7 +61,12 @@ fn icmp(src: Ipv4Addr, dst: Ipv4Addr, kind: Icmpv4Type, data: &[u8]) -> Vec<u8> 
 
 /// An echo request.
 pub(crate) fn ping(src: Ipv4Addr, dst: Ipv4Addr, id: u16) -> Vec<u8> {
-    icmp(src, dst, Icmpv4Type::EchoRequest(IcmpEchoHeader { id, seq: 1 }), b"ping")
+    ping_with(src, dst, id, b"ping")
+}
+
+/// An echo request carrying `data`.
+pub(crate) fn ping_with(src: Ipv4Addr, dst: Ipv4Addr, id: u16, data: &[u8]) -> Vec<u8> {
+    icmp(src, dst, Icmpv4Type::EchoRequest(IcmpEchoHeader { id, seq: 1 }), data)
 }
 
 /// An echo reply.

@@ -106,6 +106,7 @@ pub(crate) fn lab() -> Lab {
             neighbours: 16,
             neighbour_queue: 3,
             member_queue: 16,
+            fragments: 64,
             link_queue: 256,
         },
         seed: 1,

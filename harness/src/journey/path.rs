@@ -28,7 +28,7 @@ pub fn path(names: &Names<'_>, journey: &Journey) -> Vec<String> {
             ElementId::Node(node) => {
                 let departure = match hop.fate {
                     Fate::Sent(departure) => Some(departure.port),
-                    Fate::Delivered | Fate::Dropped(_) => None,
+                    Fate::Delivered | Fate::Absorbed | Fate::Dropped(_) => None,
                 };
                 let arrival = hop.arrival.map(|arrival| arrival.port);
                 path.extend(

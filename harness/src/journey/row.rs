@@ -32,6 +32,9 @@ pub struct Row {
     pub before: String,
     /// The packet's tuple after this row.
     pub after: String,
+    /// What happened to the packet's fragments: `put together from 3`, `cut into 3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fragments: Option<String>,
     /// conntrack's view of the packet: new, original, reply, related, invalid or untracked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conntrack: Option<String>,
@@ -184,7 +187,7 @@ impl Writer<'_> {
                 let row = self.at(Hook::Egress.name());
                 (row.port, row.vid) = (Some(port), departure.vid);
             }
-            Fate::Delivered => self.last().consumed = true,
+            Fate::Delivered | Fate::Absorbed => self.last().consumed = true,
             Fate::Dropped(reason) => self.last().dropped = Some(reason.name().into()),
         }
         self.rows
@@ -223,6 +226,15 @@ impl Writer<'_> {
         row.rewrite = Some(rewriter(by).into());
     }
 
+    /// Fragments gathered or cut in the present row.
+    fn fragments(&mut self, step: &Step) {
+        self.last().fragments = match step {
+            Step::Gathered(count) => Some(format!("put together from {count}")),
+            Step::Cut(count) => Some(format!("cut into {count}")),
+            _ => return,
+        };
+    }
+
     fn node_step(&mut self, node: usize, step: &Step) {
         let names = self.names;
         match step {
@@ -231,6 +243,7 @@ impl Writer<'_> {
             Step::Hook(hook) => {
                 self.begin(hook.name());
             }
+            Step::Gathered(_) | Step::Cut(_) => self.fragments(step),
             Step::Flow(state) => self.last().conntrack = Some(flow_state(*state).into()),
             Step::Marked(rule) => self.last().mark = Some(rule.name().into()),
             Step::Route(hit) | Step::Reroute(hit) => {
@@ -263,6 +276,7 @@ impl Writer<'_> {
     fn vpc_step(&mut self, step: &Step) {
         let (names, flow) = (self.names, self.flow);
         match *step {
+            Step::Gathered(_) => self.fragments(step),
             Step::SendingEni(eni) => self.last().eni = Some(names.eni(eni)),
             Step::SecurityGroup { eni, direction, accept, decision } => {
                 let stage = if direction == SgDirection::Out { "SG out" } else { "SG in" };

@@ -174,7 +174,7 @@ fn journey(lab: &Lab, recording: &Recording, next: &HashMap<At, At>, head: At) -
         }
     };
     let end = match last.hop.fate {
-        Fate::Delivered => End::Element(last.element),
+        Fate::Delivered | Fate::Absorbed => End::Element(last.element),
         Fate::Dropped(reason) => End::Dropped(last.element, reason),
         Fate::Sent(departure) => {
             let socket = Socket { element: last.element, port: departure.port };

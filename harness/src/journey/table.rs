@@ -159,6 +159,9 @@ fn short(names: &Names<'_>, element: &str) -> String {
 fn details(row: &Row) -> Vec<(String, Tone)> {
     let mut says = Vec::new();
     let mut say = |what: String| says.push((what, Tone::Plain));
+    if let Some(fragments) = &row.fragments {
+        say(format!("fragments: {fragments}"));
+    }
     if let Some(state) = &row.conntrack {
         say(format!("conntrack: {state}"));
     }

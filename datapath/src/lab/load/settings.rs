@@ -80,6 +80,7 @@ pub(super) fn limits(file: Option<&file::Limits>, report: &mut Report) -> Limits
         neighbours: limit("neighbours", file.neighbours.as_ref(), 1024, report),
         neighbour_queue: limit("neighbourQueue", file.neighbour_queue.as_ref(), 64, report),
         member_queue: limit("memberQueue", file.member_queue.as_ref(), 128, report),
+        fragments: limit("fragments", file.fragments.as_ref(), 512, report),
         link_queue: limit("linkQueue", file.link_queue.as_ref(), 256, report),
     }
 }
