@@ -274,3 +274,31 @@ fn a_file_over_two_gibibytes_is_refused_unread() {
     file.set_len((2 << 30) + 1).expect("a sparse file");
     assert!(bench.refused(&["--in", "pod:t/a=huge"]).contains("huge: larger than 2 GiB"));
 }
+
+#[test]
+fn what_was_taken_of_each_file_is_told_and_what_may_not_be_meant_is_warned_of() {
+    let frame = from_a(1, (B, 9));
+    let inbound = Ng::new(false).interface("x").packet(0, 1, &frame, 1).packet(0, 2, &frame, 1);
+    let mixed = Ng::new(false).interface("x").interface("y").packet(0, 1, &frame, 0);
+    let mixed = mixed.packet(1, 2, &frame, 0);
+    let empty = Ng::new(false).interface("x");
+    let bench =
+        Bench::new(&[("inbound", inbound.bytes), ("mixed", mixed.bytes), ("empty", empty.bytes)]);
+    let cases = [
+        ("inbound", "0  of 2 packets of inbound", Some("every packet that tells its direction")),
+        ("empty", "0  of 0 packets of empty", Some("it holds no packet")),
+        ("mixed", "2  of 2 packets of mixed", Some("go into pod:t/a: x, y; FILE#IFACE picks one")),
+        ("mixed#y", "1  of 1 packets of mixed#y", None),
+    ];
+    for (file, told, warned) in cases {
+        let output = bench.run(&["--in", &format!("pod:t/a={file}"), "--out", "out"]);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{err}");
+        assert!(out.contains(told), "{out}");
+        match warned {
+            Some(words) => assert!(err.starts_with("warning: ") && err.contains(words), "{err}"),
+            None => assert_eq!(err, ""),
+        }
+    }
+}

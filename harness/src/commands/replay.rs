@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::replay::{self, Feed, Interfaces, Options, Outcomes, Recorder, Source};
+use crate::replay::{self, Feed, Interfaces, Options, Outcomes, Recorder, Source, Taken};
 
 /// Feed captures into a lab in memory and record every frame at every hop
 ///
@@ -93,7 +93,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut json = serde_json::to_string_pretty(&outcomes)?;
     json.push('\n');
     fs::write(&path, json).with_context(|| path.display().to_string())?;
-    print!("{}", summary(&outcomes));
+    for warning in feed.taken().iter().filter_map(Taken::warning) {
+        eprintln!("warning: {warning}");
+    }
+    print!("{}{}", taken(&feed), summary(&outcomes));
     let unbalanced = outcomes.unbalanced();
     if unbalanced.is_empty() {
         return Ok(ExitCode::SUCCESS);
@@ -104,6 +107,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         path.display()
     );
     Ok(ExitCode::FAILURE)
+}
+
+/// How much was taken of each file, a line each.
+fn taken(feed: &Feed) -> String {
+    let line = |taken: &Taken| {
+        let Taken { source, fed, of, .. } = taken;
+        format!("{:<8} {fed:>8}  of {of} packets of {}\n", "taken", source.file)
+    };
+    feed.taken().iter().map(line).collect()
 }
 
 /// What went in and out and was dropped, a line each.

@@ -1,6 +1,7 @@
 //! What the commands and a lab's daemon say to each other: one JSON object a line, each way.
 
 use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read};
 
 use datapath::counters::LedgerReport;
 use datapath::journey::Hop;
@@ -23,6 +24,53 @@ pub struct Envelope {
     pub version: u32,
     /// What is asked.
     pub request: Request,
+}
+
+/// Why a daemon does not take a request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadRequest {
+    /// The peer was silent for too long, or is gone.
+    #[error("the request did not arrive whole: {0}")]
+    Read(#[from] io::Error),
+    /// The line does not end within [`REQUEST_MAX`] bytes.
+    #[error("the request is longer than {REQUEST_MAX} bytes")]
+    TooLong,
+    /// The peer has closed before the end of the line.
+    #[error("the request ends after {0} bytes, before the end of its line")]
+    CutShort(usize),
+    /// The line is no request; says where in it.
+    #[error("not a request: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// The request is of another version of the protocol.
+    #[error("protocol version {0} asked, {VERSION} spoken")]
+    Version(u32),
+}
+
+impl Request {
+    /// Reads a request: one line of JSON, of which no more than [`REQUEST_MAX`] bytes are held.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(from: impl Read) -> Result<Self, BadRequest> {
+        /// The version alone, so that a request of a later one is not called malformed.
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let mut line = Vec::new();
+        BufReader::new(from).take(REQUEST_MAX).read_until(b'\n', &mut line)?;
+        match line.last() {
+            Some(b'\n') => {}
+            _ if line.len() as u64 == REQUEST_MAX => return Err(BadRequest::TooLong),
+            _ => return Err(BadRequest::CutShort(line.len())),
+        }
+        let Versioned { version } = serde_json::from_slice(&line)?;
+        if version != VERSION {
+            return Err(BadRequest::Version(version));
+        }
+        Ok(serde_json::from_slice::<Envelope>(&line)?.request)
+    }
 }
 
 /// What can be asked of a daemon.
