@@ -302,3 +302,15 @@ fn what_was_taken_of_each_file_is_told_and_what_may_not_be_meant_is_warned_of() 
         }
     }
 }
+
+#[test]
+fn a_frame_centuries_after_the_first_is_refused() {
+    let frame = from_a(1, (B, 9));
+    let file =
+        |late| Ng::new(false).interface("x").packet(0, 1, &frame, 0).packet(0, late, &frame, 0);
+    let files = [("ages", file(u64::MAX).bytes), ("years", file(u64::MAX / 8).bytes)];
+    let bench = Bench::new(&files);
+    let said = bench.refused(&["--in", "pod:t/a=ages"]);
+    assert!(said.contains("ages: packet 2: its time is more than 100 years after"), "{said}");
+    assert_eq!(bench.replay(&["--in", "pod:t/a=years"]).frames_in["pod:t/a"], 2);
+}

@@ -1,7 +1,7 @@
 //! What the commands and a lab's daemon say to each other: one JSON object a line, each way.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
 use datapath::counters::LedgerReport;
 use datapath::journey::Hop;
@@ -30,9 +30,12 @@ pub struct Envelope {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadRequest {
-    /// The peer was silent for too long, or is gone.
-    #[error("the request did not arrive whole: {0}")]
-    Read(#[from] io::Error),
+    /// The stream's read timeout has passed before the end of the line.
+    #[error("the request did not come: its peer is silent")]
+    Silent,
+    /// The stream cannot be read.
+    #[error("the request cannot be read: {0}")]
+    Read(io::Error),
     /// The line does not end within [`REQUEST_MAX`] bytes.
     #[error("the request is longer than {REQUEST_MAX} bytes")]
     TooLong,
@@ -59,7 +62,11 @@ impl Request {
             version: u32,
         }
         let mut line = Vec::new();
-        BufReader::new(from).take(REQUEST_MAX).read_until(b'\n', &mut line)?;
+        let read = BufReader::new(from).take(REQUEST_MAX).read_until(b'\n', &mut line);
+        read.map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => BadRequest::Silent,
+            _ => BadRequest::Read(error),
+        })?;
         match line.last() {
             Some(b'\n') => {}
             _ if line.len() as u64 == REQUEST_MAX => return Err(BadRequest::TooLong),

@@ -17,6 +17,10 @@ use crate::pcap::{self, Capture, CaptureError, Direction, ETHERNET, Packet};
 /// Largest capture file that is read, in bytes; it is held in memory whole.
 pub const LARGEST_FILE: u64 = 2 << 30;
 
+/// Longest time from the earliest frame to the latest, in nanoseconds: a hundred years. Virtual time
+/// itself ends after 584.
+pub const LONGEST_SPAN: u64 = 100 * 365 * 86_400 * 1_000_000_000;
+
 /// One `--in`: `PORT=FILE` or `PORT=FILE#IFACE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -112,6 +116,17 @@ pub enum FeedError {
         /// Bytes on the wire.
         len: u32,
     },
+    /// A frame is too long after the earliest one.
+    #[error(
+        "{}: packet {number}: its time is more than 100 years after that of the earliest packet",
+        file.display()
+    )]
+    TooLate {
+        /// The file.
+        file: PathBuf,
+        /// The packet's number, counted from 1.
+        number: u64,
+    },
     /// A frame is larger than a buffer.
     #[error(
         "{}: packet {number}: {len} bytes are more than a frame buffer holds; \
@@ -186,7 +201,7 @@ pub struct Feed {
 
 impl Feed {
     /// Brings frames into order: by time (nanoseconds since 1970), equal times as they are given.
-    /// Frames without a time go first.
+    /// Frames without a time go first. No two times should be further apart than [`LONGEST_SPAN`].
     #[must_use]
     pub fn new(mut frames: Vec<(Option<u64>, InputPort, Vec<u8>)>) -> Self {
         let epoch = frames.iter().filter_map(|(at, ..)| *at).min().unwrap_or(0);
@@ -212,6 +227,7 @@ impl Feed {
             .collect::<Result<_, _>>()?;
         let mut frames = Vec::new();
         let mut taken = Vec::new();
+        let mut latest = Vec::new();
         for (source, port) in sources.iter().zip(ports) {
             let (file, interface) = source.split();
             let bytes = read_file(file)?;
@@ -219,9 +235,15 @@ impl Feed {
             let capture = pcap::read(&bytes).map_err(of_file)?;
             let chosen = choose(&capture, file, interface)?;
             taken.push(chosen.taken(&capture, source));
+            let last = chosen.packets.iter().max_by_key(|packet| packet.at);
+            latest.extend(last.and_then(|packet| Some((packet.at?, packet.number, file))));
             frames.extend(chosen.packets.iter().map(|p| (p.at, port, p.data.to_vec())));
         }
-        Ok(Self { taken, ..Self::new(frames) })
+        let feed = Self { taken, ..Self::new(frames) };
+        match latest.into_iter().find(|(at, ..)| at - feed.epoch > LONGEST_SPAN) {
+            Some((_, number, file)) => Err(FeedError::TooLate { file: file.to_owned(), number }),
+            None => Ok(feed),
+        }
     }
 
     /// What was taken of each file, in the order of the sources.

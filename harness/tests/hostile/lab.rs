@@ -15,7 +15,9 @@ pub(crate) fn check(bytes: &[u8]) {
 /// Every mistake is in the text, or right behind its end.
 pub(crate) fn assert_located(text: &str, error: &LabError) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let lines: Vec<&str> = text.split('\n').flat_map(|line| line.split('\r')).collect();
+    // CR LF is one end of a line, CR alone another.
+    let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+    let lines: Vec<&str> = lines.flat_map(|line| line.split('\r')).collect();
     assert!(!error.problems.is_empty());
     for problem in &error.problems {
         let (line, column) = (problem.at.line as usize, problem.at.column as usize);

@@ -1,5 +1,9 @@
 //! Requests on the control socket, as they arrive on a stream.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
 use harness::live::protocol::{BadRequest, REQUEST_MAX, Request};
 
 use crate::control::check;
@@ -54,4 +58,13 @@ fn an_endless_request_ends_at_the_bound() {
     let mut whole = vec![b' '; REQUEST_MAX as usize - SHOW.len()];
     whole.extend(SHOW.bytes());
     assert!(Request::read(&whole[..]).is_ok(), "as long as may be");
+}
+
+#[test]
+fn a_silent_peer_is_not_waited_for_for_ever() {
+    let (here, mut there) = UnixStream::pair().expect("a pair");
+    here.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
+    there.write_all(&SHOW.as_bytes()[..20]).expect("half a request");
+    let error = Request::read(&here).expect_err("silence");
+    assert!(matches!(error, BadRequest::Silent), "{error}");
 }

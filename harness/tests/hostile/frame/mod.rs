@@ -21,6 +21,8 @@ use build::Known;
 
 /// Calls of `on_time` after which an element that still has something to do never ends.
 const MOST_TIMERS: usize = 10_000;
+/// Half of the time there is: at its end nothing can be due later.
+const LATEST: u64 = u64::MAX / 2;
 /// Frames on their way between two elements that a story remembers.
 const MOST_AWAY: usize = 64;
 
@@ -170,7 +172,7 @@ impl World {
 
     /// Lets time pass; every element does what is due, and is done with it.
     pub(crate) fn wait(&mut self, nanos: u64) {
-        self.now = Time::from_nanos(self.now.as_nanos().saturating_add(nanos));
+        self.now = Time::from_nanos(self.now.as_nanos().saturating_add(nanos).min(LATEST));
         for element in ElementId::all(&self.lab).collect::<Vec<_>>() {
             for turn in 0.. {
                 assert!(turn < MOST_TIMERS, "timers of {element:?} do not end");
