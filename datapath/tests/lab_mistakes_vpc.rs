@@ -35,6 +35,21 @@ fn yaml() {
     });
 }
 
+/// What people write who know the field, but not this file.
+#[test]
+fn forms_of_elsewhere() {
+    check(mistakes! {
+        "{peer: sg-open}" => "{^proto: tcp}", "`peer: 0.0.0.0/0` is everybody";
+        "proto: tcp, ports: 80" => "proto: all, ports: ^80", "ports go with `proto: tcp`";
+        "proto: tcp, ports: 80" => "proto: tcp, ports: ^[80, 443]", "write a rule for each";
+        "vipPing: answer" => "strictArp: ^1", "did you mean `true`?";
+        "vipPing: answer" => "strictArp: ^no", "did you mean `false`?";
+        "rpFilter: 0" => "rpFilter: ^true", "did you mean `1`?";
+        "clusterIP: 192.168.0.10" => "clusterIP: ^None", "leave it out of the lab";
+        "trunk: {" => "trunk: {mtu: ^9000, ", "2 KiB, the most AF_XDP has";
+    });
+}
+
 #[test]
 fn settings() {
     check(mistakes! {

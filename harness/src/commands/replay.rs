@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::NO;
 use crate::replay::{self, Feed, Interfaces, Options, Outcomes, Recorder, Source, Taken};
 
 /// Feed captures into a lab in memory and record every frame at every hop
@@ -64,7 +65,8 @@ Results:
 Timestamps in the results are the time of the earliest frame fed plus virtual time, in
 nanoseconds.
 
-Exit status: 0 when all was fed and every element's frames add up, 1 otherwise.";
+Exit status: 0 when all was fed and every element's frames add up, 1 when they do not, 2 when
+nothing could be fed.";
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
@@ -106,7 +108,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         unbalanced.join(", "),
         path.display()
     );
-    Ok(ExitCode::FAILURE)
+    Ok(NO)
 }
 
 /// How much was taken of each file, a line each.

@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use datapath::counters::LedgerReport;
 use datapath::journey::Hop;
 use datapath::link::{ElementId, Socket};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::report::PortReport;
@@ -42,12 +43,19 @@ pub enum BadRequest {
     /// The peer has closed before the end of the line.
     #[error("the request ends after {0} bytes, before the end of its line")]
     CutShort(usize),
-    /// The line is no request; says where in it.
+    /// The line is no request; says why and where in it, on one line.
     #[error("not a request: {0}")]
-    Malformed(#[from] serde_json::Error),
+    Malformed(String),
     /// The request is of another version of the protocol.
     #[error("protocol version {0} asked, {VERSION} spoken")]
     Version(u32),
+}
+
+impl From<serde_json::Error> for BadRequest {
+    fn from(error: serde_json::Error) -> Self {
+        // It quotes the request, which may hold anything.
+        Self::Malformed(error.to_string().replace(char::is_control, " "))
+    }
 }
 
 impl Request {
@@ -181,7 +189,7 @@ pub struct Status {
 }
 
 /// The books of a lab: what came in is what went out and what was lost, with a name for each loss.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ledger {
     /// Every element.

@@ -34,6 +34,8 @@ fn what_is_none_is_told_with_its_place() {
     let unknown = refused(b"{\"version\":1,\"request\":{\"op\":\"reboot\"}}\n");
     assert!(unknown.contains("unknown variant `reboot`"), "{unknown}");
     assert!(unknown.contains("line 1 column"), "{unknown}");
+    let quoted = refused(b"{\"version\":1,\"request\":{\"op\":\"re\\n\\u001b[2Jboot\"}}\n");
+    assert!(quoted.contains("unknown variant `re  [2Jboot`"), "{quoted}");
     let deep = [b"{\"version\":".as_slice(), "[".repeat(10_000).as_bytes(), b"\n"].concat();
     assert!(refused(&deep).contains("line 1 column"), "{}", refused(&deep));
 }
