@@ -51,8 +51,7 @@ fn yaml(path: &Path) -> Value {
 #[test]
 fn the_lab_schema_accepts_the_labs_and_no_unknown_key() {
     let labs = ["scenarios/article.yaml", "scenarios/article-slb.yaml"];
-    let more =
-        ["full", "derived", "kernel", "base"].map(|n| format!("datapath/tests/labs/{n}.yaml"));
+    let more = ["derived", "kernel", "base"].map(|n| format!("datapath/tests/labs/{n}.yaml"));
     for lab in labs.into_iter().map(str::to_owned).chain(more) {
         let lab = yaml(&repository(&lab));
         assert_eq!(mistake(Form::Lab, &lab), None);
