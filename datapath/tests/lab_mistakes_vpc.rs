@@ -46,6 +46,12 @@ fn forms_of_elsewhere() {
         "vipPing: answer" => "strictArp: ^no", "did you mean `false`?";
         "rpFilter: 0" => "rpFilter: ^true", "did you mean `1`?";
         "clusterIP: 192.168.0.10" => "clusterIP: ^None", "leave it out of the lab";
+        "endpoints: [{pod: demo/a}," => "endpoints: [^demo/a,", "is written `{pod: NS/NAME}`";
+        "endpoints: [{pod: demo/a}, {pod: demo/b, weight: 2}]" => "endpoints:\n      - ^demo/a",
+            "is written `{pod: NS/NAME}`";
+        "ports: [{port: 443}]" => "ports: [^443]", "is written `{port: 80}`";
+        "backends: [eni-a]" => "backends: [^{eni: eni-a}]", "the ID of a member ENI";
+        "listeners: [{port: 80," => "listeners: [^80, {port: 80,", "a listener is written";
         "trunk: {" => "trunk: {mtu: ^9000, ", "2 KiB, the most AF_XDP has";
     });
 }
