@@ -3,7 +3,7 @@
 CARGO ?= cargo
 BIN = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/trunkline
 
-.PHONY: demo test lint build deps bench clean
+.PHONY: demo test lint build deps bench fuzz clean
 
 # Real curl to real nginx through the AF_XDP forwarder: three of the article's ways, each allowed,
 # and stopped at every ENI whose security group decides.
@@ -17,6 +17,7 @@ test: deps lint
 
 lint: deps
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
@@ -25,6 +26,10 @@ build: deps
 
 bench: deps
 	$(CARGO) bench --locked -p benches
+
+# libFuzzer on whatever comes from outside: see fuzz/README.md.
+fuzz: deps
+	@fuzz/run
 
 deps:
 	@.ci/deps

@@ -35,6 +35,27 @@ fn yaml() {
     });
 }
 
+/// What people write who know the field, but not this file.
+#[test]
+fn forms_of_elsewhere() {
+    check(mistakes! {
+        "{peer: sg-open}" => "{^proto: tcp}", "`peer: 0.0.0.0/0` is everybody";
+        "proto: tcp, ports: 80" => "proto: all, ports: ^80", "ports go with `proto: tcp`";
+        "proto: tcp, ports: 80" => "proto: tcp, ports: ^[80, 443]", "write a rule for each";
+        "vipPing: answer" => "strictArp: ^1", "did you mean `true`?";
+        "vipPing: answer" => "strictArp: ^no", "did you mean `false`?";
+        "rpFilter: 0" => "rpFilter: ^true", "did you mean `1`?";
+        "clusterIP: 192.168.0.10" => "clusterIP: ^None", "leave it out of the lab";
+        "endpoints: [{pod: demo/a}," => "endpoints: [^demo/a,", "is written `{pod: NS/NAME}`";
+        "endpoints: [{pod: demo/a}, {pod: demo/b, weight: 2}]" => "endpoints:\n      - ^demo/a",
+            "is written `{pod: NS/NAME}`";
+        "ports: [{port: 443}]" => "ports: [^443]", "is written `{port: 80}`";
+        "backends: [eni-a]" => "backends: [^{eni: eni-a}]", "the ID of a member ENI";
+        "listeners: [{port: 80," => "listeners: [^80, {port: 80,", "a listener is written";
+        "trunk: {" => "trunk: {mtu: ^9000, ", "2 KiB, the most AF_XDP has";
+    });
+}
+
 #[test]
 fn settings() {
     check(mistakes! {

@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::commands::{explain, lab, replay, run, show};
+use harness::commands::{self, explain, lab, replay, run, schema, show};
 use harness::show::ShowArgs;
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
 #[derive(Debug, Parser)]
-#[command(name = "trunkline", version, propagate_version = true)]
+#[command(name = "trunkline", version, propagate_version = true, after_help = commands::STATUSES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -26,6 +26,7 @@ enum Command {
     Explain(explain::Explain),
     Ledger(lab::LedgerArgs),
     Replay(replay::Args),
+    Schema(schema::Args),
     #[command(hide = true)]
     Daemon(lab::Daemon),
 }
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Command::Explain(command) => command.run(),
         Command::Ledger(command) => command.run(),
         Command::Replay(args) => replay::run(args),
+        Command::Schema(args) => args.run(),
         Command::Daemon(command) => command.run(),
     };
     result.unwrap_or_else(|error| {
@@ -62,6 +64,6 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         eprintln!("trunkline: {error:#}");
-        ExitCode::FAILURE
+        commands::trouble()
     })
 }

@@ -28,6 +28,15 @@ fn answered(lab: &str, args: &[&str], says: &[&str]) {
     }
 }
 
+/// That the command cannot do its work, and every one of `says` is said.
+fn refused(lab: &str, args: &[&str], says: &[&str]) {
+    let (output, text) = explain(lab, args);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for says in says {
+        assert!(text.contains(says), "{says}: {text}");
+    }
+}
+
 /// That it gets none, and every one of `says` is said.
 fn unanswered(lab: &str, args: &[&str], says: &[&str]) {
     let (output, text) = explain(lab, args);
@@ -120,13 +129,17 @@ fn nodes_and_outside_hosts_ask_too() {
 
 #[test]
 fn what_the_lab_does_not_have() {
-    unanswered(
-        "article.yaml",
-        &["trunking/nobody", "10.0.4.27:80"],
-        &["there is no trunking/nobody"],
-    );
-    unanswered("article.yaml", &[CLIENT, "nowhere:80"], &["no destination nowhere:80"]);
-    unanswered("article.yaml", &[CLIENT, "10.0.4.27:0"], &["no destination 10.0.4.27:0"]);
-    unanswered("article.yaml", &[CLIENT, "10.0.4.30", "--udp"], &["--udp needs a port"]);
-    unanswered("nowhere.yaml", &[CLIENT, "10.0.4.30"], &["nowhere.yaml"]);
+    let of_lab = |args: &[&str], says: &[&str]| refused("article.yaml", args, says);
+    of_lab(&["trunking/nobody", "10.0.4.27:80"], &["there is no trunking/nobody"]);
+    let forms = "expected an address, a pod as NS/NAME or a service as NS/NAME";
+    of_lab(&[CLIENT, "nowhere:80"], &["`nowhere` is no address and no NS/NAME", forms]);
+    of_lab(&[CLIENT, "10.0.4.300"], &["`10.0.4.300` is no address and no NS/NAME", forms]);
+    of_lab(&[CLIENT, "trunking/nobody:80"], &["no pod and no service trunking/nobody", forms]);
+    of_lab(&[CLIENT, "service-b:80"], &["lacks its namespace: trunking/service-b;", forms]);
+    for port in ["0", "65536", "http", ""] {
+        let found = format!("expected a port from 1 to 65535 behind the colon, found `{port}`");
+        of_lab(&[CLIENT, &format!("10.0.4.27:{port}")], &[&found]);
+    }
+    of_lab(&[CLIENT, "10.0.4.30", "--udp"], &["--udp needs a port, as 10.0.4.30:53"]);
+    refused("nowhere.yaml", &[CLIENT, "10.0.4.30"], &["nowhere.yaml"]);
 }

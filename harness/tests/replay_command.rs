@@ -3,11 +3,10 @@
 mod replay_captures;
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Output};
 
 use harness::pcap::{self, Direction};
-use harness::replay::{Outcomes, schema};
+use harness::replay::Outcomes;
 use replay_captures::{Ng, pcap as pcap_file, udp};
 use tempfile::TempDir;
 
@@ -57,7 +56,7 @@ impl Bench {
     /// Runs what must fail; what it says. Nothing is written then.
     fn refused(&self, args: &[&str]) -> String {
         let output = self.run(&[args, &["--out", "out"]].concat());
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(!self.0.path().join("out").exists(), "a refused replay made its folder");
         String::from_utf8(output.stderr).expect("text")
     }
@@ -87,18 +86,6 @@ impl Bench {
         let seen = self.seen("out/hops.pcapng");
         seen.iter().map(|(_, name, d, _)| format!("{} {}", cut(name), way(*d))).collect()
     }
-}
-
-#[test]
-fn the_schema_of_outcomes_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema/outcomes.json");
-    let mut current = serde_json::to_string_pretty(&schema()).expect("a schema");
-    current.push('\n');
-    if std::env::var_os("TRUNKLINE_BLESS").is_some() {
-        fs::write(&path, &current).expect("docs/schema is writable");
-    }
-    let committed = fs::read_to_string(&path).expect("docs/schema/outcomes.json");
-    assert!(committed == current, "docs/schema/outcomes.json is old; set TRUNKLINE_BLESS=1");
 }
 
 #[test]
@@ -273,4 +260,44 @@ fn a_file_over_two_gibibytes_is_refused_unread() {
     let file = fs::File::create(bench.0.path().join("huge")).expect("a file");
     file.set_len((2 << 30) + 1).expect("a sparse file");
     assert!(bench.refused(&["--in", "pod:t/a=huge"]).contains("huge: larger than 2 GiB"));
+}
+
+#[test]
+fn what_was_taken_of_each_file_is_told_and_what_may_not_be_meant_is_warned_of() {
+    let frame = from_a(1, (B, 9));
+    let inbound = Ng::new(false).interface("x").packet(0, 1, &frame, 1).packet(0, 2, &frame, 1);
+    let mixed = Ng::new(false).interface("x").interface("y").packet(0, 1, &frame, 0);
+    let mixed = mixed.packet(1, 2, &frame, 0);
+    let empty = Ng::new(false).interface("x");
+    let bench =
+        Bench::new(&[("inbound", inbound.bytes), ("mixed", mixed.bytes), ("empty", empty.bytes)]);
+    let cases = [
+        ("inbound", "0  of 2 packets of inbound", Some("every packet that tells its direction")),
+        ("empty", "0  of 0 packets of empty", Some("it holds no packet")),
+        ("mixed", "2  of 2 packets of mixed", Some("go into pod:t/a: x, y; FILE#IFACE picks one")),
+        ("mixed#y", "1  of 1 packets of mixed#y", None),
+    ];
+    for (file, told, warned) in cases {
+        let output = bench.run(&["--in", &format!("pod:t/a={file}"), "--out", "out"]);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{err}");
+        assert!(out.contains(told), "{out}");
+        match warned {
+            Some(words) => assert!(err.starts_with("warning: ") && err.contains(words), "{err}"),
+            None => assert_eq!(err, ""),
+        }
+    }
+}
+
+#[test]
+fn a_frame_centuries_after_the_first_is_refused() {
+    let frame = from_a(1, (B, 9));
+    let file =
+        |late| Ng::new(false).interface("x").packet(0, 1, &frame, 0).packet(0, late, &frame, 0);
+    let files = [("ages", file(u64::MAX).bytes), ("years", file(u64::MAX / 8).bytes)];
+    let bench = Bench::new(&files);
+    let said = bench.refused(&["--in", "pod:t/a=ages"]);
+    assert!(said.contains("ages: packet 2: its time is more than 100 years after"), "{said}");
+    assert_eq!(bench.replay(&["--in", "pod:t/a=years"]).frames_in["pod:t/a"], 2);
 }

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use harness::memory::Memory;
-use harness::scenario::file::{File, Outcome, Profile};
+use harness::scenario::file::{Outcome, Profile};
 use harness::scenario::{Report, Run, Wanted, cases, find, names, run};
 
 fn run_under(name: &str, profile: Profile) -> Vec<Run> {
@@ -35,10 +34,6 @@ fn stdout(output: &Output) -> String {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 /// spec SCN-12 to SCN-34: every expectation of every scenario holds, under the article's Terway
@@ -168,22 +163,6 @@ fn the_command_reports_in_json() {
     assert_eq!(denied.client.exit, 28);
 }
 
-/// The committed schemas are those of the code. `TRUNKLINE_BLESS=1 cargo test -p harness --test
-/// scenarios` writes them anew.
-#[test]
-fn the_schemas_are_current() {
-    let schemas = [("run", Report::schema()), ("scenario", schemars::schema_for!(File))];
-    for (name, schema) in schemas {
-        let path = repository(&format!("docs/schema/{name}.json"));
-        let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
-        if std::env::var_os("TRUNKLINE_BLESS").is_some() {
-            fs::write(&path, &text).unwrap();
-        }
-        let committed = fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(committed, text, "{}", path.display());
-    }
-}
-
 /// A user's own scenario in a folder of his, with a lab that comes with trunkline.
 fn own(name: &str, text: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -289,7 +268,7 @@ fn mistakes_in_a_scenario_file_are_told() {
     for (text, expected) in mistakes {
         let (_folder, path) = own("mistake.yaml", &text);
         let output = trunkline(&["run", &path]);
-        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(stderr(&output).contains(expected), "{expected}: {}", stderr(&output));
     }
 }
@@ -309,4 +288,37 @@ fn unknown_scenarios_and_variants_are_told() {
     let output = trunkline(&["run", "S2", "--variant", "mem2-in", "--brief"]);
     assert!(output.status.success());
     assert_eq!(stdout(&output).lines().count(), 2);
+}
+
+#[test]
+fn a_case_is_named_as_it_is_printed() {
+    for name in ["S8/mem2-in", "S8@terway-1.4.2", "S8@terway-1.4.2/mem2-in"] {
+        let output = trunkline(&["run", name, "--brief"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stdout(&output).starts_with(&format!("ok    {name}  ")), "{}", stdout(&output));
+    }
+    for (name, said) in [
+        ("S8/none", "S8 has no variant none"),
+        ("S8@terway-9", "no scenario S8@terway-9"),
+        ("nowhere/S8.yaml", "no scenario nowhere/S8.yaml"),
+    ] {
+        let output = trunkline(&["run", name]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn long_names_keep_the_columns() {
+    let output = trunkline(&["run", "S1", "S8@terway-1.4.2/mem2-in", "--brief"]);
+    let text = stdout(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    let column = |line: &str, words: &str| line.find(words).unwrap_or_else(|| panic!("{text}"));
+    let title = column(lines[2], "pod to SLB");
+    assert_eq!(column(lines[0], "pod to pod"), title, "{text}");
+    assert_eq!(
+        (column(lines[1], "reachable"), column(lines[3], "denied")),
+        (title, title),
+        "{text}"
+    );
 }

@@ -267,7 +267,7 @@ impl LiveLink {
     /// Frames that tests have asked for and that are not sent yet.
     #[must_use]
     pub fn injections_left(&self) -> u64 {
-        self.injections.iter().map(|injection| injection.left).sum()
+        self.injections.iter().fold(0, |sum, injection| sum.saturating_add(injection.left))
     }
 
     /// The next moment at which an element has something to do.

@@ -64,6 +64,8 @@ impl Scalar for Ipv4Addr {
             let address = text.split('/').next().unwrap_or_default();
             let help = if text.parse::<Ipv6Addr>().is_ok() {
                 Some("IPv6 is not supported yet".to_owned())
+            } else if text.eq_ignore_ascii_case("None") {
+                Some("a headless service has no virtual server: leave it out of the lab".to_owned())
             } else if address.len() < text.len() && address.parse::<Self>().is_ok() {
                 Some(format!("leave the prefix length out: `{address}`"))
             } else {
@@ -137,6 +139,9 @@ pub struct Int<const MIN: u64, const MAX: u64>(pub u64);
 pub type Port = Int<1, 65_535>;
 
 impl<const MIN: u64, const MAX: u64> Int<MIN, MAX> {
+    /// The largest number there is.
+    pub const LARGEST: u64 = MAX;
+
     /// The number as 16 bits; a bound above that is cut off at it.
     #[must_use]
     pub fn as_u16(self) -> u16 {
@@ -222,15 +227,20 @@ fn word<T: Copy>(text: &str, table: &[(&str, T)]) -> Result<T, Refusal> {
 }
 
 /// Implements [`Scalar`] for a type that has one word a value; a word after `also` is accepted
-/// beside those that are advertised.
+/// beside those that are advertised, one after `not` is refused with the word that is meant.
 macro_rules! words {
     ($type:ty, $json:literal, { $($word:literal => $value:expr),+ $(,)? }
-     $(also { $($alias:literal => $same:expr),+ })?) => {
+     $(also { $($alias:literal => $same:expr),+ })?
+     $(not { $($other:literal => $meant:literal),+ })?) => {
         impl Scalar for $type {
             fn expected() -> String {
                 alternatives([$($word),+])
             }
             fn read(text: &str) -> Result<Self, Refusal> {
+                $($(if text.eq_ignore_ascii_case($other) {
+                    let help = concat!("did you mean `", $meant, "`?");
+                    return Err(Refusal::Unexpected(Some(help.to_owned())));
+                })+)?
                 word(text, &[$(($word, $value),)+ $($(($alias, $same),)+)?])
             }
             fn schema() -> Schema {
@@ -248,7 +258,9 @@ macro_rules! words {
     };
 }
 
-words!(bool, "boolean", { "true" => true, "false" => false });
+words!(bool, "boolean", { "true" => true, "false" => false }
+    not { "1" => "true", "yes" => "true", "on" => "true",
+          "0" => "false", "no" => "false", "off" => "false" });
 words!(Profile, "string", {
     "terway-1.4.0" => Self::P1, "terway-1.4.2" => Self::P2, "terway-1.3" => Self::P0
 } also { "terway-1.4.1" => Self::P1, "P0" => Self::P0, "P1" => Self::P1, "P2" => Self::P2 });
@@ -256,7 +268,8 @@ words!(GroupKind, "string", { "basic" => Self::Basic, "advanced" => Self::Advanc
     also { "enterprise" => Self::Advanced });
 words!(LocalNoEndpoint, "string", { "fail" => Self::Fail, "fallback" => Self::Fallback });
 words!(VipPing, "string", { "answer" => Self::Answer, "reject" => Self::Reject });
-words!(RpFilter, "integer", { "0" => Self::Off, "1" => Self::Strict, "2" => Self::Loose });
+words!(RpFilter, "integer", { "0" => Self::Off, "1" => Self::Strict, "2" => Self::Loose }
+    not { "false" => "0", "off" => "0", "true" => "1", "strict" => "1", "loose" => "2" });
 
 /// Accept or drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

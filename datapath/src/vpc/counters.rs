@@ -1,12 +1,13 @@
 //! What the VPC counts beside its ledger: frames by ENI, verdicts of security groups by rule.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::journey::{SgDecision, SgDirection};
 use crate::lab::Lab;
 
 /// What decided in one direction at one ENI, in packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SgCounters {
     /// Passed by a session.
     pub session: u64,

@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use datapath::lab::Lab;
 use datapath::wire::tcp::Flags;
 
+use super::NO;
 use super::lab::{find_host, lab_of};
 use crate::journey::{End, Flow, Journey, Leg, Names, Origin, Style, flows, legend, stitch, table};
 use crate::memory::{Probe, probe};
@@ -46,18 +47,17 @@ impl Explain {
         let lab = lab_of(self.lab.as_deref())?;
         let (text, answered) = self.explain(&lab, Style::of_stdout())?;
         std::io::stdout().write_all(text.as_bytes())?;
-        Ok(if answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if answered { ExitCode::SUCCESS } else { NO })
     }
 
     /// What there is to say about the packet in a lab, and whether its answer came back.
     fn explain(&self, lab: &Lab, style: Style) -> anyhow::Result<(String, bool)> {
         let from = find_host(lab, &self.from)?;
-        let (to, port) = destination(lab, &self.to)
-            .with_context(|| format!("the lab has no destination {}", self.to))?;
+        let (to, port) = destination(lab, &self.to)?;
         let packet = match (port, self.udp) {
             (Some(port), true) => Probe::Udp(port),
             (Some(port), false) => Probe::Tcp(port),
-            (None, true) => anyhow::bail!("--udp needs a port, as {}:53", self.to),
+            (None, true) => bail!("--udp needs a port, as {}:53", self.to),
             (None, false) => Probe::Echo,
         };
         let recording = probe(lab, from, to, packet)?;
@@ -80,20 +80,45 @@ impl Explain {
     }
 }
 
+/// What a destination may look like.
+const FORMS: &str = "an address, a pod as NS/NAME or a service as NS/NAME, each with :PORT for TCP \
+                     (UDP with --udp) or without for an echo request";
+
 /// The address and port that a text names.
-fn destination(lab: &Lab, text: &str) -> Option<(Ipv4Addr, Option<u16>)> {
+fn destination(lab: &Lab, text: &str) -> anyhow::Result<(Ipv4Addr, Option<u16>)> {
     let (name, port) = match text.rsplit_once(':') {
-        Some((name, port)) => (name, Some(port.parse().ok().filter(|port| *port > 0)?)),
+        Some((name, port)) => {
+            let number = port.parse().ok().filter(|port| *port > 0);
+            let number = number.with_context(|| {
+                format!("{text}: expected a port from 1 to 65535 behind the colon, found `{port}`")
+            })?;
+            (name, Some(number))
+        }
         None => (text, None),
     };
-    let pod = || lab.pods.iter().find(|pod| pod.name == name).map(|pod| pod.ip);
-    let service = || {
-        let service = lab.services.iter().find(|service| service.name == name)?;
+    if let Ok(ip) = name.parse() {
+        return Ok((ip, port));
+    }
+    if let Some(pod) = lab.pods.iter().find(|pod| pod.name == name) {
+        return Ok((pod.ip, port));
+    }
+    if let Some(service) = lab.services.iter().find(|service| service.name == name) {
         let others = service.load_balancer.first().or(service.external_ips.first());
-        service.cluster_ip.or(others.copied())
-    };
-    let ip = name.parse().ok().or_else(pod).or_else(service)?;
-    Some((ip, port))
+        let ip = service.cluster_ip.or(others.copied());
+        let ip = ip.with_context(|| format!("service {name} has no address to ask"))?;
+        return Ok((ip, port));
+    }
+    let names = lab.pods.iter().map(|pod| pod.name.as_str());
+    let names = names.chain(lab.services.iter().map(|service| service.name.as_str()));
+    // A name without its namespace is what people write first.
+    let whole = names.filter(|whole| whole.split_once('/').is_some_and(|(_, own)| own == name));
+    match whole.collect::<Vec<_>>().as_slice() {
+        [] if name.contains('/') => {
+            bail!("the lab has no pod and no service {name}; expected {FORMS}")
+        }
+        [] => bail!("`{name}` is no address and no NS/NAME; expected {FORMS}"),
+        whole => bail!("`{name}` lacks its namespace: {}; expected {FORMS}", whole.join(" or ")),
+    }
 }
 
 /// What became of the packet, and whether that is an answer.

@@ -1,6 +1,6 @@
 //! `up`, `down`, `ps`, `exec`, `ledger`: labs that live in namespaces.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -10,6 +10,7 @@ use clap::Args;
 use datapath::lab::Lab;
 use datapath::link::HostId;
 
+use super::{NO, Versioned};
 use crate::lab_file;
 use crate::live::client::{self, Life};
 use crate::live::daemon;
@@ -108,27 +109,43 @@ impl Ps {
     /// Where the labs cannot be listed.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let mut out = std::io::stdout().lock();
+        let all = State::all()?;
+        let width = width(20, all.iter().map(State::name));
         writeln!(
             out,
-            "{:<20} {:>8} {:>8} {:>6} {:>6}  STATE",
+            "{:<width$} {:>8} {:>8} {:>6} {:>6}  STATE",
             "LAB", "PID", "UP", "NODES", "PODS"
         )?;
-        for state in State::all()? {
+        for state in all {
             let name = state.name().to_owned();
             match client::find(Some(&name)).and_then(|client| client.status()) {
                 Ok(s) => {
                     let (up, nodes, pods) = (format!("{}s", s.up_seconds), s.nodes, s.pods);
-                    writeln!(out, "{name:<20} {:>8} {up:>8} {nodes:>6} {pods:>6}  up", s.pid)?;
+                    writeln!(out, "{name:<width$} {:>8} {up:>8} {nodes:>6} {pods:>6}  up", s.pid)?;
                 }
-                Err(_) => writeln!(
-                    out,
-                    "{name:<20} {:>8} {:>8} {:>6} {:>6}  without daemon: `trunkline down {name}`",
-                    "-", "-", "-", "-"
-                )?,
+                Err(error) => {
+                    let state = match is_forbidden(&error) {
+                        true => "running (no permission to ask)".to_owned(),
+                        false => format!("without daemon: `trunkline down {name}`"),
+                    };
+                    let [pid, up, nodes, pods] = ["-"; 4];
+                    writeln!(out, "{name:<width$} {pid:>8} {up:>8} {nodes:>6} {pods:>6}  {state}")?;
+                }
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The width of a column of names, at least `least`.
+fn width<'a>(least: usize, names: impl Iterator<Item = &'a str>) -> usize {
+    names.map(str::len).fold(least, usize::max)
+}
+
+/// Whether the system has refused something for want of rights.
+fn is_forbidden(error: &anyhow::Error) -> bool {
+    let kind = |cause: &std::io::Error| cause.kind() == ErrorKind::PermissionDenied;
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(kind))
 }
 
 /// Run a command in the namespace of a pod, a node's own stack or an outside host.
@@ -145,10 +162,11 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// Runs the command in place of this process.
+    /// Runs the command in place of this process: the exit status is the program's own, or 126 or
+    /// 127 where it cannot be run or is not there.
     ///
     /// # Errors
-    /// Where there is no such host, or the program cannot be started.
+    /// Where there is no such host.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let client = client::find(self.lab.as_deref())?;
         let lab = client.lab()?;
@@ -156,7 +174,10 @@ impl Exec {
         let place = host_namespace(client.state().name(), &lab, host).context("no such host")?;
         namespace::enter(&place)?;
         let [program, args @ ..] = self.command.as_slice() else { bail!("no command") };
-        Err(Command::new(program).args(args).exec()).with_context(|| format!("run {program}"))
+        let error = Command::new(program).args(args).exec();
+        eprintln!("trunkline: run {program}: {error}");
+        // As a shell tells the two apart.
+        Ok(ExitCode::from(if error.kind() == ErrorKind::NotFound { 127 } else { 126 }))
     }
 }
 
@@ -194,7 +215,7 @@ pub struct LedgerArgs {
     /// Name of the lab; may be left out when only one is up.
     #[arg(long)]
     lab: Option<String>,
-    /// Print JSON.
+    /// Print JSON, of the form in docs/schema/ledger.json.
     #[arg(long)]
     json: bool,
 }
@@ -208,25 +229,27 @@ impl LedgerArgs {
         let mut out = std::io::stdout().lock();
         let ledger = client::find(self.lab.as_deref())?.ledger()?;
         if self.json {
-            writeln!(out, "{}", serde_json::to_string_pretty(&ledger)?)?;
+            writeln!(out, "{}", serde_json::to_string_pretty(&Versioned::new(&ledger))?)?;
         } else {
             print_ledger(&ledger, &mut out)?;
         }
         let balanced = ledger.imbalances.is_empty() && ledger.elements.values().all(|e| e.balanced);
-        Ok(if balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if balanced { ExitCode::SUCCESS } else { NO })
     }
 }
 
 fn print_ledger(ledger: &Ledger, out: &mut impl Write) -> std::io::Result<()> {
+    let names = width(28, ledger.elements.keys().map(String::as_str));
+    let ports = width(16, ledger.ports.iter().map(|port| port.port.as_str()));
     writeln!(
         out,
-        "{:<28} {:>10} {:>8} {:>10} {:>9} {:>8} {:>8} {:>6}",
+        "{:<names$} {:>10} {:>8} {:>10} {:>9} {:>8} {:>8} {:>6}",
         "ELEMENT", "RECEIVED", "MADE", "SENT", "DELIVERED", "DROPPED", "ABSORBED", "HELD"
     )?;
     for (name, e) in &ledger.elements {
         writeln!(
             out,
-            "{name:<28} {:>10} {:>8} {:>10} {:>9} {:>8} {:>8} {:>6}",
+            "{name:<names$} {:>10} {:>8} {:>10} {:>9} {:>8} {:>8} {:>6}",
             e.received, e.made, e.sent, e.delivered, e.dropped, e.absorbed, e.held
         )?;
         for (reason, count) in &e.drops {
@@ -236,14 +259,14 @@ fn print_ledger(ledger: &Ledger, out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out)?;
     writeln!(
         out,
-        "{:<28} {:<16} {:>5} {:>10} {:>10}  LOST",
+        "{:<names$} {:<ports$} {:>5} {:>10} {:>10}  LOST",
         "ELEMENT", "PORT", "QUEUE", "RX", "TX"
     )?;
     for port in &ledger.ports {
         for (number, q) in port.queues.iter().enumerate() {
             writeln!(
                 out,
-                "{:<28} {:<16} {number:>5} {:>10} {:>10}  {}",
+                "{:<names$} {:<ports$} {number:>5} {:>10} {:>10}  {}",
                 port.element,
                 port.port,
                 q.rx,

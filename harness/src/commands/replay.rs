@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::replay::{self, Feed, Interfaces, Options, Outcomes, Recorder, Source};
+use super::NO;
+use crate::replay::{self, Feed, Interfaces, Options, Outcomes, Recorder, Source, Taken};
 
 /// Feed captures into a lab in memory and record every frame at every hop
 ///
@@ -64,7 +65,8 @@ Results:
 Timestamps in the results are the time of the earliest frame fed plus virtual time, in
 nanoseconds.
 
-Exit status: 0 when all was fed and every element's frames add up, 1 otherwise.";
+Exit status: 0 when all was fed and every element's frames add up, 1 when they do not, 2 when
+nothing could be fed.";
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
@@ -93,7 +95,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut json = serde_json::to_string_pretty(&outcomes)?;
     json.push('\n');
     fs::write(&path, json).with_context(|| path.display().to_string())?;
-    print!("{}", summary(&outcomes));
+    for warning in feed.taken().iter().filter_map(Taken::warning) {
+        eprintln!("warning: {warning}");
+    }
+    print!("{}{}", taken(&feed), summary(&outcomes));
     let unbalanced = outcomes.unbalanced();
     if unbalanced.is_empty() {
         return Ok(ExitCode::SUCCESS);
@@ -103,7 +108,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         unbalanced.join(", "),
         path.display()
     );
-    Ok(ExitCode::FAILURE)
+    Ok(NO)
+}
+
+/// How much was taken of each file, a line each.
+fn taken(feed: &Feed) -> String {
+    let line = |taken: &Taken| {
+        let Taken { source, fed, of, .. } = taken;
+        format!("{:<8} {fed:>8}  of {of} packets of {}\n", "taken", source.file)
+    };
+    feed.taken().iter().map(line).collect()
 }
 
 /// What went in and out and was dropped, a line each.

@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::NO;
 use crate::journey::Style;
 use crate::live::worker::Poll;
 use crate::scenario::file::Profile;
-use crate::scenario::{Kind, Report, Wanted, cases, datapath, find, full, headline, names, run};
+use crate::scenario::{
+    Kind, NAME, Report, Wanted, cases, datapath, find, full, headline, names, run,
+};
 
 /// Run scenarios: a client asks a server, and the verdict, the way of the packets and the counters
 /// are held against what the scenario expects.
@@ -17,7 +20,7 @@ use crate::scenario::{Kind, Report, Wanted, cases, datapath, find, full, headlin
 #[derive(Debug, Args)]
 pub struct Run {
     /// Scenarios by name (S1, S2, ...) or by file; `all` stands for every one that comes with
-    /// trunkline.
+    /// trunkline. A case may be named as it is printed: S8/mem2-in, S8@terway-1.4.2/mem2-in.
     #[arg(required = true, value_name = "NAME|FILE")]
     scenarios: Vec<String>,
     /// The datapath to run on.
@@ -66,13 +69,44 @@ impl Profiles {
     }
 }
 
+/// What names a case: a scenario alone, or as [`Case::name`](crate::scenario::Case::name) has it.
+/// What the name says goes before what the options say.
+struct CaseName<'a> {
+    scenario: &'a str,
+    profile: Option<Profile>,
+    variant: Option<&'a str>,
+}
+
+impl<'a> CaseName<'a> {
+    fn read(text: &'a str) -> Self {
+        let whole = Self { scenario: text, profile: None, variant: None };
+        let (case, variant) = match text.split_once('/') {
+            Some((case, variant)) => (case, Some(variant)),
+            None => (text, None),
+        };
+        let (scenario, profile) = match case.split_once('@') {
+            Some((scenario, name)) => match Profile::named(name) {
+                Some(profile) => (scenario, Some(profile)),
+                None => return whole,
+            },
+            None => (case, None),
+        };
+        // Anything else is a path.
+        if names().any(|name| name == scenario) {
+            Self { scenario, profile, variant }
+        } else {
+            whole
+        }
+    }
+}
+
 impl Run {
     /// Runs the command.
     ///
     /// # Errors
     /// A scenario that cannot be found, read or run.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        let wanted = match (&self.variant, self.all_variants) {
+        let wanted_of_all = match (&self.variant, self.all_variants) {
             (Some(variant), _) => Wanted::Variant(variant.clone()),
             (None, true) => Wanted::All,
             (None, false) => Wanted::Itself,
@@ -83,18 +117,22 @@ impl Run {
             for name in self.scenarios.iter().map(String::as_str) {
                 let named = if name == "all" { names().collect() } else { vec![name] };
                 for name in named {
-                    all.extend(cases(&find(name)?, &wanted, *profile)?);
+                    let name = CaseName::read(name);
+                    let wanted = name.variant.map(|variant| Wanted::Variant(variant.to_owned()));
+                    let wanted = wanted.as_ref().unwrap_or(&wanted_of_all);
+                    all.extend(cases(&find(name.scenario)?, wanted, name.profile.or(*profile))?);
                 }
             }
         }
         let style = Style::of_stdout();
+        let width = all.iter().map(|case| case.name().len()).fold(NAME, usize::max);
         let mut runs = Vec::new();
         for (number, case) in all.into_iter().enumerate() {
             let run = run(datapath.as_ref(), case)?;
             if !self.json {
                 let brief = self.brief && run.passed();
                 let gap = if number > 0 && !brief { "\n" } else { "" };
-                let text = if brief { headline(&run, style) } else { full(&run, style) };
+                let text = if brief { headline(&run, style, width) } else { full(&run, style) };
                 std::io::stdout().write_all(format!("{gap}{text}").as_bytes())?;
             }
             runs.push(run);
@@ -104,6 +142,6 @@ impl Run {
             let text = serde_json::to_string_pretty(&report)?;
             writeln!(std::io::stdout(), "{text}")?;
         }
-        Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if report.passed { ExitCode::SUCCESS } else { NO })
     }
 }

@@ -10,6 +10,9 @@ use datapath::port::Heap;
 use datapath::time::Time;
 use datapath::vpc::Vpc;
 
+use serde::Serialize;
+
+use super::Versioned;
 use super::lab::is_file_name;
 use crate::lab_file;
 use crate::live::client;
@@ -50,7 +53,7 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let (text, json) = client::find(args.lab.as_deref())?.show(args.query.clone())?;
     match args.output {
         Format::Text => write!(out, "{text}")?,
-        Format::Json => writeln!(out, "{json:#}")?,
+        Format::Json => print_json(&Versioned::new(json), &mut out)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -62,10 +65,13 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
 pub fn print(table: &Table, format: Format, out: &mut impl Write) -> anyhow::Result<()> {
     match format {
         Format::Text => write!(out, "{table}")?,
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut *out, table)?;
-            writeln!(out)?;
-        }
+        Format::Json => print_json(&Versioned::new(table), out)?,
     }
+    Ok(())
+}
+
+fn print_json(document: &impl Serialize, out: &mut impl Write) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, document)?;
+    writeln!(out)?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What the commands do with a lab: bring it up, ask its daemon, end it.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -145,8 +145,13 @@ impl Client {
     /// # Errors
     /// Where the daemon does not answer, or answers with an error.
     pub fn ask(&self, request: Request) -> anyhow::Result<Answer> {
-        let mut stream = UnixStream::connect(self.state.socket()).with_context(|| {
-            format!("lab {} has no daemon any more; `trunkline down {0}`", self.state.name())
+        let mut stream = UnixStream::connect(self.state.socket()).map_err(|error| {
+            let name = self.state.name();
+            let why = match error.kind() {
+                ErrorKind::PermissionDenied => format!("lab {name} is another user's"),
+                _ => format!("lab {name} has no daemon any more; `trunkline down {name}`"),
+            };
+            anyhow::Error::new(error).context(why)
         })?;
         let stopping = matches!(request, Request::Stop);
         stream.set_read_timeout(Some(if stopping { STOPPING } else { PATIENCE }))?;

@@ -1,7 +1,7 @@
 //! The daemon of one lab: makes its namespaces, forwards, answers the control socket, and leaves
 //! nothing behind (spec LAB-20, LAW-8).
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use datapath::lab::Lab;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-use super::protocol::{Answer, Envelope, REQUEST_MAX, Reply, Request, Status, VERSION};
+use super::protocol::{Answer, Reply, Request, Status, VERSION};
 use super::report;
 use super::state::State;
 use super::topology::{Places, STACK_IFNAME, places, stack_namespaces};
@@ -26,6 +26,8 @@ use crate::show;
 pub const READY: &str = "ready";
 /// How long a client may take to send its request or to take the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Most control connections at a time, each with a thread of its own.
+const CONNECTIONS: usize = 256;
 
 /// A running lab, as its control connections see it.
 struct Running {
@@ -127,13 +129,24 @@ fn bring_up(state: &State, poll: Poll) -> anyhow::Result<Running> {
 
 /// Answers connections, each on a thread of its own, until one asks to stop.
 fn serve(listener: &UnixListener, running: &Arc<Running>, end: &Sender<UnixStream>) {
+    // Each thread holds a copy, so that their number is known.
+    let open = Arc::new(());
     for stream in listener.incoming() {
-        match stream {
-            Ok(stream) => {
-                let (running, end) = (Arc::clone(running), end.clone());
-                std::thread::spawn(move || converse(stream, &running, &end));
+        let served = stream.map_err(anyhow::Error::from).and_then(|mut stream| {
+            if Arc::strong_count(&open) > CONNECTIONS {
+                let busy = format!("{CONNECTIONS} control connections are open: try again");
+                stream.set_write_timeout(Some(PATIENCE))?;
+                return write_reply(&mut stream, Err(busy));
             }
-            Err(error) => tracing::warn!(%error, "a control connection failed"),
+            let (running, end, held) = (Arc::clone(running), end.clone(), Arc::clone(&open));
+            std::thread::Builder::new().name("control".into()).spawn(move || {
+                let _held = held;
+                converse(stream, &running, &end);
+            })?;
+            Ok(())
+        });
+        if let Err(error) = served {
+            tracing::warn!(%error, "a control connection failed");
         }
     }
 }
@@ -162,13 +175,7 @@ fn read_request(stream: &mut UnixStream) -> anyhow::Result<Request> {
     }
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = String::new();
-    BufReader::new(&mut *stream).take(REQUEST_MAX).read_line(&mut line)?;
-    let envelope: Envelope = serde_json::from_str(&line).context("not a request")?;
-    if envelope.version != VERSION {
-        bail!("protocol version {} asked, {VERSION} spoken", envelope.version);
-    }
-    Ok(envelope.request)
+    Ok(Request::read(stream)?)
 }
 
 fn write_reply(stream: &mut UnixStream, result: Result<Answer, String>) -> anyhow::Result<()> {

@@ -1,10 +1,12 @@
 //! What the commands and a lab's daemon say to each other: one JSON object a line, each way.
 
 use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
 use datapath::counters::LedgerReport;
 use datapath::journey::Hop;
 use datapath::link::{ElementId, Socket};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::report::PortReport;
@@ -23,6 +25,67 @@ pub struct Envelope {
     pub version: u32,
     /// What is asked.
     pub request: Request,
+}
+
+/// Why a daemon does not take a request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadRequest {
+    /// The stream's read timeout has passed before the end of the line.
+    #[error("the request did not come: its peer is silent")]
+    Silent,
+    /// The stream cannot be read.
+    #[error("the request cannot be read: {0}")]
+    Read(io::Error),
+    /// The line does not end within [`REQUEST_MAX`] bytes.
+    #[error("the request is longer than {REQUEST_MAX} bytes")]
+    TooLong,
+    /// The peer has closed before the end of the line.
+    #[error("the request ends after {0} bytes, before the end of its line")]
+    CutShort(usize),
+    /// The line is no request; says why and where in it, on one line.
+    #[error("not a request: {0}")]
+    Malformed(String),
+    /// The request is of another version of the protocol.
+    #[error("protocol version {0} asked, {VERSION} spoken")]
+    Version(u32),
+}
+
+impl From<serde_json::Error> for BadRequest {
+    fn from(error: serde_json::Error) -> Self {
+        // It quotes the request, which may hold anything.
+        Self::Malformed(error.to_string().replace(char::is_control, " "))
+    }
+}
+
+impl Request {
+    /// Reads a request: one line of JSON, of which no more than [`REQUEST_MAX`] bytes are held.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(from: impl Read) -> Result<Self, BadRequest> {
+        /// The version alone, so that a request of a later one is not called malformed.
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let mut line = Vec::new();
+        let read = BufReader::new(from).take(REQUEST_MAX).read_until(b'\n', &mut line);
+        read.map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => BadRequest::Silent,
+            _ => BadRequest::Read(error),
+        })?;
+        match line.last() {
+            Some(b'\n') => {}
+            _ if line.len() as u64 == REQUEST_MAX => return Err(BadRequest::TooLong),
+            _ => return Err(BadRequest::CutShort(line.len())),
+        }
+        let Versioned { version } = serde_json::from_slice(&line)?;
+        if version != VERSION {
+            return Err(BadRequest::Version(version));
+        }
+        Ok(serde_json::from_slice::<Envelope>(&line)?.request)
+    }
 }
 
 /// What can be asked of a daemon.
@@ -126,7 +189,7 @@ pub struct Status {
 }
 
 /// The books of a lab: what came in is what went out and what was lost, with a name for each loss.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ledger {
     /// Every element.

@@ -8,6 +8,7 @@ use datapath::counters::LedgerReport;
 use datapath::lab::Lab;
 use datapath::link::{Peer, Socket, peer_of};
 use datapath_io::{KernelCounters, LiveLink, QueueCounters};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Ledger;
@@ -16,7 +17,7 @@ use crate::net::namespace;
 use crate::net::stats::{self, LinkStats};
 
 /// One port.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PortReport {
     /// The element's name.
@@ -34,7 +35,7 @@ pub struct PortReport {
 }
 
 /// One queue of a port, in frames.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueReport {
     /// Received by the datapath.
@@ -90,7 +91,7 @@ impl QueueReport {
 }
 
 /// A device's counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LinkReport {
     /// Packets received.

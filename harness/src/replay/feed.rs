@@ -1,5 +1,6 @@
 //! From capture files to frames in order of time.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,10 @@ use crate::pcap::{self, Capture, CaptureError, Direction, ETHERNET, Packet};
 
 /// Largest capture file that is read, in bytes; it is held in memory whole.
 pub const LARGEST_FILE: u64 = 2 << 30;
+
+/// Longest time from the earliest frame to the latest, in nanoseconds: a hundred years. Virtual time
+/// itself ends after 584.
+pub const LONGEST_SPAN: u64 = 100 * 365 * 86_400 * 1_000_000_000;
 
 /// One `--in`: `PORT=FILE` or `PORT=FILE#IFACE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +116,17 @@ pub enum FeedError {
         /// Bytes on the wire.
         len: u32,
     },
+    /// A frame is too long after the earliest one.
+    #[error(
+        "{}: packet {number}: its time is more than 100 years after that of the earliest packet",
+        file.display()
+    )]
+    TooLate {
+        /// The file.
+        file: PathBuf,
+        /// The packet's number, counted from 1.
+        number: u64,
+    },
     /// A frame is larger than a buffer.
     #[error(
         "{}: packet {number}: {len} bytes are more than a frame buffer holds; \
@@ -137,16 +153,55 @@ pub struct Frame {
     pub bytes: Vec<u8>,
 }
 
+/// What was taken of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// What `--in` says.
+    pub source: Source,
+    /// Packets that are fed.
+    pub fed: usize,
+    /// Packets of the chosen interface, or of the whole file.
+    pub of: usize,
+    /// Names of the interfaces whose packets are fed, in file order.
+    pub interfaces: Vec<String>,
+}
+
+impl Taken {
+    /// What the user may not have meant: no frame, or frames of several interfaces in one port.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let Self { source, fed, of, interfaces } = self;
+        let file = &source.file;
+        if *fed == 0 {
+            let why = match of {
+                0 => "it holds no packet of the interface",
+                _ => {
+                    "every packet that tells its direction is inbound, and only outbound ones are fed"
+                }
+            };
+            return Some(format!("{file}: nothing is fed: {why}"));
+        }
+        (interfaces.len() > 1).then(|| {
+            let names = interfaces.join(", ");
+            format!(
+                "{file}: frames of several interfaces go into {}: {names}; FILE#IFACE picks one",
+                source.port
+            )
+        })
+    }
+}
+
 /// Frames in the order in which they are fed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Feed {
     epoch: u64,
     frames: Vec<Frame>,
+    taken: Vec<Taken>,
 }
 
 impl Feed {
     /// Brings frames into order: by time (nanoseconds since 1970), equal times as they are given.
-    /// Frames without a time go first.
+    /// Frames without a time go first. No two times should be further apart than [`LONGEST_SPAN`].
     #[must_use]
     pub fn new(mut frames: Vec<(Option<u64>, InputPort, Vec<u8>)>) -> Self {
         let epoch = frames.iter().filter_map(|(at, ..)| *at).min().unwrap_or(0);
@@ -158,7 +213,7 @@ impl Feed {
                 Frame { at, port, bytes }
             })
             .collect();
-        Self { epoch, frames }
+        Self { epoch, frames, taken: Vec::new() }
     }
 
     /// Reads the captures of all sources.
@@ -171,16 +226,30 @@ impl Feed {
             .map(|source| InputPort::find(lab, &source.port).map_err(FeedError::Port))
             .collect::<Result<_, _>>()?;
         let mut frames = Vec::new();
+        let mut taken = Vec::new();
+        let mut latest = Vec::new();
         for (source, port) in sources.iter().zip(ports) {
             let (file, interface) = source.split();
             let bytes = read_file(file)?;
             let of_file = |cause| FeedError::Capture { file: file.to_owned(), cause };
             let capture = pcap::read(&bytes).map_err(of_file)?;
-            for packet in choose(&capture, file, interface)? {
-                frames.push((packet.at, port, check(&packet, file)?.to_vec()));
-            }
+            let chosen = choose(&capture, file, interface)?;
+            taken.push(chosen.taken(&capture, source));
+            let last = chosen.packets.iter().max_by_key(|packet| packet.at);
+            latest.extend(last.and_then(|packet| Some((packet.at?, packet.number, file))));
+            frames.extend(chosen.packets.iter().map(|p| (p.at, port, p.data.to_vec())));
         }
-        Ok(Self::new(frames))
+        let feed = Self { taken, ..Self::new(frames) };
+        match latest.into_iter().find(|(at, ..)| at - feed.epoch > LONGEST_SPAN) {
+            Some((_, number, file)) => Err(FeedError::TooLate { file: file.to_owned(), number }),
+            None => Ok(feed),
+        }
+    }
+
+    /// What was taken of each file, in the order of the sources.
+    #[must_use]
+    pub fn taken(&self) -> &[Taken] {
+        &self.taken
     }
 
     /// The time of the earliest frame, in nanoseconds since 1970: virtual time zero.
@@ -211,13 +280,38 @@ fn read_file(file: &Path) -> Result<Vec<u8>, FeedError> {
     Ok(bytes)
 }
 
-/// The packets of the chosen interface that are fed: all, or where any tells its direction only
-/// the outbound ones. A packet without a time has that of the one before it in the file.
-fn choose<'a>(
+/// The packets of a capture that are fed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen<'a> {
+    /// The packets, in file order. One without a time has that of the one before it in the file.
+    pub packets: Vec<Packet<'a>>,
+    /// Packets of the chosen interface, fed or not.
+    of: usize,
+}
+
+impl Chosen<'_> {
+    fn taken(&self, capture: &Capture<'_>, source: &Source) -> Taken {
+        let numbers: BTreeSet<usize> = self.packets.iter().map(|packet| packet.interface).collect();
+        let named = numbers.into_iter().filter_map(|number| capture.interfaces.get(number));
+        Taken {
+            source: source.clone(),
+            fed: self.packets.len(),
+            of: self.of,
+            interfaces: named.map(|interface| interface.name.clone()).collect(),
+        }
+    }
+}
+
+/// Chooses the packets of `capture` that are fed: those of `interface`, or all; where any of them
+/// tells its direction only the outbound ones. `file` is what messages call the capture.
+///
+/// # Errors
+/// There is no such interface, or a packet is not Ethernet, not whole, or larger than a buffer.
+pub fn choose<'a>(
     capture: &Capture<'a>,
     file: &Path,
     interface: Option<&str>,
-) -> Result<Vec<Packet<'a>>, FeedError> {
+) -> Result<Chosen<'a>, FeedError> {
     let wanted = |index: usize| {
         let name = capture.interfaces.get(index).map(|i| i.name.as_str());
         interface.is_none_or(|wanted| capture.names_interfaces && name == Some(wanted))
@@ -240,10 +334,12 @@ fn choose<'a>(
         let (name, link_type) = (other.name.clone(), other.link_type);
         return Err(FeedError::LinkType { file: file.to_owned(), name, link_type });
     }
+    let of = chosen.len();
     if chosen.iter().any(|packet| packet.direction.is_some()) {
         chosen.retain(|packet| packet.direction == Some(Direction::Outbound));
     }
-    Ok(chosen)
+    chosen.iter().try_for_each(|packet| check(packet, file))?;
+    Ok(Chosen { packets: chosen, of })
 }
 
 /// Says which interfaces a capture has.
@@ -264,8 +360,8 @@ fn present(capture: &Capture<'_>, wrong: &str) -> String {
     }
 }
 
-/// The bytes of a packet that is whole and fits a buffer.
-fn check<'a>(packet: &Packet<'a>, file: &Path) -> Result<&'a [u8], FeedError> {
+/// Refuses a packet that is not whole or does not fit a buffer.
+fn check(packet: &Packet<'_>, file: &Path) -> Result<(), FeedError> {
     let Packet { number, original_len, data, .. } = *packet;
     if packet.is_cut() {
         let file = file.to_owned();
@@ -274,5 +370,5 @@ fn check<'a>(packet: &Packet<'a>, file: &Path) -> Result<&'a [u8], FeedError> {
     if !Heap::default().set_len(data.len()) {
         return Err(FeedError::Oversized { file: file.to_owned(), number, len: data.len() });
     }
-    Ok(data)
+    Ok(())
 }

@@ -47,7 +47,7 @@ mod port;
 mod record;
 
 pub use engine::{AFTER_LAST, Options, Sight, run};
-pub use feed::{Feed, FeedError, Frame, LARGEST_FILE, Source};
+pub use feed::{Chosen, Feed, FeedError, Frame, LARGEST_FILE, LONGEST_SPAN, Source, Taken, choose};
 pub use interfaces::Interfaces;
 pub use outcomes::{Outcomes, schema};
 pub use port::{InputPort, PortError};

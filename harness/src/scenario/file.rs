@@ -62,6 +62,12 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// The profile of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::P0, Self::P1, Self::P2].into_iter().find(|profile| profile.name() == name)
+    }
+
     /// Its name in lab files and reports.
     #[must_use]
     pub const fn name(self) -> &'static str {

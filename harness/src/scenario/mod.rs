@@ -18,7 +18,7 @@ pub use case::{Case, MAX_TIME, MAX_TIME_DENIED, Wanted, cases};
 pub use datapath::{Answer, BadUrl, Datapath, Request, Session, Url};
 pub use library::{Source, find, names};
 pub use patch::merge;
-pub use print::{checks, full, headline};
+pub use print::{NAME, checks, full, headline};
 pub use report::{
     CaseReport, Check, Comparison, ElementReport, JourneyReport, Name, Report, VERSION,
 };

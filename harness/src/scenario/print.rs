@@ -6,23 +6,27 @@ use super::file::Outcome;
 use super::run::Run;
 use crate::journey::{Leg, Style, legend, table};
 
-/// One line for a case: its name, whether it passed, the verdict and who denied.
+/// Width of the column of names, where none is longer.
+pub const NAME: usize = 14;
+
+/// A case in two lines: whether it passed, its name in a column of `width`, its title; the verdict
+/// and who denied.
 #[must_use]
-pub fn headline(run: &Run, style: Style) -> String {
+pub fn headline(run: &Run, style: Style, width: usize) -> String {
     let mark = if run.passed() { style.green("ok  ") } else { style.red("FAIL") };
     let verdict = match (run.verdict, &run.denial) {
         (Outcome::Reachable, _) => format!("reachable: {}", run.answer),
         (Outcome::Denied, Some(denial)) => format!("denied: {denial}"),
         (Outcome::Denied, None) => format!("not reachable: {}", run.answer),
     };
-    let name = style.bold(&format!("{:14}", run.case.name()));
-    format!("{mark}  {name}  {}\n      {:14}  {verdict}\n", run.case.title, "")
+    let name = style.bold(&format!("{:width$}", run.case.name()));
+    format!("{mark}  {name}  {}\n      {:width$}  {verdict}\n", run.case.title, "")
 }
 
 /// A case with its journeys and checks.
 #[must_use]
 pub fn full(run: &Run, style: Style) -> String {
-    let mut text = headline(run, style);
+    let mut text = headline(run, style, NAME);
     let names = run.names();
     text.push('\n');
     text += &legend(&names, style);

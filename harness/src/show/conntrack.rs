@@ -9,10 +9,11 @@ use datapath::node::conntrack::{Entry, Status};
 use datapath::port::Buffer;
 use datapath::time::Time;
 use datapath::wire::{Protocol, Tuple};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// One direction of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ConntrackTuple {
     /// Of TCP and UDP.
@@ -50,7 +51,7 @@ pub enum ConntrackTuple {
 }
 
 /// A flow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ConntrackEntry {
     /// The protocol's name as conntrack prints it.
     pub protocol: &'static str,

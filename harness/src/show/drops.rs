@@ -7,12 +7,13 @@ use datapath::lab::Lab;
 use datapath::node::Node;
 use datapath::port::Buffer;
 use datapath::vpc::Vpc;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::table::{columns, row};
 
 /// What one element dropped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ElementDrops {
     /// The element: a node's name, or vpc.
     pub element: String,
@@ -21,7 +22,7 @@ pub struct ElementDrops {
 }
 
 /// Frames dropped for one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Drop {
     /// The reason's name.
     pub reason: &'static str,

@@ -8,13 +8,14 @@ use datapath::node::Node;
 use datapath::port::Buffer;
 use datapath::vpc::{self, Vpc};
 use datapath::wire::{Mac, Vid};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::security_group::owner;
 use super::table::{columns, row};
 
 /// An ENI.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Eni {
     /// Its id.
@@ -27,10 +28,12 @@ pub struct Eni {
     /// The node it is attached to.
     pub node: String,
     /// VID of a member.
+    #[schemars(with = "Option<u16>")]
     pub vid: Option<Vid>,
     /// Its address.
     pub ip: Ipv4Addr,
     /// The MAC with which its frames travel.
+    #[schemars(with = "String")]
     pub mac: Mac,
     /// Its vSwitch.
     pub v_switch: String,
@@ -46,7 +49,7 @@ pub struct Eni {
 }
 
 /// Packets of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PacketCounters {
     /// Packets that passed it: those it sent, whatever became of them, or those sent to it.
@@ -56,7 +59,7 @@ pub struct PacketCounters {
 }
 
 /// What a trunk queue has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct QueueCounters {
     /// The queue's number.
     pub number: usize,

@@ -9,6 +9,7 @@ use datapath::node::Node;
 use datapath::node::ipvs::{self, VirtualService};
 use datapath::port::Buffer;
 use datapath::time::Time;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What `ipvsadm -Ln` prints first; 4096 is the kernel's default size of the connection table.
@@ -25,7 +26,7 @@ pro expire state       source             virtual            destination
 ";
 
 /// A virtual server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualServer {
     /// The Kubernetes service.
@@ -41,7 +42,7 @@ pub struct VirtualServer {
 }
 
 /// A real server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RealServer {
     /// Address and port.
@@ -55,7 +56,7 @@ pub struct RealServer {
 }
 
 /// A connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Connection {
     /// The Kubernetes service.

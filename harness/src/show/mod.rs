@@ -36,33 +36,50 @@ use datapath::port::Buffer;
 use datapath::time::Time;
 use datapath::vpc::Vpc;
 
-/// The lab has no node of this name.
+/// What a query asks for is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no node {name:?}; there are: {}", .known.join(", "))]
-pub struct UnknownNode {
-    /// What was asked for.
-    pub name: String,
-    /// The nodes there are.
-    pub known: Vec<String>,
+#[non_exhaustive]
+pub enum Unknown {
+    /// The lab has no node of this name.
+    #[error("no node {name:?}; there are: {}", .known.join(", "))]
+    Node {
+        /// What was asked for.
+        name: String,
+        /// The nodes there are.
+        known: Vec<String>,
+    },
+    /// No node that is asked about has this route table.
+    #[error("FIB table {table} does not exist; there are: {}", .known.join(", "))]
+    Table {
+        /// What was asked for.
+        table: TableId,
+        /// The tables there are.
+        known: Vec<String>,
+    },
 }
 
 /// Copies the table that `query` asks for out of a lab's elements, as they are at `now`.
 ///
 /// # Errors
-/// The query names a node that is not among `nodes`.
+/// The query names a node that is not among `nodes`, or a route table that none of them has.
 pub fn take<B: Buffer>(
     query: &Query,
     lab: &Lab,
     nodes: &[&Node<B>],
     vpc: &Vpc<B>,
     now: Time,
-) -> Result<Table, UnknownNode> {
+) -> Result<Table, Unknown> {
     let view = View { lab, nodes: selected(query, lab, nodes)?, now };
     let one_node = query.node.is_some();
     Ok(match query.what {
         What::Rule => Table::Rules { nodes: view.each(rule::rules) },
         What::Route => {
             let table = query.table;
+            let known = route::tables(&view.nodes);
+            if !known.contains(&table) {
+                let known = known.iter().map(TableId::to_string).collect();
+                return Err(Unknown::Table { table, known });
+            }
             let routes = |_: &Lab, node: &Node<B>, _| route::routes(node.config(), table);
             Table::Routes { table, nodes: view.each(routes) }
         }
@@ -90,12 +107,12 @@ fn selected<'a, B: Buffer>(
     query: &Query,
     lab: &Lab,
     nodes: &[&'a Node<B>],
-) -> Result<Vec<&'a Node<B>>, UnknownNode> {
+) -> Result<Vec<&'a Node<B>>, Unknown> {
     let Some(name) = &query.node else { return Ok(nodes.to_vec()) };
     let known = |node: &&Node<B>| node_name(lab, node.config().index).to_owned();
     match nodes.iter().find(|node| known(node) == *name) {
         Some(node) => Ok(vec![node]),
-        None => Err(UnknownNode { name: name.clone(), known: nodes.iter().map(known).collect() }),
+        None => Err(Unknown::Node { name: name.clone(), known: nodes.iter().map(known).collect() }),
     }
 }
 

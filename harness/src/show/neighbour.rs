@@ -8,16 +8,18 @@ use datapath::node::{NeighbourState, Node};
 use datapath::port::Buffer;
 use datapath::time::Time;
 use datapath::wire::Mac;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A neighbour; its fields are named as `ip -j neigh` names them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Neighbour {
     /// Its address.
     pub dst: Ipv4Addr,
     /// The interface.
     pub dev: String,
     /// Its MAC, once known.
+    #[schemars(with = "Option<String>")]
     pub lladdr: Option<Mac>,
     /// What is known of it: PERMANENT, REACHABLE or INCOMPLETE.
     pub state: &'static str,

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use datapath::node::route::{DEFAULT, LOCAL, MAIN};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A table of a lab.
@@ -70,7 +71,7 @@ pub enum Format {
     /// As the tool of a real node prints it.
     #[default]
     Text,
-    /// For machines.
+    /// For machines, of the form in docs/schema/show.json.
     Json,
 }
 
@@ -90,7 +91,9 @@ pub struct ShowArgs {
 }
 
 /// Number of a route table; prints as `ip` does, the known ones by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(into = "String", try_from = "String")]
 pub struct TableId(pub u32);
 

@@ -1,18 +1,21 @@
 //! A route table, as `ip route show table` prints it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv4Addr;
 
 use datapath::node::route::{self, MAIN, RouteKind};
-use datapath::node::{ETH0, NodeConfig};
+use datapath::node::{ETH0, Node, NodeConfig};
+use datapath::port::Buffer;
 use ipnet::Ipv4Net;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::TableId;
 use super::rule::prefix;
 
 /// What a route does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RouteType {
     /// Sends the packet on.
@@ -24,7 +27,7 @@ pub enum RouteType {
 }
 
 /// How far a route's destination is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// On the node.
@@ -34,7 +37,7 @@ pub enum Scope {
 }
 
 /// Something special about a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Flag {
     /// The gateway needs no route of its own.
@@ -42,12 +45,13 @@ pub enum Flag {
 }
 
 /// A route; its fields are named as `ip -j route` names them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Route {
     /// What it does.
     #[serde(rename = "type")]
     pub kind: RouteType,
     /// Its destination.
+    #[schemars(with = "String")]
     pub dst: Ipv4Net,
     /// The next hop; the destination itself where there is none.
     pub gateway: Option<Ipv4Addr>,
@@ -67,6 +71,11 @@ pub struct Route {
 pub(super) fn routes(config: &NodeConfig, table: TableId) -> Vec<Route> {
     let found = config.routes.table(table.0);
     found.flat_map(|(dst, len, route)| of(config, table, dst, len, &route)).collect()
+}
+
+/// The tables that any of the nodes has, in order.
+pub(super) fn tables<B: Buffer>(nodes: &[&Node<B>]) -> BTreeSet<TableId> {
+    nodes.iter().flat_map(|node| node.config().routes.tables()).map(TableId).collect()
 }
 
 /// A route as the kernel would list it: the node's address is on both ENIs.

@@ -9,18 +9,21 @@ use datapath::node::{Node, NodeConfig};
 use datapath::port::Buffer;
 use datapath::time::Time;
 use ipnet::Ipv4Net;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::TableId;
 
 /// A policy rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Rule {
     /// The smaller is tried first.
     pub priority: u32,
     /// Sources it selects; all where there is none.
+    #[schemars(with = "Option<String>")]
     pub src: Option<Ipv4Net>,
     /// Destinations it selects; all where there is none.
+    #[schemars(with = "Option<String>")]
     pub dst: Option<Ipv4Net>,
     /// Value and mask of the marks it selects.
     pub fwmark: Option<(u32, u32)>,

@@ -5,12 +5,13 @@ use std::fmt;
 use datapath::journey::SgDirection;
 use datapath::lab::{self, GroupKind, Lab, Peer};
 use datapath::vpc::Vpc;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::table::{columns, row};
 
 /// A security group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Group {
     /// Its id.
@@ -29,7 +30,7 @@ pub struct Group {
 }
 
 /// An ENI in a group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Member {
     /// The ENI's id.
     pub eni: String,
@@ -38,7 +39,7 @@ pub struct Member {
 }
 
 /// A rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct GroupRule {
     /// accept or drop.
     pub policy: &'static str,

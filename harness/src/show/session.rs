@@ -6,6 +6,7 @@ use datapath::journey::SgDirection;
 use datapath::lab::Lab;
 use datapath::time::Time;
 use datapath::vpc::{self, SessionView, Vpc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ConntrackTuple;
@@ -13,7 +14,7 @@ use super::security_group::owner;
 use super::table::{columns, row};
 
 /// Whose session it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum SessionOwner {
     /// An ENI's, by its security groups.
@@ -37,7 +38,7 @@ pub enum SessionOwner {
 }
 
 /// A session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Session {
     /// Whose it is.
     #[serde(flatten)]

@@ -8,10 +8,11 @@ use datapath::node::Node;
 use datapath::port::Buffer;
 use datapath::time::Time;
 use datapath::wire::Vid;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Which way a filtered packet goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Out by the trunk.
@@ -21,7 +22,7 @@ pub enum Direction {
 }
 
 /// What a filter's packets have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Match {
     /// The value of the word.
     pub value: u32,
@@ -32,12 +33,13 @@ pub struct Match {
 }
 
 /// What a filter does with its packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "vlan", rename_all = "lowercase")]
 pub enum Action {
     /// Adds a tag.
     Push {
         /// Its VID.
+        #[schemars(with = "u16")]
         id: Vid,
     },
     /// Takes the tag off.
@@ -45,7 +47,7 @@ pub enum Action {
 }
 
 /// A u32 filter of the trunk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Filter {
     /// Which way its packets go.
     pub direction: Direction,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// How long anything a test waits for may take.
-const BOUND: Duration = Duration::from_secs(30);
+pub(crate) const BOUND: Duration = Duration::from_secs(30);
 
 /// One node with two pods, so a trunk with two member ENIs, and a host outside.
 pub(crate) const TWO_MEMBERS: &str = "

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::path::Path;
+
 use clap::{Args, Command, FromArgMatches};
 use harness::commands::show::run_on_lab_file;
 use harness::show::{Format, Query, ShowArgs, Table, TableId, What, take};
@@ -51,7 +53,6 @@ fn routes_are_those_of_ip_route() {
     golden("route-main", &text(&on(CLIENT_NODE, route("main"))));
     golden("route-1003", &text(&on(CLIENT_NODE, route("1003"))));
     golden("route-local", &text(&on(CLIENT_NODE, route("local"))));
-    assert_eq!(text(&on(CLIENT_NODE, route("default"))), "");
 }
 
 #[test]
@@ -81,6 +82,21 @@ fn state_after_traffic_is_shown_with_the_time_left() {
     golden("sg-sessions", &table(sessions));
     golden("eni", &table(Query::new(What::Eni)));
     golden("drops", &table(Query::new(What::Drops)));
+}
+
+#[test]
+fn a_route_table_that_is_not_there_is_told() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/show/lab.yaml");
+    let error = |table: &str| {
+        let shown = run_on_lab_file(&file, &route(table), Format::Text, &mut Vec::new());
+        shown.err().map(|error| error.to_string())
+    };
+    let said = "FIB table 9999 does not exist; there are: main, local, 1003";
+    assert_eq!(error("9999").as_deref(), Some(said));
+    for table in ["main", "local", "1003"] {
+        assert_eq!(error(table), None);
+    }
+    assert!(error("default").is_some(), "the kernel has none either");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::report::{Names, Report};
 use crate::lab::derive;
 use crate::lab::error::{Position, quoted};
 use crate::lab::file::{self, File, Mtu};
-use crate::lab::scalar::Text;
+use crate::lab::scalar::{Scalar as _, Text};
 use crate::lab::written::{OneOrMany, Written};
 use crate::wire::{Mac, Vid};
 
@@ -324,5 +324,16 @@ fn read_cali(pod: &file::Pod, fresh: bool, calis: &mut Names, report: &mut Repor
 }
 
 fn read_mtu(mtu: Option<&Written<Mtu>>, report: &mut Report) -> u16 {
+    if let Some(Written { text, at, .. }) = mtu
+        && text.parse::<u64>().is_ok_and(|mtu| mtu > Mtu::LARGEST)
+    {
+        let message = format!("mtu: expected {}, found {}", Mtu::expected(), quoted(text));
+        report.add_help(
+            *at,
+            message,
+            "with its headers a frame lies in 2 KiB, the most AF_XDP has",
+        );
+        return DEFAULT_MTU;
+    }
     report.read_opt("mtu", mtu).map_or(DEFAULT_MTU, Mtu::as_u16)
 }

@@ -108,6 +108,11 @@ impl<A: Address + PrefixKey> Tables<A> {
         &self.rules
     }
 
+    /// The numbers of the tables that have routes, in order.
+    pub fn tables(&self) -> impl Iterator<Item = u32> + '_ {
+        self.tables.keys().copied()
+    }
+
     /// The routes of a table, by prefix.
     pub fn table(&self, number: u32) -> impl Iterator<Item = (A, u8, Route<A>)> + '_ {
         let routes = self.tables.get(&number).into_iter().flat_map(PrefixTable::iter);
