@@ -10,8 +10,9 @@ use super::far_end::{BATCH, FarEnd};
 use super::frames::{FIRST_PORT, Frames};
 use crate::net::namespace;
 
-/// Datagrams sent by one system call of the live generator: some milliseconds.
-const LIVE_FRAMES: u32 = 1 << 14;
+/// Datagrams sent by one system call of the live generator: half a second or more. The call ends
+/// with a wait for all processors that costs tens of milliseconds.
+const LIVE_FRAMES: u32 = 1 << 22;
 
 /// How the load comes into the node's wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
@@ -81,7 +82,7 @@ impl<'a> Generator<'a> {
         })
     }
 
-    /// Sends some milliseconds' worth of requests at most. The calling thread has to be in the
+    /// Sends for about a second at most. The calling thread has to be in the
     /// pod's namespace.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The machine: which cores are used, and how its speed is told.
 
-use std::fs;
+use std::fs::{self, File};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,12 @@ use nix::unistd::Pid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::live::state::RUN;
+
 /// Steps of the loop that calibrates: some ten milliseconds.
 const STEPS: u64 = 20_000_000;
+/// The highest priority a session can have.
+const RAISED: &str = "-20";
 /// How this process's session stands against other sessions for the processors.
 const AUTOGROUP: &str = "/proc/self/autogroup";
 
@@ -42,6 +46,21 @@ impl Cores {
     }
 }
 
+/// Waits until no other measurement runs on this machine, and keeps others waiting until the
+/// result is dropped.
+///
+/// # Errors
+/// Where the folder of labs cannot be made or locked.
+pub fn alone() -> anyhow::Result<File> {
+    let lock = || -> std::io::Result<File> {
+        fs::create_dir_all(RUN)?;
+        let folder = File::open(RUN)?;
+        folder.lock()?;
+        Ok(folder)
+    };
+    lock().with_context(|| format!("lock {RUN}"))
+}
+
 /// Keeps the calling thread on one core.
 ///
 /// # Errors
@@ -66,7 +85,9 @@ impl Priority {
         // It reads "/autogroup-25 nice 0".
         let text = fs::read_to_string(AUTOGROUP).unwrap_or_default();
         let before = text.rsplit_once(' ').map(|(_, nice)| nice.trim().to_owned());
-        Self { before: before.filter(|_| fs::write(AUTOGROUP, "-20").is_ok()) }
+        // A measurement that was killed could not lower it again.
+        let before = before.map(|nice| if nice == RAISED { "0".to_owned() } else { nice });
+        Self { before: before.filter(|_| fs::write(AUTOGROUP, RAISED).is_ok()) }
     }
 
     /// Whether that worked.

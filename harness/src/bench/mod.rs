@@ -1,5 +1,5 @@
 //! Measuring the datapath on real veths, always against a reference taken in the same minute: the
-//! speed of a virtual machine changes by half while one watches.
+//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-5).
 //!
 //! | file | what |
 //! |---|---|
@@ -24,4 +24,3 @@ pub mod sink;
 pub mod smoke;
 pub mod statistics;
 pub mod window;
-

@@ -11,7 +11,7 @@ use super::far_end::{FarEnd, Host};
 use super::forwarder::Kind;
 use super::frames::Frames;
 use super::generator::Input;
-use super::machine::{Cores, Machine, Priority, calibrate};
+use super::machine::{Cores, Machine, Priority, alone, calibrate};
 use super::report::{Calibration, InputReport, Report, Round, VERSION};
 use super::window::Setting;
 
@@ -37,7 +37,8 @@ pub struct Plan {
 /// [`WrongFrame`](super::rehearsal::WrongFrame), an interruption, or where the machine cannot run
 /// it. Nothing is left behind in any case.
 pub fn smoke(plan: Plan, mut progress: impl FnMut(Input, &Round)) -> anyhow::Result<Report> {
-    // First of all, so that whatever is made is also taken down.
+    let _alone = alone()?;
+    // Before anything is made, so that whatever is made is also taken down.
     let interrupted = interruption()?;
     let cores = Cores::first_two()?;
     let bed = Bed::make()?;

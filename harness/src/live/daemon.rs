@@ -110,7 +110,8 @@ fn forward(state: &State, poll: Poll, signals: SigSet, tied: bool) -> anyhow::Re
 /// Makes the namespaces, sets the stacks up and starts to forward.
 fn bring_up(state: &State, poll: Poll) -> anyhow::Result<Running> {
     let lab = lab_file::load(&state.lab_file())?;
-    let plan = datapath_io::memory_plan(&lab, &ElementId::all(&lab).collect::<Vec<_>>())?;
+    let elements: Vec<_> = ElementId::all(&lab).collect();
+    let plan = datapath_io::memory_plan(&lab, &elements)?;
     let anchors = u16::try_from(plan.arenas.len()).context("too many packet memories")?;
     let places = places(&lab, state.name(), anchors)?;
     net::apply(&places.topology)?;
