@@ -40,9 +40,10 @@ impl Counter {
     pub fn load(expected: &[u8]) -> Result<Self, ProgError> {
         let headers = datagram(expected)?;
         let loaded = Loaded::load(object!("count"), |map| {
-            match map.initial_value_mut().and_then(|value| value.get_mut(..DATAGRAM)) {
-                Some(value) => value.copy_from_slice(headers),
-                None => {} // The map of counts.
+            // The map of counts has no initial value.
+            let value = map.initial_value_mut().and_then(|value| value.get_mut(..DATAGRAM));
+            if let Some(value) = value {
+                value.copy_from_slice(headers);
             }
             Ok(())
         })?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::live::state::RUN;
 
-/// Steps of the loop that calibrates: some ten milliseconds.
+/// Steps of the loop that calibrates: some milliseconds.
 const STEPS: u64 = 20_000_000;
 /// The highest priority a session can have.
 const RAISED: &str = "-20";

@@ -13,7 +13,7 @@ use xdp_progs::Counts;
 
 use super::bed::{Bed, CALI, PRIMARY};
 use super::far_end::FarEnd;
-use super::forwarder::Kind;
+use super::forwarder::{Books, Kind};
 use super::frames::Frames;
 use super::generator::{Generator, Input};
 use super::machine::{Cores, pin};
@@ -27,7 +27,7 @@ const WARM_UP: Duration = Duration::from_millis(200);
 /// Longest time over which one rate is taken.
 const SAMPLE: Duration = Duration::from_millis(500);
 /// How long nothing must arrive for the wires to be empty, and how long that may take.
-const SILENCE: Duration = Duration::from_millis(20);
+const SILENCE: Duration = Duration::from_millis(100);
 const EMPTYING: Duration = Duration::from_secs(5);
 
 /// What was measured of one forwarder under one input.
@@ -48,6 +48,58 @@ pub struct Window {
     pub losses: BTreeMap<String, u64>,
     /// What does not add up; empty when all is well.
     pub faults: Vec<String>,
+}
+
+/// Every count on the way from the generator to the sink, in frames.
+#[derive(Debug)]
+struct Flow {
+    /// Handed to the pod's wire.
+    offered: u64,
+    /// Lost there for want of room.
+    pod_wire: u64,
+    books: Books,
+    /// Lost on eth0's wire for want of room.
+    eth0_wire: u64,
+    /// Arrived in the rehearsal.
+    rehearsed: u64,
+    /// Arrived under load.
+    counts: Counts,
+}
+
+impl Window {
+    /// Closes the books: what was offered has to be somewhere (spec BENCH-4).
+    fn of(samples: Vec<f64>, flow: Flow) -> Self {
+        let Flow { offered, pod_wire, books, eth0_wire, rehearsed, counts } = flow;
+        let mut faults = books.imbalances;
+        let arrived = books.received + books.ring_full + books.rx_dropped + pod_wire;
+        if offered != arrived {
+            faults.push(format!("pod's wire: {offered} offered, {arrived} arrived or were lost"));
+        }
+        let left = rehearsed + counts.right + counts.wrong + eth0_wire;
+        if books.sent != left {
+            faults.push(format!("eth0's wire: {} sent, {left} arrived or were lost", books.sent));
+        }
+        if counts.wrong > 0 {
+            faults.push(format!("{} frames arrived wrong", counts.wrong));
+        }
+        let wires = [
+            ("podWire", pod_wire),
+            ("rxRingFull", books.ring_full),
+            ("rxDropped", books.rx_dropped),
+            ("eth0Wire", eth0_wire),
+        ];
+        let wires = wires.into_iter().filter(|(_, count)| *count > 0);
+        let wires = wires.map(|(place, count)| (place.to_owned(), count));
+        Self {
+            mpps: median(&samples),
+            samples,
+            offered,
+            right: counts.right,
+            wrong: counts.wrong,
+            losses: wires.chain(books.dropped).collect(),
+            faults,
+        }
+    }
 }
 
 /// What stays the same from window to window.
@@ -88,44 +140,16 @@ impl Setting<'_> {
         let forwarder = kind.start(bed, frames, self.cores.forwarder)?;
         let rehearsed = rehearse(bed, kind, frames, pod)?;
         let sink = Sink::open(bed, &kind.expected(frames, 0))?;
-        // Everything the pod's end sends itself is in its own counter.
         let mut generator = Generator::new(input, bed, frames, pod)?;
         let samples = self.load(&mut generator, &sink)?;
         let counts = settle(&sink)?;
-        let live = if input == Input::Live { generator.offered()? } else { 0 };
-        let offered = pod.sent() - sent_before + live;
+        let past_port = generator.sent_past_port()?;
+        let offered = pod.sent() - sent_before + past_port;
         let books = forwarder.stop()?;
         let lost_after = lost()?;
         let [pod_wire, eth0_wire] = [0, 1].map(|at| lost_after[at] - lost_before[at]);
-        let mut faults = books.imbalances;
-        let arrived = books.received + books.ring_full + books.rx_dropped + pod_wire;
-        if offered != arrived {
-            faults.push(format!("pod's wire: {offered} offered, {arrived} arrived or were lost"));
-        }
-        let left = rehearsed + counts.right + counts.wrong + eth0_wire;
-        if books.sent != left {
-            faults.push(format!("eth0's wire: {} sent, {left} arrived or were lost", books.sent));
-        }
-        if counts.wrong > 0 {
-            faults.push(format!("{} frames arrived wrong", counts.wrong));
-        }
-        let wires = [
-            ("podWire", pod_wire),
-            ("rxRingFull", books.ring_full),
-            ("rxDropped", books.rx_dropped),
-            ("eth0Wire", eth0_wire),
-        ];
-        let wires = wires.into_iter().filter(|(_, count)| *count > 0);
-        let wires = wires.map(|(place, count)| (place.to_owned(), count));
-        Ok(Window {
-            mpps: median(&samples),
-            samples,
-            offered,
-            right: counts.right,
-            wrong: counts.wrong,
-            losses: wires.chain(books.dropped).collect(),
-            faults,
-        })
+        let flow = Flow { offered, pod_wire, books, eth0_wire, rehearsed, counts };
+        Ok(Window::of(samples, flow))
     }
 
     /// Has the generator send, and takes rates at the sink.
@@ -188,5 +212,47 @@ fn settle(sink: &Sink) -> anyhow::Result<Counts> {
             bail!("frames arrive although none are sent");
         }
         before = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> Flow {
+        Flow {
+            offered: 110,
+            pod_wire: 3,
+            books: Books { received: 100, sent: 100, ring_full: 7, ..Books::default() },
+            eth0_wire: 2,
+            rehearsed: 10,
+            counts: Counts { right: 88, wrong: 0 },
+        }
+    }
+
+    fn faults(change: impl FnOnce(&mut Flow)) -> usize {
+        let mut flow = sound();
+        change(&mut flow);
+        Window::of(vec![1.0], flow).faults.len()
+    }
+
+    #[test]
+    fn books_that_add_up_are_sound_and_losses_have_places() {
+        let window = Window::of(vec![1.0, 3.0, 2.0], sound());
+        assert_eq!(window.faults, Vec::<String>::new());
+        assert_eq!(window.mpps, 2.0);
+        let losses: Vec<_> = window.losses.iter().map(|(at, n)| (at.as_str(), *n)).collect();
+        assert_eq!(losses, [("eth0Wire", 2), ("podWire", 3), ("rxRingFull", 7)]);
+    }
+
+    #[test]
+    fn a_frame_that_is_nowhere_or_wrong_is_a_fault() {
+        assert_eq!(faults(|_| {}), 0);
+        assert_eq!(faults(|flow| flow.offered += 1), 1);
+        assert_eq!(faults(|flow| flow.books.received -= 1), 1);
+        assert_eq!(faults(|flow| flow.books.sent += 1), 1);
+        assert_eq!(faults(|flow| flow.counts = Counts { right: 87, wrong: 1 }), 1);
+        assert_eq!(faults(|flow| flow.counts.right -= 1), 1);
+        assert_eq!(faults(|flow| flow.books.imbalances.push("node".to_owned())), 1);
     }
 }
