@@ -8,7 +8,8 @@ use std::fmt;
 pub enum ProgError {
     /// A port needs at least one queue.
     NoQueues,
-    /// The queue number is not below the number given to [`Redirect::load`].
+    /// The queue number is not below the number given to
+    /// [`Redirect::load`](crate::Redirect::load).
     NoSuchQueue {
         /// The queue asked for.
         queue: u16,
