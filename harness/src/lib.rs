@@ -1,6 +1,7 @@
 //! The `trunkline` command: labs in namespaces, scenarios, replay, journeys.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod commands;
 pub mod journey;
 pub mod lab_file;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::commands::{self, explain, lab, replay, run, schema, show};
+use harness::commands::{self, bench, explain, lab, replay, run, schema, show};
 use harness::show::ShowArgs;
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
@@ -26,6 +26,7 @@ enum Command {
     Explain(explain::Explain),
     Ledger(lab::LedgerArgs),
     Replay(replay::Args),
+    Bench(bench::Bench),
     Schema(schema::Args),
     #[command(hide = true)]
     Daemon(lab::Daemon),
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::Explain(command) => command.run(),
         Command::Ledger(command) => command.run(),
         Command::Replay(args) => replay::run(args),
+        Command::Bench(command) => command.run(),
         Command::Schema(args) => args.run(),
         Command::Daemon(command) => command.run(),
     };

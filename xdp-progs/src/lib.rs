@@ -1,7 +1,9 @@
 //! The XDP programs of the datapath, loaded through typed, safe calls.
 //!
-//! There is one so far: [`Redirect`] hands every frame of a port to the AF_XDP socket bound to
-//! the queue the frame came in on. It takes `CAP_BPF` and `CAP_NET_ADMIN` to load and attach.
+//! [`Redirect`] hands every frame of a port to the AF_XDP socket bound to the queue the frame came
+//! in on. The other two are for measuring: [`Offer`] sends datagrams, [`Counter`] counts them
+//! where they arrive. It takes `CAP_BPF` and `CAP_NET_ADMIN` to load and attach, and for those two
+//! `CAP_PERFMON`, since they look into frames.
 //!
 //! ```no_run
 //! # fn attach(sockets: &[std::os::fd::OwnedFd; 4]) -> Result<(), xdp_progs::ProgError> {
@@ -18,6 +20,21 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod count;
+mod error;
+mod object;
+mod offer;
 mod redirect;
 
-pub use redirect::{ProgError, Redirect, Verdict};
+pub use count::{Counter, Counts};
+pub use error::ProgError;
+pub use offer::Offer;
+pub use redirect::{Redirect, Verdict};
+
+/// Bytes of the headers of an untagged datagram: Ethernet, IPv4 without options, UDP.
+const DATAGRAM: usize = 42;
+
+/// The headers of a datagram.
+fn datagram(frame: &[u8]) -> Result<&[u8], ProgError> {
+    frame.get(..DATAGRAM).ok_or(ProgError::ShortFrame)
+}

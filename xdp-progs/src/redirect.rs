@@ -3,92 +3,10 @@
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use libbpf_rs::{
-    Link, Map, MapCore, MapFlags, Object, ObjectBuilder, Program, ProgramInput, Xdp, XdpFlags,
-};
+use libbpf_rs::{MapCore, MapFlags, ProgramInput};
 
-/// The bytes of an object file at an address libelf can read its headers from directly.
-#[repr(C, align(8))]
-struct Aligned<T: ?Sized>(T);
-
-/// The program as compiled by the build script.
-static OBJECT: &Aligned<[u8]> =
-    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/redirect.bpf.o")));
-
-/// Why a program could not be loaded, filled or attached.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ProgError {
-    /// A port needs at least one queue.
-    NoQueues,
-    /// The queue number is not below the number given to [`Redirect::load`].
-    NoSuchQueue {
-        /// The queue asked for.
-        queue: u16,
-        /// Number of queues the program was loaded for.
-        queues: u16,
-    },
-    /// The kernel or libbpf refused a step.
-    Kernel {
-        /// What was being done.
-        step: &'static str,
-        /// The reason given.
-        source: libbpf_rs::Error,
-    },
-    /// The program is attached, but in the slow generic mode.
-    NotNative {
-        /// The interface it was to be attached to.
-        ifindex: i32,
-    },
-}
-
-impl fmt::Display for ProgError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoQueues => f.write_str("an XDP port needs at least one queue"),
-            Self::NoSuchQueue { queue, queues } => {
-                write!(f, "queue {queue} does not exist: the program was loaded for {queues}")
-            }
-            Self::Kernel { step, source } => {
-                write!(f, "cannot {step} the XDP program: {source}")?;
-                match source.kind() {
-                    libbpf_rs::ErrorKind::PermissionDenied => {
-                        f.write_str(" (run as root or with CAP_BPF and CAP_NET_ADMIN)")
-                    }
-                    libbpf_rs::ErrorKind::InvalidInput if *step == "attach" => f.write_str(
-                        " (the MTU may be too large for one buffer, or the interface does not \
-                         speak XDP)",
-                    ),
-                    _ if *step == "attach" => f.write_str(
-                        " (a veth needs at least as many receive queues as its peer has transmit \
-                         queues: create both ends with the same number, and detach any other XDP \
-                         program)",
-                    ),
-                    _ => Ok(()),
-                }
-            }
-            Self::NotNative { ifindex } => write!(
-                f,
-                "interface {ifindex} took the XDP program in generic mode only; the datapath \
-                 needs a driver with native XDP, such as veth"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for ProgError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Kernel { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
-
-/// Adds the step to an error of libbpf.
-fn at(step: &'static str) -> impl Fn(libbpf_rs::Error) -> ProgError {
-    move |source| ProgError::Kernel { step, source }
-}
+use crate::error::{ProgError, at};
+use crate::object::{Loaded, object};
 
 /// What a program decided about a frame in a test run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,9 +26,7 @@ pub enum Verdict {
 /// It is detached when this value is dropped, and by the kernel when the process ends. A queue
 /// without a socket drops its frames, which the driver counts (`rx_queue_N_xdp_drops`).
 pub struct Redirect {
-    // Declared first, so that the program is detached before its maps are closed.
-    link: Option<Link>,
-    object: Object,
+    loaded: Loaded,
     queues: u16,
 }
 
@@ -118,7 +34,7 @@ impl fmt::Debug for Redirect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redirect")
             .field("queues", &self.queues)
-            .field("attached", &self.link.is_some())
+            .field("attached", &self.loaded.is_attached())
             .finish()
     }
 }
@@ -132,12 +48,9 @@ impl Redirect {
         if queues == 0 {
             return Err(ProgError::NoQueues);
         }
-        let mut open = ObjectBuilder::default().open_memory(&OBJECT.0).map_err(at("open"))?;
-        for mut map in open.maps_mut() {
-            map.set_max_entries(u32::from(queues)).map_err(at("size the socket map of"))?;
-        }
-        let object = open.load().map_err(at("load"))?;
-        Ok(Self { link: None, object, queues })
+        let loaded =
+            Loaded::load(object!("redirect"), |map| map.set_max_entries(u32::from(queues)))?;
+        Ok(Self { loaded, queues })
     }
 
     /// Number of queues the program was loaded for.
@@ -158,7 +71,10 @@ impl Redirect {
         }
         let key = u32::from(queue).to_ne_bytes();
         let value = socket.as_raw_fd().to_ne_bytes();
-        self.map()?.update(&key, &value, MapFlags::ANY).map_err(at("put a socket into"))
+        self.loaded
+            .map("xsks")?
+            .update(&key, &value, MapFlags::ANY)
+            .map_err(at("put a socket into"))
     }
 
     /// Attaches the program to the interface with this index, which is looked up in the calling
@@ -169,22 +85,13 @@ impl Redirect {
     /// queues than its peer has transmit queues; [`ProgError::NotNative`] where the driver cannot
     /// run XDP itself (the program is detached again).
     pub fn attach(&mut self, ifindex: i32) -> Result<(), ProgError> {
-        let program = self.program()?;
-        let link = program.attach_xdp(ifindex).map_err(at("attach"))?;
-        let ours = Program::id_from_fd(program.as_fd()).map_err(at("identify"))?;
-        let state =
-            Xdp::new(program.as_fd()).query(ifindex, XdpFlags::NONE).map_err(at("query"))?;
-        if state.drv_prog_id != ours {
-            return Err(ProgError::NotNative { ifindex });
-        }
-        self.link = Some(link);
-        Ok(())
+        self.loaded.attach(ifindex)
     }
 
     /// Whether [`Redirect::attach`] has succeeded.
     #[must_use]
     pub fn is_attached(&self) -> bool {
-        self.link.is_some()
+        self.loaded.is_attached()
     }
 
     /// The descriptor of the loaded program.
@@ -192,7 +99,8 @@ impl Redirect {
     /// # Errors
     /// [`ProgError::Kernel`] where the object holds no program, which a build can not produce.
     pub fn fd(&self) -> Result<std::os::fd::OwnedFd, ProgError> {
-        self.program()?
+        self.loaded
+            .program()?
             .as_fd()
             .try_clone_to_owned()
             .map_err(libbpf_rs::Error::from)
@@ -207,7 +115,7 @@ impl Redirect {
     /// Ethernet header.
     pub fn test_run(&self, frame: &[u8]) -> Result<Verdict, ProgError> {
         let input = ProgramInput { data_in: Some(frame), ..Default::default() };
-        let output = self.program()?.test_run(input).map_err(at("test"))?;
+        let output = self.loaded.program()?.test_run(input).map_err(at("test"))?;
         Ok(match output.return_value {
             1 => Verdict::Drop,
             2 => Verdict::Pass,
@@ -215,17 +123,4 @@ impl Redirect {
             other => Verdict::Other(other),
         })
     }
-
-    fn program(&self) -> Result<libbpf_rs::ProgramMut<'_>, ProgError> {
-        self.object.progs_mut().find(|p| p.name() == "redirect").ok_or_else(missing)
-    }
-
-    fn map(&self) -> Result<Map<'_>, ProgError> {
-        self.object.maps().find(|m| m.name() == "xsks").ok_or_else(missing)
-    }
-}
-
-/// The object built by the build script lacks what it was built from.
-fn missing() -> ProgError {
-    at("find a part of")(libbpf_rs::Error::from(std::io::Error::from(std::io::ErrorKind::NotFound)))
 }

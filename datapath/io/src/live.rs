@@ -71,16 +71,16 @@ pub enum OpenError {
     NoSite(Socket),
 }
 
-/// The memory a lab needs, known before anything is made.
+/// The memory that `elements` of a lab need, known before anything is made.
 ///
 /// # Errors
-/// Where the lab is too large for this machine.
-pub fn memory_plan(lab: &Lab) -> Result<Plan, TooLarge> {
-    let need = |element| {
-        let ports = ports_of(lab, element).iter().map(|(_, queues)| *queues).collect();
-        ElementNeed { ports, held: held_frames(lab, element) }
+/// Where they are too large for this machine.
+pub fn memory_plan(lab: &Lab, elements: &[ElementId]) -> Result<Plan, TooLarge> {
+    let need = |element: &ElementId| {
+        let ports = ports_of(lab, *element).iter().map(|(_, queues)| *queues).collect();
+        ElementNeed { ports, held: held_frames(lab, *element) }
     };
-    plan(&ElementId::all(lab).map(need).collect::<Vec<_>>())
+    plan(&elements.iter().map(need).collect::<Vec<_>>())
 }
 
 /// Frames an element may keep: its blanks, fragments, and what waits in a node's queues.
@@ -93,6 +93,53 @@ fn held_frames(lab: &Lab, element: ElementId) -> u32 {
             members.saturating_add(lab.limits.neighbours_held()).saturating_add(always)
         }
         ElementId::Vpc => always,
+    }
+}
+
+/// The packet memories of the elements that one thread runs. They stay until the process ends; a
+/// link may be opened on them, closed, and opened again.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    elements: Vec<ElementId>,
+    plan: Plan,
+    arenas: Vec<&'static Arena>,
+}
+
+impl Memory {
+    /// Makes the memories of the [`memory_plan`]. `anchor` is the namespace and name of a private
+    /// device with a queue for each of them, which keeps them alive while ports come and go;
+    /// `enter` moves the calling thread into a namespace and leaves it there.
+    ///
+    /// # Errors
+    /// The first thing that failed.
+    pub fn open(
+        lab: &Lab,
+        elements: &[ElementId],
+        anchor: (&str, &str),
+        enter: impl Fn(&str) -> Result<(), String>,
+    ) -> Result<Self, OpenError> {
+        let plan = memory_plan(lab, elements)?;
+        go(&enter, anchor.0)?;
+        let mut arenas = Vec::new();
+        for (queue, part) in (0..).zip(&plan.arenas) {
+            let config = ArenaConfig {
+                anchor: anchor.1.to_owned(),
+                anchor_queue: queue,
+                rings: part.rings,
+                frames: part.frames,
+                held: part.held,
+            };
+            arenas.push(Arena::new(&config)?.leak());
+        }
+        Ok(Self { elements: elements.to_vec(), plan, arenas })
+    }
+
+    /// The memory of a port of these elements.
+    #[must_use]
+    pub fn arena(&self, socket: Socket) -> Option<&'static Arena> {
+        let element = self.elements.iter().position(|element| *element == socket.element)?;
+        let arena = self.plan.arena_of(element, usize::from(socket.port.0))?;
+        self.arenas.get(arena).copied()
     }
 }
 
@@ -129,45 +176,26 @@ impl fmt::Debug for LiveLink {
 }
 
 impl LiveLink {
-    /// Opens every port of a lab at its site. `anchor` is a private device with a queue for each
-    /// arena of the [`memory_plan`], which keeps the arenas alive while ports come and go;
-    /// `enter` moves the calling thread into a namespace. The thread is left in the last one.
+    /// Opens every port of the elements that `memory` was made for, each at its site. `enter`
+    /// moves the calling thread into a namespace; it is left in the last one.
     ///
     /// # Errors
     /// The first thing that failed; what was opened is closed again.
     pub fn open(
         lab: Lab,
+        memory: &Memory,
         sites: &[Site],
-        anchor: (&str, &str),
         enter: impl Fn(&str) -> Result<(), String>,
     ) -> Result<Self, OpenError> {
-        let go = |namespace: &str| {
-            let namespace = namespace.to_owned();
-            enter(&namespace).map_err(|reason| OpenError::Namespace { namespace, reason })
-        };
-        let plan = memory_plan(&lab)?;
-        go(anchor.0)?;
-        let mut arenas = Vec::new();
-        for (queue, part) in (0..).zip(&plan.arenas) {
-            let config = ArenaConfig {
-                anchor: anchor.1.to_owned(),
-                anchor_queue: queue,
-                rings: part.rings,
-                frames: part.frames,
-                held: part.held,
-            };
-            arenas.push(Arena::new(&config)?.leak());
-        }
         let mut stations = Vec::new();
-        for (number, id) in ElementId::all(&lab).enumerate() {
+        for id in memory.elements.iter().copied() {
             let mut ports = Vec::new();
-            for (at, (port, queues)) in ports_of(&lab, id).into_iter().enumerate() {
+            for (port, queues) in ports_of(&lab, id) {
                 let socket = Socket { element: id, port };
                 let site = sites.iter().find(|site| site.socket == socket);
                 let site = site.ok_or(OpenError::NoSite(socket))?;
-                let arena = plan.arena_of(number, at).and_then(|arena| arenas.get(arena));
-                let arena = *arena.ok_or(OpenError::NoSite(socket))?;
-                go(&site.namespace)?;
+                let arena = memory.arena(socket).ok_or(OpenError::NoSite(socket))?;
+                go(&enter, &site.namespace)?;
                 ports.push(XskPort::open(arena, &site.ifname, queues).map_err(|source| {
                     let (namespace, ifname) = (site.namespace.clone(), site.ifname.clone());
                     OpenError::Port { namespace, ifname, source }
@@ -177,6 +205,7 @@ impl LiveLink {
         }
         let nodes = (0..lab.nodes.len()).filter_map(|node| Node::new(&lab, node)).collect();
         let vpc = Vpc::new(&lab);
+        let arenas = memory.arenas.clone();
         let batch = Vec::with_capacity(BATCH);
         Ok(Self { lab, nodes, vpc, stations, arenas, injections: Vec::new(), batch })
     }
@@ -317,7 +346,7 @@ impl LiveLink {
         &self.vpc
     }
 
-    /// Every element with its ports.
+    /// Every element that is run here, with its ports.
     pub fn elements(
         &self,
     ) -> impl Iterator<Item = (ElementId, &dyn Element<Frame>, &[XskPort<'static>])> {
@@ -359,6 +388,11 @@ impl LiveLink {
         });
         elements.chain(arenas).collect()
     }
+}
+
+fn go(enter: impl Fn(&str) -> Result<(), String>, namespace: &str) -> Result<(), OpenError> {
+    enter(namespace)
+        .map_err(|reason| OpenError::Namespace { namespace: namespace.to_owned(), reason })
 }
 
 fn fill_blanks(out: &mut Output<Frame>, arena: &'static Arena) {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub mod bench;
 pub mod explain;
 pub mod lab;
 pub mod replay;

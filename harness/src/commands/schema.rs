@@ -36,6 +36,8 @@ pub enum Form {
     Ledger,
     /// What `show -o json` prints.
     Show,
+    /// What `bench smoke --json` writes.
+    Bench,
 }
 
 impl Form {
@@ -49,6 +51,7 @@ impl Form {
             Self::Outcomes => replay::schema(),
             Self::Ledger => schema_for!(Versioned<Ledger>),
             Self::Show => schema_for!(Versioned<Table>),
+            Self::Bench => schema_for!(crate::bench::report::Report),
         }
     }
 }

@@ -18,6 +18,7 @@ use super::protocol::{Answer, Envelope, Ledger, Reply, Request, Status, VERSION}
 use super::state::State;
 use super::worker::Poll;
 use crate::lab_file;
+use crate::net::process;
 use crate::net::teardown::Removed;
 use crate::show::Query;
 
@@ -218,8 +219,10 @@ impl Client {
     pub fn down(&self) -> anyhow::Result<Removed> {
         // A daemon that does not answer, or has just been stopped by somebody else, is ended with
         // whatever else is left.
-        if self.state.daemon().is_some() {
+        if let Some(daemon) = self.state.daemon() {
             let _ = self.ask(Request::Stop);
+            // It answers when the lab is gone, and ends after that.
+            process::stop(daemon, STOPPING)?;
         }
         self.state.clean()
     }

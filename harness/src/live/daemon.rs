@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use crossbeam::channel::{Sender, bounded};
 use datapath::lab::Lab;
+use datapath::link::ElementId;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
@@ -16,7 +17,7 @@ use super::protocol::{Answer, Reply, Request, Status, VERSION};
 use super::report;
 use super::state::State;
 use super::topology::{Places, STACK_IFNAME, places, stack_namespaces};
-use super::worker::{Poll, Worker};
+use super::worker::{self, Poll, Worker};
 use crate::lab_file;
 use crate::net::process::ProcessId;
 use crate::net::{self, namespace};
@@ -111,7 +112,8 @@ fn forward(state: &State, poll: Poll, signals: SigSet, tied: bool) -> anyhow::Re
 /// Makes the namespaces, sets the stacks up and starts to forward.
 fn bring_up(state: &State, poll: Poll) -> anyhow::Result<Running> {
     let lab = lab_file::load(&state.lab_file())?;
-    let plan = datapath_io::memory_plan(&lab)?;
+    let elements: Vec<_> = ElementId::all(&lab).collect();
+    let plan = datapath_io::memory_plan(&lab, &elements)?;
     let anchors = u16::try_from(plan.arenas.len()).context("too many packet memories")?;
     let places = places(&lab, state.name(), anchors)?;
     net::apply(&places.topology)?;
@@ -123,7 +125,8 @@ fn bring_up(state: &State, poll: Poll) -> anyhow::Result<Running> {
             datapath_io::link::tx_vlan_off(STACK_IFNAME)
         })??;
     }
-    let worker = Worker::start(lab.clone(), &places, poll)?;
+    let (wired, sites) = (lab.clone(), places.clone());
+    let worker = Worker::start(move || worker::open(wired, &sites), poll)?;
     Ok(Running { lab, places, worker, began: Instant::now() })
 }
 

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod daemon;
+pub mod private;
 pub mod protocol;
 pub mod report;
 pub mod session;

@@ -4,7 +4,6 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -12,13 +11,12 @@ use datapath::lab::Lab;
 use datapath::link::{ElementId, HostId, Socket, ports_of};
 
 use super::client::{self, Client, Life};
+use super::private;
 use super::protocol::{Ledger, Request as Ask};
 use super::report::{LinkReport, PortReport};
-use super::state::State;
 use super::topology::{host_ip, host_namespace, port_name};
 use super::worker::Poll;
 use crate::journey::{PortCount, Recording};
-use crate::net::process::ProcessId;
 use crate::net::{namespace, process};
 use crate::scenario::{Answer, Datapath, Request, Session};
 
@@ -46,10 +44,8 @@ impl Datapath for AfXdp {
     }
 
     fn start(&self, lab: &Lab, text: &str) -> anyhow::Result<Box<dyn Session>> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("run{}x{number}", std::process::id());
-        sweep()?;
+        let name = private::name();
+        private::sweep()?;
         let client = client::up(&name, text, self.poll, Life::Tied)?;
         let mut session = LiveSession {
             lab: lab.clone(),
@@ -62,18 +58,6 @@ impl Datapath for AfXdp {
         session.before = session.client.ledger()?.ports;
         Ok(Box::new(session))
     }
-}
-
-/// Removes what is left of a run that was killed before its lab had a daemon to notice.
-fn sweep() -> anyhow::Result<()> {
-    for state in State::all()? {
-        let runner = state.name().strip_prefix("run").and_then(|rest| rest.split_once('x'));
-        let runner = runner.and_then(|(pid, _)| pid.parse().ok()).map(ProcessId::of);
-        if runner == Some(None) && state.daemon().is_none() {
-            state.clean()?;
-        }
-    }
-    Ok(())
 }
 
 /// A private lab, taken down when dropped.

@@ -8,8 +8,9 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use datapath::lab::Lab;
+use datapath::link::ElementId;
 use datapath::time::Time;
-use datapath_io::{Idle, LiveLink, Waiter, Waker};
+use datapath_io::{Idle, LiveLink, Memory, Waiter, Waker};
 use serde::{Deserialize, Serialize};
 
 use super::topology::Places;
@@ -45,21 +46,25 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Opens the lab's ports and begins to forward.
+    /// Opens a link on a new thread and begins to forward there. `open` may change the thread's
+    /// namespace.
     ///
     /// # Errors
-    /// Where a port cannot be opened; nothing is left open then.
-    pub fn start(lab: Lab, places: &Places, poll: Poll) -> anyhow::Result<Self> {
+    /// What `open` says; nothing is left open then.
+    pub fn start(
+        open: impl FnOnce() -> anyhow::Result<LiveLink> + Send + 'static,
+        poll: Poll,
+    ) -> anyhow::Result<Self> {
         let (jobs, inbox) = bounded::<Job>(64);
         let (opened, is_open) = bounded(1);
         let (end, ended) = bounded::<()>(0);
         let imbalances = Arc::new(Mutex::new(Vec::new()));
-        let (places, books) = (places.clone(), Arc::clone(&imbalances));
+        let books = Arc::clone(&imbalances);
         let thread = std::thread::Builder::new().name("forwarder".into()).spawn(move || {
             // Dropped when this thread ends, by a panic too.
             let _end = end;
-            match open(lab, &places) {
-                Ok((link, waiter)) => {
+            match open().and_then(|link| Ok((register(&link)?, link))) {
+                Ok((waiter, link)) => {
                     let _ = opened.send(Ok(waiter.waker()));
                     run(link, waiter, &inbox, poll, &books);
                 }
@@ -118,13 +123,22 @@ impl Drop for Worker {
     }
 }
 
-fn open(lab: Lab, places: &Places) -> anyhow::Result<(LiveLink, Waiter)> {
+/// Opens the whole link of a lab.
+///
+/// # Errors
+/// Where a memory or a port cannot be opened.
+pub fn open(lab: Lab, places: &Places) -> anyhow::Result<LiveLink> {
     let enter = |name: &str| namespace::enter(name).map_err(|error| error.to_string());
     let anchor = (places.anchor.0.as_str(), places.anchor.1.as_str());
-    let link = LiveLink::open(lab, &places.sites, anchor, enter)?;
+    let elements: Vec<_> = ElementId::all(&lab).collect();
+    let memory = Memory::open(&lab, &elements, anchor, enter)?;
+    Ok(LiveLink::open(lab, &memory, &places.sites, enter)?)
+}
+
+fn register(link: &LiveLink) -> anyhow::Result<Waiter> {
     let waiter = Waiter::new()?;
     link.register(&waiter)?;
-    Ok((link, waiter))
+    Ok(waiter)
 }
 
 /// The polling loop.

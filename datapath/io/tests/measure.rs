@@ -1,0 +1,133 @@
+//! The two XDP programs that measure, over a real veth.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{PATIENCE, SMALL, arena, in_netns, settle, veth};
+use datapath::port::{Buffer, Port};
+use datapath_io::{Arena, XskPort, link};
+use xdp_progs::{Counter, Counts, Offer, ProgError};
+
+const FIRST_PORT: u16 = 65_500;
+const FLOWS: u16 = 36;
+
+/// The one's complement sum of the words of some bytes.
+fn sum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let sum = words.sum::<u32>();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// What the UDP checksum of a datagram is computed over, checksum included.
+fn udp_sum(frame: &[u8]) -> u16 {
+    sum(&[&frame[26..34], &[0, 17], &frame[38..40], &frame[34..]].concat())
+}
+
+/// A datagram of a flow with right checksums.
+fn datagram(port: u16) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    frame.extend([0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    frame.extend(port.to_be_bytes());
+    frame.extend([0, 53, 0, 26, 0, 0]);
+    frame.extend(*b"some eighteen byte");
+    let header = !sum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&header.to_be_bytes());
+    let check = match !udp_sum(&frame) {
+        0 => 0xffff,
+        check => check,
+    };
+    frame[40..42].copy_from_slice(&check.to_be_bytes());
+    frame
+}
+
+fn index(name: &str) -> i32 {
+    link::index(name).expect("the interface").cast_signed()
+}
+
+/// Sends frames and waits until the kernel has taken them.
+fn send(port: &mut XskPort<'_>, frames: &[Vec<u8>]) {
+    for bytes in frames {
+        let mut frame = port.arena().take().expect("a free frame");
+        assert!(frame.set_len(bytes.len()));
+        frame.bytes_mut().copy_from_slice(bytes);
+        assert!(port.send(0, frame).is_ok());
+    }
+    settle(&mut [port]);
+}
+
+/// What a counter says once it has counted so many frames.
+fn counts(counter: &Counter, frames: u64) -> Counts {
+    let read = || counter.counts().expect("the counts");
+    let all = (0..PATIENCE).map(|_| read()).find(|c| c.right + c.wrong >= frames);
+    all.unwrap_or_else(read)
+}
+
+fn near(arena: &Arena) -> XskPort<'_> {
+    veth("near", "far", 1);
+    XskPort::open(arena, "near", 1).expect("the near port")
+}
+
+#[test]
+fn every_flow_is_offered_in_turn_with_a_right_checksum() {
+    in_netns(|| {
+        let arena = arena(1, SMALL);
+        let mut near = near(&arena);
+        let offer = Offer::load(link::index("far").unwrap(), FIRST_PORT, FLOWS).unwrap();
+        let (mut seen, mut frames) = (BTreeMap::new(), Vec::new());
+        // The kernel starts each call with fresh copies; the turn goes on.
+        for _ in 0..4 {
+            let count = u32::from(FLOWS) / 2;
+            offer.send(&datagram(FIRST_PORT), count).unwrap();
+            for _ in 0..PATIENCE {
+                near.receive(0, 64, &mut frames);
+                if frames.len() >= count as usize {
+                    break;
+                }
+            }
+            for frame in frames.drain(..) {
+                let port = u16::from_be_bytes([frame.bytes()[34], frame.bytes()[35]]);
+                assert_eq!(frame.bytes(), datagram(port), "port {port}");
+                *seen.entry(port).or_insert(0) += 1;
+            }
+        }
+        let twice_each: BTreeMap<_, _> =
+            (FIRST_PORT..=FIRST_PORT + (FLOWS - 1)).map(|port| (port, 2)).collect();
+        assert_eq!(seen, twice_each);
+        assert_eq!(offer.offered().unwrap(), 2 * u64::from(FLOWS));
+    });
+}
+
+#[test]
+fn ports_beyond_the_last_are_refused() {
+    let refused = Offer::load(1, FIRST_PORT, FLOWS + 1);
+    assert!(matches!(refused, Err(ProgError::NoSuchPorts { .. })), "{refused:?}");
+    assert!(matches!(Offer::load(1, 1, 0), Err(ProgError::NoSuchPorts { .. })));
+}
+
+#[test]
+fn only_the_expected_datagram_of_any_flow_is_right() {
+    in_netns(|| {
+        let arena = arena(1, SMALL);
+        let mut near = near(&arena);
+        let mut counter = Counter::load(&datagram(1)).unwrap();
+        counter.attach(index("far")).unwrap();
+        let right: Vec<_> = (0..50).map(|flow| datagram(flow * 1_301)).collect();
+        send(&mut near, &right);
+        assert_eq!(counts(&counter, 50), Counts { right: 50, wrong: 0 });
+        // Any byte of the headers, in any flow.
+        let wrong: Vec<_> = (0..42)
+            .map(|at| {
+                let mut frame = datagram(2_000 + at);
+                frame[usize::from(at)] ^= 0x10;
+                frame
+            })
+            .collect();
+        send(&mut near, &wrong);
+        let mut no_checksum = datagram(3);
+        no_checksum[40..42].fill(0);
+        send(&mut near, &[no_checksum, datagram(4)[..41].to_vec()]);
+        assert_eq!(counts(&counter, 94), Counts { right: 50, wrong: 44 });
+    });
+}

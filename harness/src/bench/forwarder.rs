@@ -1,0 +1,134 @@
+//! What is measured: the node as it forwards in a lab, and the least that forwards at all. Both
+//! have the same devices, packet memory, ring sizes, batch and core.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use datapath_io::{LiveLink, XskPort};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::bed::{self, Bed, CALI, PRIMARY};
+use super::frames::Frames;
+use super::l2fwd::L2fwd;
+use super::machine::pin;
+use crate::live::worker::{Poll, Worker};
+
+/// A forwarder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// Two ports and nothing between them but other MAC addresses.
+    L2fwd,
+    /// The node, with everything it does to a packet.
+    Node,
+}
+
+impl Kind {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::L2fwd => "l2fwd",
+            Self::Node => "node",
+        }
+    }
+
+    /// What a request of a flow has become where it leaves.
+    #[must_use]
+    pub fn expected(self, frames: &Frames, flow: u16) -> Vec<u8> {
+        match self {
+            Self::L2fwd => frames.passed_on(flow),
+            Self::Node => frames.forwarded(flow),
+        }
+    }
+
+    /// Starts it on a core.
+    ///
+    /// # Errors
+    /// Where a port cannot be opened; nothing is left open then.
+    pub fn start(self, bed: &Bed, frames: &Frames, core: usize) -> anyhow::Result<Forwarder> {
+        match self {
+            Self::L2fwd => Ok(Forwarder::L2fwd(L2fwd::start(bed, frames, core)?)),
+            Self::Node => {
+                let (lab, memory) = (bed.lab.clone(), bed.memory.clone());
+                let sites = bed.ground.places.sites.clone();
+                let open = move || {
+                    pin(core)?;
+                    Ok(LiveLink::open(lab, &memory, &sites, bed::enter)?)
+                };
+                Ok(Forwarder::Node(Worker::start(open, Poll::Busy)?))
+            }
+        }
+    }
+}
+
+/// What a forwarder has counted, in frames.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Books {
+    /// Taken from the pod's wire.
+    pub received: u64,
+    /// Handed to eth0's wire.
+    pub sent: u64,
+    /// Lost on the pod's wire because the forwarder was too slow.
+    pub ring_full: u64,
+    /// Lost there for other reasons.
+    pub rx_dropped: u64,
+    /// Dropped by the forwarder, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// What does not add up; empty when all is well.
+    pub imbalances: Vec<String>,
+}
+
+/// A running forwarder. It is stopped and its ports are closed when dropped.
+#[derive(Debug)]
+pub enum Forwarder {
+    /// See [`Kind::L2fwd`].
+    L2fwd(L2fwd),
+    /// See [`Kind::Node`].
+    Node(Worker),
+}
+
+impl Forwarder {
+    /// Stops it and closes its ports.
+    ///
+    /// # Errors
+    /// Where it had stopped by itself.
+    pub fn stop(self) -> anyhow::Result<Books> {
+        match self {
+            Self::L2fwd(l2fwd) => l2fwd.stop(),
+            Self::Node(worker) => {
+                let mut books = worker.call(|link, _| node_books(link))??;
+                worker.stop();
+                books.imbalances.extend(worker.imbalances());
+                Ok(books)
+            }
+        }
+    }
+}
+
+fn node_books(link: &LiveLink) -> anyhow::Result<Books> {
+    let (_, node, ports) = link.elements().next().context("the link has no node")?;
+    let port = |at: datapath::link::Socket| {
+        ports.get(usize::from(at.port.0)).context("the node has no such port")
+    };
+    let mut books = wires(port(CALI)?, port(PRIMARY)?)?;
+    let drops = node.ledger().dropped.nonzero();
+    books.dropped.extend(drops.map(|(reason, count)| (reason.name().to_owned(), count)));
+    books.imbalances = link.imbalances();
+    Ok(books)
+}
+
+/// What two ports have counted.
+pub(super) fn wires(pod: &XskPort<'_>, eth0: &XskPort<'_>) -> anyhow::Result<Books> {
+    let kernel = pod.kernel_counters().context("read the kernel's counters")?;
+    let refused: u64 = eth0.counters().map(|q| q.tx_full + q.tx_invalid + q.tx_gone).sum();
+    Ok(Books {
+        received: pod.counters().map(|queue| queue.rx).sum(),
+        sent: eth0.counters().map(|queue| queue.tx).sum(),
+        ring_full: kernel.iter().map(|queue| queue.rx_ring_full).sum(),
+        rx_dropped: kernel.iter().map(|queue| queue.rx_dropped).sum(),
+        dropped: (refused > 0).then(|| ("port".to_owned(), refused)).into_iter().collect(),
+        imbalances: Vec::new(),
+    })
+}
