@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod commands;
+pub mod doctor;
 pub mod journey;
 pub mod lab_file;
 pub mod live;

@@ -12,7 +12,7 @@ use std::fs;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use datapath_io::link::{self, Offloads};
+use datapath_io::link::{self, Offload};
 use harness::live::state::RUN;
 use harness::net::{namespace, process};
 use serde_json::Value;
@@ -78,7 +78,7 @@ struct Device {
     /// Namespace, without the lab's name, and name of a veth's other end.
     peer: Option<(String, String)>,
     ipv6_off: Option<String>,
-    offloads: Offloads,
+    offloads: Vec<Offload>,
 }
 
 /// What must be the same of a namespace.
@@ -217,7 +217,7 @@ fn the_lab_by_hand_is_the_one_that_trunkline_builds() {
             .flat_map(BTreeMap::values_mut)
             .flat_map(|space| space.devices.values_mut())
         {
-            device.offloads = Offloads { tx_checksum: true, tx_vlan: true };
+            device.offloads.clear();
         }
     } else {
         assert_eq!(complaints, "");

@@ -11,6 +11,9 @@ use libbpf_rs::{
 #[repr(C, align(8))]
 struct Aligned<T: ?Sized>(T);
 
+/// `BPF_F_TEST_XDP_LIVE_FRAMES`.
+const LIVE_FRAMES: u32 = 1 << 1;
+
 /// The program as compiled by the build script.
 static OBJECT: &Aligned<[u8]> =
     &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/redirect.bpf.o")));
@@ -181,6 +184,11 @@ impl Redirect {
         Ok(())
     }
 
+    /// Takes the program off its interface; without one, nothing happens.
+    pub fn detach(&mut self) {
+        self.link = None;
+    }
+
     /// Whether [`Redirect::attach`] has succeeded.
     #[must_use]
     pub fn is_attached(&self) -> bool {
@@ -214,6 +222,22 @@ impl Redirect {
             4 => Verdict::Redirect,
             other => Verdict::Other(other),
         })
+    }
+
+    /// Whether the kernel can run the program on frames that it then really drops or sends
+    /// (`BPF_F_TEST_XDP_LIVE_FRAMES`), tried with one that is dropped.
+    ///
+    /// # Errors
+    /// [`ProgError::Kernel`] where the object holds no program, which a build can not produce.
+    pub fn runs_live_frames(&self) -> Result<bool, ProgError> {
+        let frame = [0; 60];
+        let input = ProgramInput {
+            data_in: Some(&frame),
+            flags: LIVE_FRAMES,
+            repeat: 1,
+            ..Default::default()
+        };
+        Ok(self.program()?.test_run(input).is_ok())
     }
 
     fn program(&self) -> Result<libbpf_rs::ProgramMut<'_>, ProgError> {

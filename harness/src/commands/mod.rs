@@ -1,5 +1,6 @@
 //! The faces of the command line, one file a group.
 
+pub mod doctor;
 pub mod explain;
 pub mod lab;
 pub mod replay;

@@ -1,0 +1,243 @@
+//! What somebody has changed in a lab that is up: the lab's own plan says what should be there
+//! (spec LAB-16 to LAB-19).
+
+use anyhow::Context;
+use datapath_io::link::Offload;
+
+use super::report::{Check, Finding, Remedy};
+use crate::live::client::Client;
+use crate::live::protocol::Request;
+use crate::live::topology::{Places, places};
+use crate::net::audit::{Deviation, What, audit};
+
+/// Rounds of repair: putting one thing back may make the kernel forget another.
+const ROUNDS: usize = 3;
+
+/// The checks of the lab's links, in the order in which they are put back, each with what is there
+/// when all is well.
+const CHECKS: [(&str, &str); 13] = [
+    ("lab-links", "every namespace and link is there"),
+    ("link-up", "both ends of every veth are up"),
+    ("mac-address", "as planned"),
+    ("mtu", "as planned, the same at both ends"),
+    ("queues", "as many at both ends as the port has"),
+    ("xdp-program", "native, at every end of the forwarder's"),
+    ("tx-checksum", "off at every stack's end"),
+    ("tx-vlan", "off at every stack's end"),
+    ("segmentation", "off at every stack's end"),
+    ("receive-joining", "off at every stack's end"),
+    ("addressing", "addresses, permanent neighbours and routes are there"),
+    ("ipv6", "off in every namespace"),
+    ("packet-steering", "none: no CPU mask, no thread of its own"),
+];
+
+/// Examines a lab; with `fix`, puts back what can be.
+pub(super) fn examine(client: &Client, fix: bool) -> Vec<Check> {
+    let mut checks = vec![daemon(client), books(client)];
+    match links(client, fix) {
+        Ok(links) => checks.extend(links),
+        Err(error) => {
+            let why = format!("{error:#}");
+            checks.extend(CHECKS.iter().map(|(id, _)| Check::unknown(id, &why)));
+        }
+    }
+    checks
+}
+
+fn daemon(client: &Client) -> Check {
+    let name = client.state().name();
+    match client.status() {
+        Ok(status) => {
+            let found = format!("process {}, up for {} s", status.pid, status.up_seconds);
+            Check::new("daemon", found, Vec::new())
+        }
+        Err(error) => {
+            let finding = Finding::fail(
+                format!("{error:#}"),
+                "nothing is forwarded",
+                Remedy::Run(format!("trunkline down {name}")),
+            );
+            Check::new("daemon", "silent", vec![finding])
+        }
+    }
+}
+
+fn books(client: &Client) -> Check {
+    const ID: &str = "books";
+    let ledger = match client.ledger() {
+        Ok(ledger) => ledger,
+        Err(error) => return Check::unknown(ID, format!("{error:#}")),
+    };
+    let findings = ledger.imbalances.iter().map(|imbalance| {
+        let show = format!("trunkline ledger --lab {}", client.state().name());
+        let consequence = "the forwarder has lost count of frames: a bug in Trunkline";
+        Finding::fail(imbalance, consequence, Remedy::Run(show))
+    });
+    Check::new(ID, "every frame is accounted for", findings.collect())
+}
+
+fn links(client: &Client, fix: bool) -> anyhow::Result<Vec<Check>> {
+    let places = places(&client.lab()?, client.state().name())?;
+    let found = audit(&places.topology)?;
+    let mut left = found.clone();
+    let mut refusals = Vec::new();
+    for _ in 0..ROUNDS {
+        if !fix || left.is_empty() {
+            break;
+        }
+        refusals = left.iter().map(|at| (at.clone(), put_back(at, client, &places))).collect();
+        left = audit(&places.topology)?;
+    }
+    let mut checks: Vec<_> = CHECKS.map(|(_, well)| (well, Vec::new())).into();
+    // What a repair has brought about belongs to the findings as well.
+    let new = left.iter().filter(|at| !found.contains(at));
+    for at in found.iter().chain(new) {
+        let mut finding = finding(at, client.state().name());
+        if fix {
+            let refusal = refusals.iter_mut().find(|(refused, _)| refused == at);
+            let refused = refusal.map(|(_, outcome)| std::mem::replace(outcome, Ok(())));
+            let outcome = match refused {
+                _ if !left.contains(at) => Ok(()),
+                Some(Err(error)) => Err(error),
+                _ => Err(anyhow::anyhow!("it is as it was")),
+            };
+            finding = finding.repaired(outcome);
+        }
+        if let Some((_, findings)) = checks.get_mut(number(at)) {
+            findings.push(finding);
+        }
+    }
+    let checks = CHECKS.iter().zip(checks).map(|((id, _), (well, findings))| {
+        let found = match findings.len() {
+            0 => well.to_owned(),
+            1 => "not so at 1 place".to_owned(),
+            many => format!("not so at {many} places"),
+        };
+        Check::new(id, found, findings)
+    });
+    Ok(checks.collect())
+}
+
+/// The place in [`CHECKS`] of the check a deviation belongs to.
+fn number(at: &Deviation<'_>) -> usize {
+    let id = match &at.what {
+        What::Missing => "lab-links",
+        What::Down => "link-up",
+        What::Mac(_) => "mac-address",
+        What::Mtu(_) => "mtu",
+        What::Queues(..) => "queues",
+        What::Program(_) => "xdp-program",
+        What::Offload(Offload::TxChecksum) => "tx-checksum",
+        What::Offload(Offload::TxVlan) => "tx-vlan",
+        What::Offload(Offload::Segmentation) => "segmentation",
+        What::Offload(Offload::Joining) => "receive-joining",
+        What::Address(..) | What::Neighbour(..) | What::Route(_) => "addressing",
+        What::Setting { path, .. } if path.starts_with("/sys/") => "packet-steering",
+        What::Setting { .. } => "ipv6",
+    };
+    CHECKS.iter().position(|(known, _)| *known == id).unwrap_or(CHECKS.len())
+}
+
+/// Puts a deviation back; an XDP program by the daemon, which holds it.
+fn put_back(at: &Deviation<'_>, client: &Client, places: &Places) -> anyhow::Result<()> {
+    match (&at.what, at.end) {
+        (What::Program(_), Some(end)) => {
+            let here = places
+                .sites
+                .iter()
+                .find(|s| s.namespace == end.namespace && s.ifname == end.ifname);
+            let socket = here.context("no port of the lab is there")?.socket;
+            client.ask(Request::SetProgram { socket, attached: true }).map(drop)
+        }
+        _ => Ok(at.put_back()?),
+    }
+}
+
+/// What a deviation means to somebody who wonders why a lab does not work.
+fn finding(at: &Deviation<'_>, lab: &str) -> Finding {
+    let again = || Remedy::Run(format!("trunkline down {lab}, and `trunkline up` again"));
+    let mtu = at.end.map_or(0, |end| end.mtu);
+    let finding = match &at.what {
+        What::Missing => Finding::fail("it is gone", "nothing passes there any more", again()),
+        What::Down => Finding::fail(
+            "the link is down",
+            "its wire has no carrier, and no frame passes either way",
+            Remedy::fix("sets it up"),
+        ),
+        What::Mac(mac) => Finding::fail(
+            format!("its MAC is {}", datapath::wire::Mac(*mac)),
+            "frames to the planned MAC are for somebody else, and dropped",
+            Remedy::fix("gives it the planned MAC"),
+        ),
+        What::Mtu(found) => Finding::fail(
+            format!("its MTU is {found}, not {mtu}"),
+            "the ends of the wire disagree: what one sends at full size the other drops",
+            Remedy::fix(format!("sets it to {mtu}")),
+        ),
+        What::Queues(rx, tx) => Finding::fail(
+            format!("it uses {rx} receive and {tx} transmit queues"),
+            "frames reach queues without a socket, or sockets without frames",
+            again(),
+        ),
+        What::Program(generic) => Finding::fail(
+            if *generic { "its XDP program is in generic mode" } else { "it has no XDP program" },
+            "frames go to the kernel's stack, which drops them, and not to the forwarder",
+            Remedy::fix("has the daemon attach it"),
+        ),
+        What::Offload(offload) => self::offload(*offload),
+        What::Address(address, prefix) => Finding::fail(
+            format!("it lacks the address {address}/{prefix}"),
+            "the stack answers nobody and sends from elsewhere",
+            Remedy::fix("adds it"),
+        ),
+        What::Neighbour(address, mac) => Finding::fail(
+            format!("it lacks the permanent neighbour {address}"),
+            "the stack asks for its next hop by ARP, and nobody answers (spec NEIGH-3)",
+            Remedy::fix(format!("adds it with {}", datapath::wire::Mac(*mac))),
+        ),
+        What::Route(route) => Finding::fail(
+            format!("it lacks the route {route}"),
+            "the stack has no way out",
+            Remedy::fix("adds it"),
+        ),
+        What::Setting { path, found, planned } if path.starts_with("/sys/") => Finding::warn(
+            format!("{path} is {found}"),
+            "frames wait for another thread or CPU, and bursts are lost in the veth's ring",
+            Remedy::fix(format!("writes {planned}")),
+        ),
+        What::Setting { path, found, planned } => Finding::fail(
+            format!("{path} is {found}"),
+            "the kernel sends frames that nobody asked for, and journals show them",
+            Remedy::fix(format!("writes {planned}")),
+        ),
+    };
+    let interface = at.end.map(|end| end.ifname.clone());
+    Finding { namespace: Some(at.namespace.into()), interface, ..finding }
+}
+
+/// The offloads of a stack's end.
+fn offload(offload: Offload) -> Finding {
+    let off = || Remedy::fix("turns it off");
+    match offload {
+        Offload::TxChecksum => Finding::fail(
+            "transmit checksumming is on",
+            "nothing behind an AF_XDP socket finishes checksums: TCP never connects from here",
+            off(),
+        ),
+        Offload::TxVlan => Finding::fail(
+            "transmit VLAN offload is on",
+            "tags travel beside the frame, and the forwarder sees untagged frames",
+            off(),
+        ),
+        Offload::Segmentation => Finding::fail(
+            "TCP segmentation is left to the device",
+            "segments longer than the MTU reach the forwarder, which has no room for them",
+            off(),
+        ),
+        Offload::Joining => Finding::warn(
+            "received frames are joined (GRO)",
+            "tcpdump shows other frames than were on the wire, and bursts overrun the veth's ring",
+            off(),
+        ),
+    }
+}
