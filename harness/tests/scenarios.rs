@@ -172,7 +172,11 @@ fn the_command_reports_in_json() {
 /// scenarios` writes them anew.
 #[test]
 fn the_schemas_are_current() {
-    let schemas = [("run", Report::schema()), ("scenario", schemars::schema_for!(File))];
+    let schemas = [
+        ("run", Report::schema()),
+        ("scenario", schemars::schema_for!(File)),
+        ("doctor", harness::doctor::Report::schema()),
+    ];
     for (name, schema) in schemas {
         let path = repository(&format!("docs/schema/{name}.json"));
         let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());

@@ -27,7 +27,10 @@ struct Memory([u8; FRAMES * FRAME_SIZE]);
 /// Where there are no AF_XDP sockets, or they are not permitted.
 pub fn tx_budget() -> io::Result<bool> {
     let socket = socket()?;
-    Ok(set_xdp_option(socket.as_fd(), TX_BUDGET_OPTION, &64_u32).is_ok())
+    // At most as many as the ring holds.
+    let ring = FRAMES as u32;
+    set_xdp_option(socket.as_fd(), libc::XDP_TX_RING, &ring)?;
+    Ok(set_xdp_option(socket.as_fd(), TX_BUDGET_OPTION, &ring).is_ok())
 }
 
 /// Whether a frame to be sent can ask for its checksum to be completed (`XDP_TX_METADATA`).

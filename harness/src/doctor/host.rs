@@ -6,6 +6,7 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
+use super::privileges::AS_ROOT;
 use super::report::{Check, Finding, Remedy, Status};
 use crate::live::state::{RUN, State};
 use crate::live::topology::ANCHOR;
@@ -21,9 +22,10 @@ const PROGRAMS: [(&str, &str, &str, Status); 4] = [
 /// Room that labs need on the file system of [`RUN`]: logs, sockets, pages.
 const ROOM: u64 = 16 << 20;
 
-/// Examines it; with `fix`, repairs what can be.
-pub(super) fn examine(fix: bool) -> Vec<Check> {
-    vec![programs(), run_folder(), run_space(), names_shared(fix), leftovers(fix)]
+/// Examines it; with `fix`, repairs what can be, but of dead labs removes only those in `named`
+/// where any are.
+pub(super) fn examine(named: &[String], fix: bool) -> Vec<Check> {
+    vec![programs(), run_folder(), run_space(), names_shared(fix), leftovers(named, fix)]
 }
 
 fn programs() -> Check {
@@ -60,7 +62,7 @@ fn run_folder() -> Check {
         Finding::fail(
             format!("{} cannot be written: {errno}", folder.display()),
             "a lab has no place for its control socket and its log",
-            Remedy::run("sudo trunkline doctor"),
+            Remedy::run(AS_ROOT),
         )
     });
     Check::new("run-folder", folder.display().to_string(), finding.into_iter().collect())
@@ -111,7 +113,7 @@ fn names_shared(fix: bool) -> Check {
 }
 
 /// Labs without a daemon, and namespaces that look like a lab's.
-fn leftovers(fix: bool) -> Check {
+fn leftovers(named: &[String], fix: bool) -> Check {
     const ID: &str = "leftovers";
     let labs = match State::all() {
         Ok(labs) => labs,
@@ -124,7 +126,10 @@ fn leftovers(fix: bool) -> Check {
             "its namespaces and processes stay, and no lab of that name can come up",
             Remedy::fix(format!("removes it, as `trunkline down {}` does", state.name())),
         );
-        findings.push(if fix { finding.repaired(state.clean().map(drop)) } else { finding });
+        let meant = named.is_empty() || named.iter().any(|name| name == state.name());
+        let finding =
+            if fix && meant { finding.repaired(state.clean().map(drop)) } else { finding };
+        findings.push(finding);
     }
     for name in strays() {
         findings.push(Finding::warn(

@@ -3,15 +3,22 @@
 
 use anyhow::Context;
 use datapath_io::link::Offload;
+use nix::unistd::geteuid;
 
 use super::report::{Check, Finding, Remedy};
 use crate::live::client::Client;
 use crate::live::protocol::Request;
 use crate::live::topology::{Places, places};
 use crate::net::audit::{Deviation, What, audit};
+use crate::net::plan::User;
 
 /// Rounds of repair: putting one thing back may make the kernel forget another.
 const ROUNDS: usize = 3;
+
+const DAEMON: &str = "daemon";
+const BOOKS: &str = "books";
+/// Why nobody else learns anything.
+const ROOT_ALONE: &str = "only root may look into a lab";
 
 /// The checks of the lab's links, in the order in which they are put back, each with what is there
 /// when all is well.
@@ -33,13 +40,16 @@ const CHECKS: [(&str, &str); 13] = [
 
 /// Examines a lab; with `fix`, puts back what can be.
 pub(super) fn examine(client: &Client, fix: bool) -> Vec<Check> {
+    let unknown = |why: &str| CHECKS.map(|(id, _)| Check::unknown(id, why));
+    if !geteuid().is_root() {
+        let mut checks = [DAEMON, BOOKS].map(|id| Check::unknown(id, ROOT_ALONE)).to_vec();
+        checks.extend(unknown(ROOT_ALONE));
+        return checks;
+    }
     let mut checks = vec![daemon(client), books(client)];
     match links(client, fix) {
         Ok(links) => checks.extend(links),
-        Err(error) => {
-            let why = format!("{error:#}");
-            checks.extend(CHECKS.iter().map(|(id, _)| Check::unknown(id, &why)));
-        }
+        Err(error) => checks.extend(unknown(&format!("{error:#}"))),
     }
     checks
 }
@@ -49,7 +59,7 @@ fn daemon(client: &Client) -> Check {
     match client.status() {
         Ok(status) => {
             let found = format!("process {}, up for {} s", status.pid, status.up_seconds);
-            Check::new("daemon", found, Vec::new())
+            Check::new(DAEMON, found, Vec::new())
         }
         Err(error) => {
             let finding = Finding::fail(
@@ -57,23 +67,22 @@ fn daemon(client: &Client) -> Check {
                 "nothing is forwarded",
                 Remedy::Run(format!("trunkline down {name}")),
             );
-            Check::new("daemon", "silent", vec![finding])
+            Check::new(DAEMON, "silent", vec![finding])
         }
     }
 }
 
 fn books(client: &Client) -> Check {
-    const ID: &str = "books";
     let ledger = match client.ledger() {
         Ok(ledger) => ledger,
-        Err(error) => return Check::unknown(ID, format!("{error:#}")),
+        Err(error) => return Check::unknown(BOOKS, format!("{error:#}")),
     };
     let findings = ledger.imbalances.iter().map(|imbalance| {
         let show = format!("trunkline ledger --lab {}", client.state().name());
         let consequence = "the forwarder has lost count of frames: a bug in Trunkline";
         Finding::fail(imbalance, consequence, Remedy::Run(show))
     });
-    Check::new(ID, "every frame is accounted for", findings.collect())
+    Check::new(BOOKS, "every frame is accounted for", findings.collect())
 }
 
 fn links(client: &Client, fix: bool) -> anyhow::Result<Vec<Check>> {
@@ -164,11 +173,17 @@ fn finding(at: &Deviation<'_>, lab: &str) -> Finding {
             "its wire has no carrier, and no frame passes either way",
             Remedy::fix("sets it up"),
         ),
-        What::Mac(mac) => Finding::fail(
-            format!("its MAC is {}", datapath::wire::Mac(*mac)),
-            "frames to the planned MAC are for somebody else, and dropped",
-            Remedy::fix("gives it the planned MAC"),
-        ),
+        What::Mac(mac) => {
+            let problem = format!("its MAC is {}", datapath::wire::Mac(*mac));
+            let remedy = Remedy::fix("gives it the planned MAC");
+            if at.end.is_some_and(|end| end.user == User::Stack) {
+                let consequence = "the stack takes frames to the planned one for somebody else's";
+                Finding::fail(problem, consequence, remedy)
+            } else {
+                let consequence = "`ip link` shows another than the forwarder goes by, the planned";
+                Finding::warn(problem, consequence, remedy)
+            }
+        }
         What::Mtu(found) => Finding::fail(
             format!("its MTU is {found}, not {mtu}"),
             "the ends of the wire disagree: what one sends at full size the other drops",

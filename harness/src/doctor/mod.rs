@@ -24,14 +24,16 @@ use crate::live::state::State;
 /// # Errors
 /// Where a named lab is not up, or the labs cannot be listed.
 pub fn examine(labs: &[String], fix: bool) -> anyhow::Result<Report> {
-    let labs = clients(labs)?;
+    let clients = clients(labs)?;
     let family = |about, checks| Family { about, lab: None, checks };
     let mut families = vec![
         family(About::Privileges, privileges::examine()),
         family(About::Kernel, kernel::examine()),
-        family(About::Host, host::examine(fix)),
+        family(About::Host, host::examine(labs, fix)),
     ];
-    families.extend(labs.iter().map(|client| Family {
+    // A dead one may just have been removed.
+    let there = clients.iter().filter(|client| client.state().exists());
+    families.extend(there.map(|client| Family {
         about: About::Lab,
         lab: Some(client.state().name().to_owned()),
         checks: lab::examine(client, fix),

@@ -1,8 +1,10 @@
 //! What this process may do.
 
+use datapath_io::memory_plan;
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::report::{Check, Finding, Remedy};
+use crate::scenario::find;
 
 /// The capabilities Trunkline uses: name, number, what for.
 const NEEDED: [(&str, u32, &str); 5] = [
@@ -17,11 +19,32 @@ const LOCK_NUMBER: u32 = 14;
 const ADMIN: &str = "CAP_SYS_ADMIN";
 const ADMIN_NUMBER: u32 = 21;
 
-/// Packet memory of a lab like the article's, in bytes, rounded up.
-const PACKET_MEMORY: u64 = 64 << 20;
-/// Files a daemon has open for a lab of some tens of pods: a socket for each queue, and program,
-/// map and link for each port.
-const OPEN_FILES: u64 = 1024;
+const LOCKED: &str = "locked-memory";
+const OPEN: &str = "open-files";
+/// What a user without rights can do about it.
+pub(super) const AS_ROOT: &str = "sudo trunkline doctor";
+/// Files that a daemon has open for a port (program, map, link and its parts) and for itself.
+const FILES_A_PORT: u64 = 4;
+const FILES: u64 = 32;
+
+/// What a lab like the article's takes of what is limited.
+struct Needs {
+    /// Bytes of packet memory, which is locked.
+    locked: u64,
+    /// Open files.
+    files: u64,
+}
+
+impl Needs {
+    fn of_the_article() -> anyhow::Result<Self> {
+        let source = find("article")?;
+        let plan = memory_plan(&datapath::lab::load(&source.text, &source.name)?)?;
+        let ports: usize = plan.arenas.iter().map(|arena| arena.ports.len()).sum();
+        let queues: u64 = plan.arenas.iter().map(|arena| u64::from(arena.queues)).sum();
+        let files = queues + FILES_A_PORT * ports as u64 + FILES;
+        Ok(Self { locked: plan.packet_bytes(), files })
+    }
+}
 
 /// Examines them.
 pub(super) fn examine() -> Vec<Check> {
@@ -33,7 +56,15 @@ pub(super) fn examine() -> Vec<Check> {
         Some(held) => capabilities(held),
         None => Check::unknown("capabilities", "/proc/self/status does not tell"),
     };
-    vec![root(), capabilities, locked_memory(locks), open_files()]
+    let mut checks = vec![root(), capabilities];
+    match Needs::of_the_article() {
+        Ok(needs) => checks.extend([locked_memory(locks, &needs), open_files(&needs)]),
+        Err(error) => {
+            let why = format!("{error:#}");
+            checks.extend([LOCKED, OPEN].map(|id| Check::unknown(id, &why)));
+        }
+    }
+    checks
 }
 
 const fn holds(held: u64, number: u32) -> bool {
@@ -47,7 +78,7 @@ fn root() -> Check {
         findings.push(Finding::fail(
             format!("this is user {user}"),
             "labs in namespaces are for root alone; `trunkline run --on memory` needs nobody's rights",
-            Remedy::run("sudo trunkline doctor"),
+            Remedy::run(AS_ROOT),
         ));
     }
     Check::new("root", format!("user {user}"), findings)
@@ -60,7 +91,7 @@ fn capabilities(held: u64) -> Check {
         NEEDED.into_iter().partition(|(_, number, _)| has(*number));
     let names: Vec<_> = there.iter().map(|(name, ..)| *name).collect();
     let findings = lacking.iter().map(|(name, _, consequence)| {
-        let remedy = Remedy::run("sudo trunkline doctor");
+        let remedy = Remedy::run(AS_ROOT);
         // Where the limit suffices, nothing is amiss; that is a check of its own.
         let of = if *name == LOCK { Finding::warn } else { Finding::fail };
         of(format!("{name} is missing"), *consequence, remedy)
@@ -69,37 +100,46 @@ fn capabilities(held: u64) -> Check {
     Check::new("capabilities", found, findings.collect())
 }
 
-fn locked_memory(unlimited: bool) -> Check {
-    const ID: &str = "locked-memory";
+fn locked_memory(unlimited: bool, needs: &Needs) -> Check {
     if unlimited {
-        return Check::new(ID, format!("{LOCK}: no limit"), Vec::new());
+        return Check::new(LOCKED, format!("{LOCK}: no limit"), Vec::new());
     }
-    match getrlimit(Resource::RLIMIT_MEMLOCK) {
-        Ok((limit, _)) => {
-            let found = format!("{} KiB", limit / 1024);
-            let finding = Finding::fail(
-                format!("the limit is {found}, a lab like the article's locks 64 MiB"),
-                "packet memory cannot be registered with the kernel, and no lab comes up",
-                Remedy::run("ulimit -l unlimited"),
-            );
-            Check::new(ID, found, (limit < PACKET_MEMORY).then_some(finding).into_iter().collect())
-        }
-        Err(errno) => Check::unknown(ID, errno.to_string()),
-    }
+    let need = needs.locked.div_ceil(1024);
+    limit(LOCKED, Resource::RLIMIT_MEMLOCK, 1024, need, |limit| {
+        Finding::fail(
+            format!("at most {limit} KiB may be locked, a lab like the article's locks {need} KiB"),
+            "packet memory cannot be registered with the kernel, and no such lab comes up",
+            Remedy::run("ulimit -l unlimited"),
+        )
+    })
 }
 
-fn open_files() -> Check {
-    const ID: &str = "open-files";
-    match getrlimit(Resource::RLIMIT_NOFILE) {
+fn open_files(needs: &Needs) -> Check {
+    let need = needs.files;
+    limit(OPEN, Resource::RLIMIT_NOFILE, 1, need, |limit| {
+        Finding::fail(
+            format!("a process may open {limit} files, the daemon of the article's lab has {need}"),
+            "it cannot open its sockets, and no such lab comes up",
+            Remedy::run("ulimit -n 65536"),
+        )
+    })
+}
+
+/// Holds a limit of this process, in units of so many, against what is needed.
+fn limit(
+    id: &str,
+    resource: Resource,
+    unit: u64,
+    need: u64,
+    too_low: impl FnOnce(u64) -> Finding,
+) -> Check {
+    match getrlimit(resource) {
         Ok((limit, _)) => {
-            let found = format!("at most {limit}");
-            let finding = Finding::warn(
-                format!("a process may open {limit} files"),
-                "a daemon needs one a queue and three a port; a large lab does not come up",
-                Remedy::run("ulimit -n 65536"),
-            );
-            Check::new(ID, found, (limit < OPEN_FILES).then_some(finding).into_iter().collect())
+            let limit = limit / unit;
+            let finding = (limit < need).then(|| too_low(limit));
+            let found = format!("at most {limit}, and {need} are needed");
+            Check::new(id, found, finding.into_iter().collect())
         }
-        Err(errno) => Check::unknown(ID, errno.to_string()),
+        Err(errno) => Check::unknown(id, errno.to_string()),
     }
 }

@@ -7,7 +7,9 @@ use anyhow::{Context, bail};
 use datapath::port::{Buffer, Port};
 use datapath_io::budget::{ElementNeed, plan};
 use datapath_io::{Arena, ArenaConfig, UmemFrame, Waiter, XskPort, link, probe};
+use nix::unistd::geteuid;
 
+use super::privileges::AS_ROOT;
 use super::report::{Check, Finding, Remedy};
 use crate::net::private::{Pair, Side, in_pair};
 
@@ -46,7 +48,8 @@ pub(super) fn examine() -> Vec<Check> {
             (Some(told), _) => Check::new(id, told, Vec::new()),
             (None, Err(error)) if number == trial.told.len() => {
                 let consequence = "no lab in namespaces works; `run --on memory` does";
-                let finding = Finding::fail(format!("{error:#}"), consequence, Remedy::run(*help));
+                let help = if geteuid().is_root() { help } else { AS_ROOT };
+                let finding = Finding::fail(format!("{error:#}"), consequence, Remedy::run(help));
                 Check::new(id, "refused", vec![finding])
             }
             _ => Check::unknown(id, "not tried: it needs what failed above"),
