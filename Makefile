@@ -3,7 +3,7 @@
 CARGO ?= cargo
 BIN = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/trunkline
 
-.PHONY: demo test lint build deps bench clean
+.PHONY: demo test lint build deps bench minimum-kernel clean
 
 # Real curl to real nginx through the AF_XDP forwarder: three of the article's ways, each allowed,
 # and stopped at every ENI whose security group decides.
@@ -25,6 +25,10 @@ build: deps
 
 bench: deps
 	$(CARGO) bench --locked -p benches
+
+# Doctor and scenarios on the oldest kernel that is supported, in an emulated guest.
+minimum-kernel: deps
+	@.ci/minimum-kernel
 
 deps:
 	@.ci/deps

@@ -92,8 +92,9 @@ fn names_shared(fix: bool) -> Check {
         Ok(text) => text,
         Err(error) => return Check::unknown(ID, error.to_string()),
     };
-    let mounts = text.lines().filter(|line| line.split(' ').nth(4) == Some(namespace::DIRECTORY));
-    match mounts.last() {
+    let mut mounts =
+        text.lines().filter(|line| line.split(' ').nth(4) == Some(namespace::DIRECTORY));
+    match mounts.next_back() {
         None => Check::new(ID, "none yet: the first lab makes it", Vec::new()),
         Some(mount) if mount.contains(" shared:") => Check::new(ID, "shared", Vec::new()),
         Some(_) => {

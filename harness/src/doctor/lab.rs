@@ -1,7 +1,7 @@
 //! What somebody has changed in a lab that is up: the lab's own plan says what should be there
 //! (spec LAB-16 to LAB-19).
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use datapath_io::link::Offload;
 use nix::unistd::geteuid;
 
@@ -86,50 +86,63 @@ fn books(client: &Client) -> Check {
 }
 
 fn links(client: &Client, fix: bool) -> anyhow::Result<Vec<Check>> {
-    let places = places(&client.lab()?, client.state().name())?;
+    let lab = client.state().name();
+    let places = places(&client.lab()?, lab)?;
     let found = audit(&places.topology)?;
-    let mut left = found.clone();
-    let mut refusals = Vec::new();
-    for _ in 0..ROUNDS {
-        if !fix || left.is_empty() {
-            break;
+    let mut findings = Vec::new();
+    if fix {
+        let mut left = repair(client, &places)?;
+        for at in &found {
+            let place = left.iter().position(|(other, _)| other == at);
+            let outcome = place.map_or(Ok(()), |place| Err(left.swap_remove(place).1));
+            findings.push((id(&at.what), finding(at, lab).repaired(outcome)));
         }
-        refusals = left.iter().map(|at| (at.clone(), put_back(at, client, &places))).collect();
-        left = audit(&places.topology)?;
+        // What a repair has brought about.
+        for (at, error) in left {
+            findings.push((id(&at.what), finding(&at, lab).repaired(Err(error))));
+        }
+    } else {
+        findings.extend(found.iter().map(|at| (id(&at.what), finding(at, lab))));
     }
-    let mut checks: Vec<_> = CHECKS.map(|(_, well)| (well, Vec::new())).into();
-    // What a repair has brought about belongs to the findings as well.
-    let new = left.iter().filter(|at| !found.contains(at));
-    for at in found.iter().chain(new) {
-        let mut finding = finding(at, client.state().name());
-        if fix {
-            let refusal = refusals.iter_mut().find(|(refused, _)| refused == at);
-            let refused = refusal.map(|(_, outcome)| std::mem::replace(outcome, Ok(())));
-            let outcome = match refused {
-                _ if !left.contains(at) => Ok(()),
-                Some(Err(error)) => Err(error),
-                _ => Err(anyhow::anyhow!("it is as it was")),
-            };
-            finding = finding.repaired(outcome);
-        }
-        if let Some((_, findings)) = checks.get_mut(number(at)) {
-            findings.push(finding);
-        }
-    }
-    let checks = CHECKS.iter().zip(checks).map(|((id, _), (well, findings))| {
-        let found = match findings.len() {
-            0 => well.to_owned(),
+    let checks = CHECKS.iter().map(|(id, well)| {
+        let of_it = findings.iter().filter(|(other, _)| other == id);
+        let of_it: Vec<_> = of_it.map(|(_, finding)| finding.clone()).collect();
+        let found = match of_it.len() {
+            0 => (*well).to_owned(),
             1 => "not so at 1 place".to_owned(),
             many => format!("not so at {many} places"),
         };
-        Check::new(id, found, findings)
+        Check::new(id, found, of_it)
     });
     Ok(checks.collect())
 }
 
-/// The place in [`CHECKS`] of the check a deviation belongs to.
-fn number(at: &Deviation<'_>) -> usize {
-    let id = match &at.what {
+/// Puts back what can be. What is left, each with why.
+fn repair<'t>(
+    client: &Client,
+    places: &'t Places,
+) -> anyhow::Result<Vec<(Deviation<'t>, anyhow::Error)>> {
+    let mut refused = Vec::new();
+    for _ in 0..ROUNDS {
+        let there = audit(&places.topology)?;
+        let outcome = |at: Deviation<'t>| put_back(&at, client, places).err().map(|why| (at, why));
+        let done = there.is_empty();
+        refused = there.into_iter().filter_map(outcome).collect();
+        if done {
+            break;
+        }
+    }
+    let left = audit(&places.topology)?.into_iter().map(|at| {
+        let place = refused.iter().position(|(other, _)| *other == at);
+        let why = place.map(|place| refused.swap_remove(place).1);
+        (at, why.unwrap_or_else(|| anyhow!("somebody keeps changing it")))
+    });
+    Ok(left.collect())
+}
+
+/// The check that a deviation belongs to.
+fn id(what: &What) -> &'static str {
+    match what {
         What::Missing => "lab-links",
         What::Down => "link-up",
         What::Mac(_) => "mac-address",
@@ -143,8 +156,7 @@ fn number(at: &Deviation<'_>) -> usize {
         What::Address(..) | What::Neighbour(..) | What::Route(_) => "addressing",
         What::Setting { path, .. } if path.starts_with("/sys/") => "packet-steering",
         What::Setting { .. } => "ipv6",
-    };
-    CHECKS.iter().position(|(known, _)| *known == id).unwrap_or(CHECKS.len())
+    }
 }
 
 /// Puts a deviation back; an XDP program by the daemon, which holds it.
@@ -254,5 +266,42 @@ fn offload(offload: Offload) -> Finding {
             "tcpdump shows other frames than were on the wire, and bursts overrun the veth's ring",
             off(),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_deviation_belongs_to_a_check() {
+        let setting = |path: &str| What::Setting {
+            path: path.into(),
+            found: "1".into(),
+            planned: "0".into(),
+        };
+        let address = std::net::Ipv4Addr::LOCALHOST;
+        let mut all = vec![
+            What::Missing,
+            What::Down,
+            What::Mac([0; 6]),
+            What::Mtu(1300),
+            What::Queues(1, 2),
+            What::Program(false),
+            What::Address(address, 32),
+            What::Neighbour(address, [0; 6]),
+            What::Route(crate::net::plan::Route::default_via(address)),
+            setting("/sys/class/net/eth0/threaded"),
+            setting("/proc/sys/net/ipv6/conf/all/disable_ipv6"),
+        ];
+        all.extend(Offload::ALL.map(What::Offload));
+        let mut ids: Vec<_> = all.iter().map(id).collect();
+        ids.dedup();
+        for (check, _) in CHECKS {
+            assert!(ids.contains(&check), "{check}");
+        }
+        for id in ids {
+            assert!(CHECKS.iter().any(|(check, _)| *check == id), "{id}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 //! is up.
 //!
 //! Each file examines one family of checks. What a lab should be like is its own plan
-//! ([`topology`](crate::live::topology)), held against what is there by [`net::audit`](crate::net::audit).
+//! ([`topology`](crate::live::topology)), held against what is there by
+//! [`net::audit`](crate::net::audit) (spec LAB-26).
 
 mod host;
 mod kernel;

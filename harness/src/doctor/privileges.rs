@@ -6,18 +6,18 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::report::{Check, Finding, Remedy};
 use crate::scenario::find;
 
-/// The capabilities Trunkline uses: name, number, what for.
+/// Numbers of capabilities, as the kernel has them.
+const CAP_IPC_LOCK: u32 = 14;
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_BPF: u32 = 39;
+/// The capabilities Trunkline uses: name, number, what follows without it.
 const NEEDED: [(&str, u32, &str); 5] = [
     ("CAP_NET_ADMIN", 12, "no link can be made or changed"),
     ("CAP_NET_RAW", 13, "no AF_XDP socket can be opened"),
-    (LOCK, LOCK_NUMBER, "packet memory counts against the locked-memory limit"),
-    (ADMIN, ADMIN_NUMBER, "no network namespace can be made or entered"),
-    ("CAP_BPF", 39, "no XDP program can be loaded"),
+    ("CAP_IPC_LOCK", CAP_IPC_LOCK, "packet memory counts against the locked-memory limit"),
+    ("CAP_SYS_ADMIN", CAP_SYS_ADMIN, "no network namespace can be made or entered"),
+    ("CAP_BPF", CAP_BPF, "no XDP program can be loaded"),
 ];
-const LOCK: &str = "CAP_IPC_LOCK";
-const LOCK_NUMBER: u32 = 14;
-const ADMIN: &str = "CAP_SYS_ADMIN";
-const ADMIN_NUMBER: u32 = 21;
 
 const LOCKED: &str = "locked-memory";
 const OPEN: &str = "open-files";
@@ -51,7 +51,7 @@ pub(super) fn examine() -> Vec<Check> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let held = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    let locks = held.is_some_and(|held| holds(held, LOCK_NUMBER));
+    let locks = held.is_some_and(|held| holds(held, CAP_IPC_LOCK));
     let capabilities = match held {
         Some(held) => capabilities(held),
         None => Check::unknown("capabilities", "/proc/self/status does not tell"),
@@ -86,15 +86,16 @@ fn root() -> Check {
 
 fn capabilities(held: u64) -> Check {
     // The kernel takes the older, larger right for CAP_BPF as well.
-    let has = |number: u32| holds(held, number) || (number == 39 && holds(held, ADMIN_NUMBER));
+    let has =
+        |number: u32| holds(held, number) || (number == CAP_BPF && holds(held, CAP_SYS_ADMIN));
     let (there, lacking): (Vec<_>, Vec<_>) =
         NEEDED.into_iter().partition(|(_, number, _)| has(*number));
     let names: Vec<_> = there.iter().map(|(name, ..)| *name).collect();
-    let findings = lacking.iter().map(|(name, _, consequence)| {
+    let findings = lacking.into_iter().map(|(name, number, consequence)| {
         let remedy = Remedy::run(AS_ROOT);
         // Where the limit suffices, nothing is amiss; that is a check of its own.
-        let of = if *name == LOCK { Finding::warn } else { Finding::fail };
-        of(format!("{name} is missing"), *consequence, remedy)
+        let of = if number == CAP_IPC_LOCK { Finding::warn } else { Finding::fail };
+        of(format!("{name} is missing"), consequence, remedy)
     });
     let found = if names.is_empty() { "none of those needed".into() } else { names.join(", ") };
     Check::new("capabilities", found, findings.collect())
@@ -102,7 +103,7 @@ fn capabilities(held: u64) -> Check {
 
 fn locked_memory(unlimited: bool, needs: &Needs) -> Check {
     if unlimited {
-        return Check::new(LOCKED, format!("{LOCK}: no limit"), Vec::new());
+        return Check::new(LOCKED, "CAP_IPC_LOCK: no limit", Vec::new());
     }
     let need = needs.locked.div_ceil(1024);
     limit(LOCKED, Resource::RLIMIT_MEMLOCK, 1024, need, |limit| {

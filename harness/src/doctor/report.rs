@@ -167,7 +167,7 @@ impl Finding {
         match outcome {
             Ok(()) => self.status = Status::Fixed,
             Err(error) => {
-                self.consequence = format!("{}; --fix failed: {error:#}", self.consequence)
+                self.consequence = format!("{}; --fix failed: {error:#}", self.consequence);
             }
         }
         self

@@ -55,7 +55,7 @@ pub(super) fn examine() -> Vec<Check> {
             _ => Check::unknown(id, "not tried: it needs what failed above"),
         });
     }
-    checks.push(trial.optional());
+    checks.push(trial.features());
     checks
 }
 
@@ -85,7 +85,7 @@ impl Trial {
     }
 
     /// For information: nothing depends on these.
-    fn optional(&self) -> Check {
+    fn features(&self) -> Check {
         if self.optional.is_empty() {
             return Check::unknown(OPTIONAL, "not tried");
         }

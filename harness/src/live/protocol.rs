@@ -54,8 +54,8 @@ pub enum Request {
         /// Whether it is served.
         served: bool,
     },
-    /// Put the XDP program of a port on its device again, in native mode; or, a test switch, take
-    /// it off.
+    /// Put the XDP program of a port on its device again (spec LAB-24); or, a test switch, take it
+    /// off.
     SetProgram {
         /// The port.
         socket: Socket,

@@ -94,7 +94,7 @@ pub enum User {
     /// An AF_XDP socket on each of its queues, which an XDP program hands every frame to.
     Forwarder,
     /// The stack of its namespace, towards a forwarder at the other end: its offloads are off, so
-    /// that frames carry real checksums and real tags (spec LAB-19).
+    /// that frames are whole, with real checksums and real tags (spec LAB-19, LAB-25).
     Stack,
 }
 
