@@ -30,7 +30,7 @@ pub fn tx_budget() -> io::Result<bool> {
     // At most as many as the ring holds.
     let ring = FRAMES as u32;
     set_xdp_option(socket.as_fd(), libc::XDP_TX_RING, &ring)?;
-    Ok(set_xdp_option(socket.as_fd(), TX_BUDGET_OPTION, &ring).is_ok())
+    known(set_xdp_option(socket.as_fd(), TX_BUDGET_OPTION, &ring))
 }
 
 /// Whether a frame to be sent can ask for its checksum to be completed (`XDP_TX_METADATA`).
@@ -45,14 +45,14 @@ pub fn tx_metadata() -> io::Result<bool> {
         tx_metadata_len: TX_METADATA,
         ..shape(&memory)
     };
-    Ok(set_xdp_option(socket.as_fd(), libc::XDP_UMEM_REG, &shape).is_ok())
+    known(set_xdp_option(socket.as_fd(), libc::XDP_UMEM_REG, &shape))
 }
 
 /// Whether a frame may lie in several buffers (`XDP_USE_SG`), tried on queue 0 of an interface of
 /// the calling thread's network namespace, which has to be up and bound to nothing.
 ///
 /// # Errors
-/// As [`tx_budget`], or where the packet memory and its rings are refused.
+/// As [`tx_budget`], or where the packet memory, its rings or the interface are refused.
 pub fn multi_buffer(interface: u32) -> io::Result<bool> {
     let socket = socket()?;
     let memory = memory();
@@ -70,7 +70,18 @@ pub fn multi_buffer(interface: u32) -> io::Result<bool> {
     let length = mem::size_of_val(&address) as libc::socklen_t;
     // SAFETY: the pointer and the length are those of one live address.
     let refused = unsafe { libc::bind(socket.as_raw_fd(), ptr::from_ref(&address).cast(), length) };
-    Ok(refused == 0)
+    known(if refused == 0 { Ok(()) } else { Err(io::Error::last_os_error()) })
+}
+
+/// Whether the kernel knows what it was asked for. What it does not know is invalid to it.
+fn known(answer: io::Result<()>) -> io::Result<bool> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOPROTOOPT)) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn socket() -> io::Result<OwnedFd> {

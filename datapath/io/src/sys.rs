@@ -32,10 +32,15 @@ pub(crate) fn raise_tx_budget(socket: BorrowedFd<'_>, frames: u32) {
     }
 }
 
-/// What may be handed to the kernel as the value of a socket option: plain data without padding.
-pub(crate) trait OptionValue {}
-impl OptionValue for u32 {}
-impl OptionValue for libc::xdp_umem_reg {}
+/// What may be handed to the kernel as the value of a socket option.
+///
+/// # Safety
+/// It is plain data without padding.
+pub(crate) unsafe trait OptionValue {}
+// SAFETY: a number.
+unsafe impl OptionValue for u32 {}
+// SAFETY: two u64 and four u32, in this order.
+unsafe impl OptionValue for libc::xdp_umem_reg {}
 
 /// Sets an option of an AF_XDP socket.
 pub(crate) fn set_xdp_option(
@@ -44,7 +49,7 @@ pub(crate) fn set_xdp_option(
     value: &impl OptionValue,
 ) -> io::Result<()> {
     let length = mem::size_of_val(value) as libc::socklen_t;
-    // SAFETY: the pointer and the length are those of one live value, all of it initialised.
+    // SAFETY: the pointer and the length are those of one live value without padding.
     let refused = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

@@ -5,7 +5,7 @@ mod common;
 use common::{SMALL, arena, collect, enter, enter_new, here, in_netns, read, send, settle, veth};
 use datapath::port::{Buffer, Port};
 use datapath_io::link::Offload;
-use datapath_io::{Arena, ArenaConfig, Faults, XskPort, link};
+use datapath_io::{Arena, ArenaConfig, Faults, XskPort, link, probe};
 
 #[test]
 fn one_anchored_arena_serves_several_namespaces() {
@@ -143,5 +143,43 @@ fn an_interface_is_read_and_set() {
         link::turn_off("near", vlan).unwrap();
         assert!(link::turn_off("", vlan).is_err());
         assert!(link::stats("a-name-beyond-any-interface").is_err());
+    });
+}
+
+#[test]
+fn a_program_is_taken_off_and_put_on_again() {
+    in_netns(|| {
+        let arena = arena(2, SMALL);
+        veth("near", "far", 1);
+        let [mut near, mut far] = ["near", "far"].map(|end| XskPort::open(&arena, end, 1).unwrap());
+        far.set_attached(false).unwrap();
+        assert!(!far.program().is_attached());
+        for _ in 0..2 {
+            // Twice is as good as once.
+            far.set_attached(true).unwrap();
+        }
+        assert!(send(&mut near, 0, None, 1, 60));
+        near.flush();
+        assert_eq!(collect(&mut far, 0, 1).len(), 1);
+    });
+}
+
+/// What the kernel has is its own affair; that it can be asked, and that nothing is left bound,
+/// is not.
+#[test]
+fn probes_answer_and_leave_nothing_behind() {
+    in_netns(|| {
+        veth("near", "far", 1);
+        let near = link::index("near").unwrap();
+        let ask = || {
+            let features = [probe::tx_budget(), probe::tx_metadata(), probe::multi_buffer(near)];
+            features.map(|answer| answer.unwrap())
+        };
+        let first = ask();
+        let arena = arena(1, SMALL);
+        drop(XskPort::open(&arena, "near", 1).unwrap());
+        let known = [probe::tx_budget(), probe::tx_metadata()].map(|answer| answer.unwrap());
+        assert_eq!(known, first[..2]);
+        assert!(probe::multi_buffer(u32::MAX >> 1).is_err(), "no such interface");
     });
 }

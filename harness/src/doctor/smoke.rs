@@ -22,6 +22,7 @@ const STEPS: [(&str, &str); 5] = [
     ("af-xdp-frame", "dmesg | tail"),
 ];
 const OPTIONAL: &str = "optional-features";
+const NOT_TRIED: &str = "not tried: it needs what failed above";
 
 /// Joined by the trial, one veth keeps the packet memory, the other carries the frames.
 const ANCHOR: &str = "anchor";
@@ -52,10 +53,16 @@ pub(super) fn examine() -> Vec<Check> {
                 let finding = Finding::fail(format!("{error:#}"), consequence, Remedy::run(help));
                 Check::new(id, "refused", vec![finding])
             }
-            _ => Check::unknown(id, "not tried: it needs what failed above"),
+            _ => Check::unknown(id, NOT_TRIED),
         });
     }
-    checks.push(trial.features());
+    checks.push(match ended {
+        Err(error) if trial.told.len() == STEPS.len() => {
+            Check::unknown(OPTIONAL, format!("{error:#}"))
+        }
+        Err(_) => Check::unknown(OPTIONAL, NOT_TRIED),
+        Ok(()) => trial.features(),
+    });
     checks
 }
 
@@ -86,9 +93,6 @@ impl Trial {
 
     /// For information: nothing depends on these.
     fn features(&self) -> Check {
-        if self.optional.is_empty() {
-            return Check::unknown(OPTIONAL, "not tried");
-        }
         let names = |wanted: bool| {
             let named = self.optional.iter().filter(|(_, there)| *there == wanted);
             let names: Vec<_> = named.map(|(name, _)| *name).collect();
