@@ -225,7 +225,7 @@ impl Redirect {
     }
 
     /// Whether the kernel can run the program on frames that it then really drops or sends
-    /// (`BPF_F_TEST_XDP_LIVE_FRAMES`), tried with one that is dropped.
+    /// (`BPF_F_TEST_XDP_LIVE_FRAMES`), tried with one that no socket takes.
     ///
     /// # Errors
     /// [`ProgError::Kernel`] where the object holds no program, which a build can not produce.

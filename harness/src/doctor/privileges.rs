@@ -106,7 +106,7 @@ fn locked_memory(unlimited: bool, needs: &Needs) -> Check {
         return Check::new(LOCKED, "CAP_IPC_LOCK: no limit", Vec::new());
     }
     let need = needs.locked.div_ceil(1024);
-    limit(LOCKED, Resource::RLIMIT_MEMLOCK, 1024, need, |limit| {
+    limit(LOCKED, Resource::RLIMIT_MEMLOCK, (1024, " KiB"), need, |limit| {
         Finding::fail(
             format!("at most {limit} KiB may be locked, a lab like the article's locks {need} KiB"),
             "packet memory cannot be registered with the kernel, and no such lab comes up",
@@ -117,7 +117,7 @@ fn locked_memory(unlimited: bool, needs: &Needs) -> Check {
 
 fn open_files(needs: &Needs) -> Check {
     let need = needs.files;
-    limit(OPEN, Resource::RLIMIT_NOFILE, 1, need, |limit| {
+    limit(OPEN, Resource::RLIMIT_NOFILE, (1, ""), need, |limit| {
         Finding::fail(
             format!("a process may open {limit} files, the daemon of the article's lab has {need}"),
             "it cannot open its sockets, and no such lab comes up",
@@ -130,7 +130,7 @@ fn open_files(needs: &Needs) -> Check {
 fn limit(
     id: &str,
     resource: Resource,
-    unit: u64,
+    (unit, name): (u64, &str),
     need: u64,
     too_low: impl FnOnce(u64) -> Finding,
 ) -> Check {
@@ -138,7 +138,7 @@ fn limit(
         Ok((limit, _)) => {
             let limit = limit / unit;
             let finding = (limit < need).then(|| too_low(limit));
-            let found = format!("at most {limit}, and {need} are needed");
+            let found = format!("at most {limit}{name}, {need}{name} are needed");
             Check::new(id, found, finding.into_iter().collect())
         }
         Err(errno) => Check::unknown(id, errno.to_string()),

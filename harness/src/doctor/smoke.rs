@@ -34,19 +34,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Default)]
 struct Trial {
     /// What came of each step that succeeded.
-    told: Vec<String>,
+    told: Vec<&'static str>,
     /// Features nothing depends on: name, and whether the kernel has it.
     optional: Vec<(&'static str, bool)>,
 }
 
 /// Tries it.
 pub(super) fn examine() -> Vec<Check> {
+    datapath_io::log_libbpf();
     let mut trial = Trial::default();
     let ended = in_pair(|pair| trial.run(pair)).map_err(anyhow::Error::from).flatten();
     let mut checks = Vec::new();
     for (number, (id, help)) in STEPS.iter().enumerate() {
         checks.push(match (trial.told.get(number), &ended) {
-            (Some(told), _) => Check::new(id, told, Vec::new()),
+            (Some(told), _) => Check::new(id, *told, Vec::new()),
             (None, Err(error)) if number == trial.told.len() => {
                 let consequence = "no lab in namespaces works; `run --on memory` does";
                 let help = if geteuid().is_root() { help } else { AS_ROOT };
@@ -68,20 +69,20 @@ pub(super) fn examine() -> Vec<Check> {
 
 impl Trial {
     fn run(&mut self, pair: &Pair) -> anyhow::Result<()> {
-        self.told.push("two made".into());
+        self.told.push("two made");
         pair.join(ANCHOR)?;
         pair.join(WIRE)?;
-        self.told.push("two pairs between them".into());
+        self.told.push("two pairs between them");
         pair.enter(Side::Near)?;
         let arena = arena()?;
-        self.told.push("bound to a veth in copy mode".into());
+        self.told.push("bound to a veth in copy mode");
         let mut near = XskPort::open(&arena, WIRE, 1)?;
         pair.enter(Side::Far)?;
         let mut far = XskPort::open(&arena, WIRE, 1)?;
-        self.told.push("attached to both ends of a veth, a socket behind each".into());
+        self.told.push("attached to both ends of a veth, a socket behind each");
         pass(&arena, &mut near, &mut far).context("from the first to the second")?;
         pass(&arena, &mut far, &mut near).context("from the second to the first")?;
-        self.told.push("one passed each way, byte for byte".into());
+        self.told.push("one passed each way, byte for byte");
         self.optional = vec![
             ("send budget", probe::tx_budget()?),
             ("transmit metadata", probe::tx_metadata()?),
