@@ -43,6 +43,7 @@ fn full_settings() {
         strict_arp: true,
         rp_filter: RpFilter::Loose,
         permanent_neighbours: true,
+        flow_cache: false,
     };
     assert_eq!(lab.switches, switches);
     let limits = Limits {
@@ -357,7 +358,7 @@ fn schema_has_the_keys() {
     assert_eq!(keys(Some("Outside")), "ips mac name");
     assert_eq!(
         keys(Some("Switches")),
-        "clusterCIDR fromRuleIif icmpRatelimit localNoEndpoint masqueradeAll \
+        "clusterCIDR flowCache fromRuleIif icmpRatelimit localNoEndpoint masqueradeAll \
          masqueradeRandomFully permanentNeighbours rpFilter snatReroute strictArp vipPing vlanPush vsConntrack"
     );
 }

@@ -324,6 +324,9 @@ pub struct Switches {
     /// Nodes are given the MACs of their pods, gateways and of everybody in eth0's vSwitch, and
     /// never ask for them by ARP; default false.
     pub permanent_neighbours: Option<Written<bool>>,
+    /// Packets of established flows take the way their flow has learned instead of walking every
+    /// hook, with the same result; default true.
+    pub flow_cache: Option<Written<bool>>,
 }
 
 /// Sizes of the bounded tables.

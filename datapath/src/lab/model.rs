@@ -75,6 +75,9 @@ pub struct Switches {
     pub rp_filter: RpFilter,
     /// Nodes are given their neighbours instead of asking for them by ARP.
     pub permanent_neighbours: bool,
+    /// Packets of established flows take the way their flow has learned (spec FLOW). Off, every
+    /// packet walks all hooks: slower, and the same in every other respect.
+    pub flow_cache: bool,
 }
 
 /// What a service with policy Local does on a node without a local endpoint.

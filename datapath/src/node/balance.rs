@@ -42,9 +42,9 @@ impl<B: Buffer> Node<B> {
         if p.packet.tuple.proto == Protocol::ICMP {
             return self.ipvs_forward_error(p, now);
         }
-        let Some(handle) = self.connections.find_reply(&p.packet.tuple, now) else {
-            return Continue(());
-        };
+        let found = self.connections.find_reply(&p.packet.tuple, now);
+        self.note_connection(p, found, Direction::Reply);
+        let Some(handle) = found else { return Continue(()) };
         self.restore_vip(p, handle, now);
         self.reroute_restored(p)
     }
@@ -75,9 +75,12 @@ impl<B: Buffer> Node<B> {
     }
 
     /// Size of a packet about to be sent on (spec EGR-2, EGR-3).
-    fn fits_exit(&self, p: &Passage<B>) -> ControlFlow<Stop> {
+    fn fits_exit(&self, p: &mut Passage<B>) -> ControlFlow<Stop> {
         let interface = p.exit.and_then(|exit| self.config.interface(exit.port));
         let mtu = interface.map_or(u16::MAX, |interface| interface.mtu);
+        if let Some(lesson) = &mut p.lesson {
+            lesson.measured(mtu);
+        }
         if p.packet.total_len > mtu {
             let refusal = Refusal::FragmentationNeeded(mtu);
             return Break(if p.packet.dont_fragment {
@@ -101,6 +104,7 @@ impl<B: Buffer> Node<B> {
         let Some(connection) = self.connections.get(handle).copied() else {
             return Continue(Local::Deliver);
         };
+        self.note_connection(p, Some(handle), Direction::Original);
         p.step(connection.step());
         let flags = p.packet.tcp_flags();
         let next = ConnectionTable::next_state(&connection, flags, Direction::Original);
@@ -209,6 +213,14 @@ impl<B: Buffer> Node<B> {
         Self::outlives_hop(p)?;
         p.decrement_ttl();
         self.fits_exit(p)
+    }
+
+    /// Lets the flow cache know which connection the packet turned out to belong to.
+    fn note_connection(&self, p: &mut Passage<B>, found: Option<Handle>, direction: Direction) {
+        if let Some(lesson) = &mut p.lesson {
+            let watch = self.connections.watch(&p.packet.tuple);
+            lesson.met(found.map(|handle| (handle, direction)), watch);
+        }
     }
 
     /// Puts the virtual address back into the source of an answer.

@@ -46,7 +46,8 @@ impl<B: Buffer> Node<B> {
         else {
             return self.lose(p.framed, DropReason::NoRoute, out);
         };
-        ethernet::set_macs(p.framed.frame.bytes_mut(), mac, interface.mac);
+        let interface_mac = interface.mac;
+        ethernet::set_macs(p.framed.frame.bytes_mut(), mac, interface_mac);
         p.step(Step::Neighbour(exit.next_hop, mac));
         let mut place = Place { port: exit.port, queue: 0 };
         // Out of a cali veth the next hop is the pod itself (spec TRUNK-5).
@@ -56,7 +57,10 @@ impl<B: Buffer> Node<B> {
             && pod.queue != queue
         {
             self.trunk.count_mismatch(queue);
+            // Each such packet is to be counted, so none of them takes a learned path.
+            p.lesson = None;
         }
+        let mut tag = None;
         // Terway's egress filter matches the packet's source as it now is (spec EGR-7, EGR-8).
         if exit.port == ETH1
             && self.config.switches.vlan_push
@@ -67,8 +71,10 @@ impl<B: Buffer> Node<B> {
                 return self.lose(p.framed, DropReason::NoHeadroom, out);
             }
             place.queue = queue;
+            tag = Some(vid);
             p.step(Step::TagPushed(vid));
         }
+        self.learn(&p, place, (mac, interface_mac), tag);
         let tuple = Some(p.packet.tuple);
         self.depart(p.framed, place, tuple, out);
     }

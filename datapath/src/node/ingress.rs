@@ -53,8 +53,14 @@ impl<B: Buffer> Node<B> {
             Continue(Accepted::Arp(arp)) => self.receive_arp(framed, arp, port, now, out),
             Continue(Accepted::Packet(packet)) => {
                 trim(&mut framed.frame, &packet);
+                let member_queue = (port == ETH1).then_some(place.queue);
+                let came = (port, member_queue);
+                let Continue(framed) = self.take_learned_path(framed, packet, came, now, out)
+                else {
+                    return;
+                };
                 let mut passage = Passage::new(framed, packet, Some(port));
-                passage.member_queue = (port == ETH1).then_some(place.queue);
+                passage.member_queue = member_queue;
                 let ended = self.walk(&mut passage, now);
                 self.finish(passage, ended, now, out);
             }

@@ -6,6 +6,7 @@ mod balance;
 mod config;
 pub mod conntrack;
 mod egress;
+mod flow_cache;
 mod icmp;
 mod ingress;
 pub mod ipvs;
@@ -26,6 +27,7 @@ pub use config::{
     TRUNK_TABLE,
 };
 use conntrack::Conntrack;
+pub use flow_cache::CacheCounters;
 use ipvs::ConnectionTable;
 pub use neighbour::NeighbourState;
 use neighbour::Neighbours;
@@ -64,6 +66,7 @@ pub struct Node<B> {
     cursors: Vec<Option<usize>>,
     neighbours: Neighbours<Passage<B>>,
     trunk: Trunk<Framed<B>>,
+    cache: CacheCounters,
     meter: ErrorMeter,
     random: Random,
     ledger: Ledger,
@@ -88,6 +91,7 @@ impl<B: Buffer> Node<B> {
             cursors: vec![None; config.services.all().len()],
             neighbours,
             trunk: Trunk::new(&config.queue_vids, limits.member_queue),
+            cache: CacheCounters::default(),
             meter: ErrorMeter::default(),
             random: Random::new(seed),
             ledger: Ledger::default(),
@@ -122,6 +126,12 @@ impl<B: Buffer> Node<B> {
     /// What each queue of its trunk has counted, with the queue's VID.
     pub fn trunk_counters(&self) -> impl Iterator<Item = (Option<Vid>, QueueCounters)> + '_ {
         self.trunk.counters()
+    }
+
+    /// What its flow cache has done.
+    #[must_use]
+    pub const fn cache_counters(&self) -> CacheCounters {
+        self.cache
     }
 
     /// Test switch: stops serving one queue of the trunk, or serves it again. What waited goes

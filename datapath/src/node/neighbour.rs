@@ -54,6 +54,8 @@ pub(super) struct Neighbours<P> {
     queue_limit: usize,
     held_limit: u64,
     held: u64,
+    /// Counts the neighbours that changed their MAC.
+    epoch: u32,
 }
 
 /// What becomes of a packet that waits for a neighbour's MAC.
@@ -93,7 +95,13 @@ impl<P> Neighbours<P> {
             queue_limit: limits.neighbour_queue as usize,
             held_limit: u64::from(limits.neighbours_held()),
             held: 0,
+            epoch: 0,
         }
+    }
+
+    /// Changes whenever a neighbour that was known gets another MAC.
+    pub(super) const fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// Packets that wait.
@@ -180,6 +188,8 @@ impl<P> Neighbours<P> {
         if matches!(entry.state, NeighbourState::Permanent(_)) {
             return VecDeque::new();
         }
+        let known = matches!(entry.state, NeighbourState::Reachable(old) if old != mac);
+        self.epoch = self.epoch.wrapping_add(u32::from(known));
         entry.state = NeighbourState::Reachable(mac);
         let waiting = std::mem::take(&mut entry.waiting);
         self.incomplete.retain(|h| *h != handle);

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use smallvec::SmallVec;
 
 use super::conntrack::Tracked;
+use super::flow_cache::Lesson;
 use crate::element::Place;
 use crate::journey::{Fate, Hook, Hop, PortId, Rewriter, Sighting, Step, fingerprint};
 use crate::port::Buffer;
@@ -119,6 +120,8 @@ pub(super) struct Passage<B> {
     pub(super) ipvs: bool,
     /// Where it will leave.
     pub(super) exit: Option<Exit>,
+    /// What the flow cache is to learn from its walk.
+    pub(super) lesson: Option<Lesson>,
 }
 
 impl<B: Buffer> Passage<B> {
@@ -136,8 +139,17 @@ impl<B: Buffer> Passage<B> {
             }
         }
         let tracked = Tracked::Invalid;
-        let member_queue = None;
-        Self { framed, packet, iif, member_queue, tracked, mark: 0, ipvs: false, exit: None }
+        Self {
+            framed,
+            packet,
+            iif,
+            member_queue: None,
+            tracked,
+            mark: 0,
+            ipvs: false,
+            exit: None,
+            lesson: None,
+        }
     }
 
     /// Records a step.

@@ -26,6 +26,7 @@ impl<B: Buffer> Node<B> {
             return Continue(());
         }
         self.track(p, now);
+        self.begin_lesson(p);
         self.nat_destination(p);
         self.nat_error(p, Manip::Destination)
     }

@@ -36,6 +36,10 @@ struct MemberQueue<F> {
 #[derive(Debug)]
 pub(super) struct Trunk<F> {
     queues: Vec<MemberQueue<F>>,
+    /// The queue of each VID; 0 where nobody has it.
+    by_vid: Vec<u16>,
+    /// Frames in queues that are served.
+    waiting: usize,
     limit: usize,
     turn: usize,
     credit: usize,
@@ -51,13 +55,20 @@ impl<F> Trunk<F> {
             counters: QueueCounters::default(),
             served: true,
         };
-        Self { queues: vids.iter().map(queue).collect(), limit, turn: 0, credit: CREDIT }
+        let mut by_vid = vec![0; 1 << 12];
+        for (queue, vid) in (0..).zip(vids) {
+            if let Some(place) = vid.and_then(|vid| by_vid.get_mut(usize::from(vid.get()))) {
+                *place = queue;
+            }
+        }
+        let queues = vids.iter().map(queue).collect();
+        Self { queues, by_vid, waiting: 0, limit, turn: 0, credit: CREDIT }
     }
 
     /// The queue that a tag names; 0 where there is none or nobody has its VID.
     pub(super) fn queue_of(&self, vid: Option<Vid>) -> u16 {
-        let found = vid.and_then(|vid| self.queues.iter().position(|q| q.vid == Some(vid)));
-        found.and_then(|at| u16::try_from(at).ok()).unwrap_or(0)
+        let queue = vid.and_then(|vid| self.by_vid.get(usize::from(vid.get())));
+        queue.copied().unwrap_or(0)
     }
 
     /// Puts a frame into its queue; gives it back, counted, where the queue is full.
@@ -70,6 +81,7 @@ impl<F> Trunk<F> {
         }
         q.counters.queued += 1;
         q.frames.push_back(frame);
+        self.waiting += usize::from(q.served);
         Ok(())
     }
 
@@ -83,17 +95,21 @@ impl<F> Trunk<F> {
                 && let Some(frame) = queue.frames.pop_front()
             {
                 self.credit -= 1;
+                self.waiting -= 1;
                 return Some((u16::try_from(self.turn).unwrap_or(0), frame));
             }
             self.turn = (self.turn + 1) % self.queues.len();
             self.credit = CREDIT;
+            if self.waiting == 0 {
+                break;
+            }
         }
         None
     }
 
     /// Whether a served queue has a frame.
     pub(super) fn has_work(&self) -> bool {
-        self.queues.iter().any(|q| q.served && !q.frames.is_empty())
+        self.waiting > 0
     }
 
     /// Frames waiting in all queues.
@@ -106,6 +122,8 @@ impl<F> Trunk<F> {
         if let Some(q) = self.queues.get_mut(usize::from(queue)) {
             q.served = served;
         }
+        let served = self.queues.iter().filter(|q| q.served);
+        self.waiting = served.map(|q| q.frames.len()).sum();
     }
 
     /// Counts a frame of `queue` that went to a pod with another VID.

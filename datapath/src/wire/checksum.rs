@@ -3,26 +3,26 @@
 /// Sums 16-bit words of `bytes` in network order onto `sum`, with carries folded in; an odd last
 /// byte counts as high. The result is below 2^18.
 #[must_use]
+#[inline]
 pub fn sum(bytes: &[u8], sum: u32) -> u32 {
-    // Two words at a time: one's-complement sums do not care how wide they are made.
-    let mut wide = u64::from(sum);
+    // One's-complement sums care neither how wide they are made nor about the order of bytes
+    // (RFC 1071), so four bytes are added at a time, as they lie in memory.
+    let mut wide = 0_u64;
     let mut pairs = bytes.chunks_exact(4);
     for pair in &mut pairs {
         if let Some(pair) = pair.first_chunk() {
-            wide += u64::from(u32::from_be_bytes(*pair));
+            wide += u64::from(u32::from_ne_bytes(*pair));
         }
     }
-    let mut words = pairs.remainder().chunks_exact(2);
-    for word in &mut words {
-        if let Some(word) = word.first_chunk() {
-            wide += u64::from(u16::from_be_bytes(*word));
-        }
-    }
-    if let [last] = words.remainder() {
-        wide += u64::from(*last) << 8;
-    }
-    let quarters = [wide, wide >> 16, wide >> 32, wide >> 48];
-    quarters.iter().map(|quarter| (quarter & 0xffff) as u32).sum()
+    wide += match *pairs.remainder() {
+        [a, b, c] => u64::from(u32::from_ne_bytes([a, b, c, 0])),
+        [a, b] => u64::from(u32::from_ne_bytes([a, b, 0, 0])),
+        [a] => u64::from(u32::from_ne_bytes([a, 0, 0, 0])),
+        _ => 0,
+    };
+    let halves = (wide & 0xffff_ffff) + (wide >> 32);
+    let folded = fold(((halves & 0xffff) + (halves >> 16 & 0xffff) + (halves >> 32)) as u32);
+    (sum & 0xffff) + (sum >> 16) + u32::from(u16::from_be_bytes(folded.to_ne_bytes()))
 }
 
 /// Folds a sum into 16 bits, without the final inversion.
@@ -42,6 +42,7 @@ pub fn of(bytes: &[u8]) -> u16 {
 
 /// The sum of an IP pseudo-header: addresses, protocol and length of the layer-4 part.
 #[must_use]
+#[inline]
 pub fn pseudo_header(src: &[u8], dst: &[u8], proto: u8, len: u16) -> u32 {
     sum(dst, sum(src, u32::from(proto) + u32::from(len)))
 }
@@ -51,9 +52,13 @@ pub fn pseudo_header(src: &[u8], dst: &[u8], proto: u8, len: u16) -> u32 {
 pub struct Delta(u32);
 
 impl Delta {
-    /// Adds the replacement of one 16-bit word.
+    /// Adds the replacement of one 16-bit word. Replacing a word by itself changes nothing: a
+    /// checksum field is then left exactly as it is, in either notation of zero.
     #[must_use]
     pub const fn word(self, old: u16, new: u16) -> Self {
+        if old == new {
+            return self;
+        }
         // Two words per step keep the sum far from overflow: it is folded every time.
         let sum = self.0 + (!old as u32) + (new as u32);
         Self((sum & 0xffff) + (sum >> 16))

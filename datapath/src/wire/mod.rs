@@ -11,11 +11,13 @@ pub mod ipv4;
 mod packet;
 mod quoted;
 pub mod tcp;
+mod translation;
 mod tuple;
 pub mod udp;
 
 pub use packet::{Packet, Transport, Unparsed, ZeroChecksum};
 pub use quoted::{Quoted, QuotedSums};
+pub use translation::Translation;
 pub use tuple::Tuple;
 
 use std::fmt;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::checksum::Delta;
-use super::{Address, Protocol, Tuple, icmpv4, ipv4, tcp, udp};
+use super::{Address, Protocol, Translation, Tuple, icmpv4, ipv4, tcp, udp};
 
 /// What a packet's transport header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,33 +184,43 @@ impl<A: Address> Packet<A> {
     /// (spec EGR, RFC 1624). The protocol of `to` is the packet's own. Of an ICMP query only the
     /// addresses and the identifier change.
     pub fn rewrite(&mut self, ip: &mut [u8], to: Tuple<A>, zero: ZeroChecksum) {
-        let from = self.tuple;
-        if from == to {
+        self.translate(ip, &Translation::new(&self.tuple, &to), zero);
+    }
+
+    /// Does a rewrite that was worked out from the packet's own tuple.
+    pub fn translate(&mut self, ip: &mut [u8], by: &Translation<A>, zero: ZeroChecksum) {
+        let Translation { to, header, transport } = by;
+        if self.tuple == *to {
             return;
         }
-        let addresses = put(ip, A::SRC_AT, from.src.octets().as_ref(), to.src.octets().as_ref());
-        let addresses = put(ip, A::DST_AT, from.dst.octets().as_ref(), to.dst.octets().as_ref())
-            .join(addresses);
+        put(ip, A::SRC_AT, to.src.octets().as_ref());
+        put(ip, A::DST_AT, to.dst.octets().as_ref());
         if let Some(at) = A::CHECKSUM_AT {
-            update(ip, at, addresses);
+            update(ip, at, *header);
         }
         let l4 = usize::from(self.header_len);
-        match from.proto {
+        match to.proto {
             Protocol::TCP => {
-                let ports = put_ports(ip, l4, &from, &to);
-                update(ip, l4 + 16, addresses.join(ports));
+                put_ports(ip, l4, to);
+                update(ip, l4 + 16, *transport);
             }
             Protocol::UDP => {
-                let ports = put_ports(ip, l4, &from, &to);
-                self.update_udp(ip, l4, addresses.join(ports), &to, zero);
+                put_ports(ip, l4, to);
+                self.update_udp(ip, l4, *transport, to, zero);
             }
             Protocol::ICMP => {
-                let id = put(ip, l4 + 4, &from.src_port.to_be_bytes(), &to.src_port.to_be_bytes());
-                update(ip, l4 + 2, id);
+                put(ip, l4 + 4, &to.src_port.to_be_bytes());
+                update(ip, l4 + 2, *transport);
             }
             _ => {}
         }
-        self.tuple = to;
+        self.tuple = *to;
+    }
+
+    /// Whether the sender made a transport checksum; only UDP may go without.
+    #[must_use]
+    pub fn has_checksum(&self, ip: &[u8]) -> bool {
+        self.tuple.proto != Protocol::UDP || word(ip, usize::from(self.header_len) + 6) != Some(0)
     }
 
     /// Where the transport's part ends: a UDP datagram may be shorter than what is left of the
@@ -267,21 +277,17 @@ pub(super) fn set_word(bytes: &mut [u8], at: usize, value: u16) {
     }
 }
 
-/// Replaces `old` by `new` at `at` and tells what that does to a checksum.
-pub(super) fn put(bytes: &mut [u8], at: usize, old: &[u8], new: &[u8]) -> Delta {
-    if old == new {
-        return Delta::default();
-    }
+/// Writes `new` at `at`.
+pub(super) fn put(bytes: &mut [u8], at: usize, new: &[u8]) {
     if let Some(field) = bytes.get_mut(at..at + new.len()) {
         field.copy_from_slice(new);
     }
-    Delta::default().bytes(old, new)
 }
 
-/// Replaces both ports.
-fn put_ports<A>(ip: &mut [u8], l4: usize, from: &Tuple<A>, to: &Tuple<A>) -> Delta {
-    let src = put(ip, l4, &from.src_port.to_be_bytes(), &to.src_port.to_be_bytes());
-    put(ip, l4 + 2, &from.dst_port.to_be_bytes(), &to.dst_port.to_be_bytes()).join(src)
+/// Writes both ports.
+fn put_ports<A>(ip: &mut [u8], l4: usize, to: &Tuple<A>) {
+    let ([s0, s1], [d0, d1]) = (to.src_port.to_be_bytes(), to.dst_port.to_be_bytes());
+    put(ip, l4, &[s0, s1, d0, d1]);
 }
 
 /// Corrects the checksum field at `at`.

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::checksum::{self, Delta};
 use super::packet::{put, set_word, word};
-use super::{Address, Packet, Protocol, Transport, Tuple, icmpv4, ipv4};
+use super::{Address, Packet, Protocol, Translation, Transport, Tuple, icmpv4, ipv4};
 
 /// Of the quoted transport header at least this much must be there (RFC 792).
 const QUOTED_TRANSPORT: usize = 8;
@@ -79,9 +79,9 @@ impl<A: Address> Quoted<A> {
         }
         let Some(message) = ip.get_mut(self.outer_len..) else { return };
         let Some((icmp, quote)) = message.split_at_mut_checked(icmpv4::HEADER_LEN) else { return };
-        let addresses = put(quote, A::SRC_AT, from.src.octets().as_ref(), to.src.octets().as_ref());
-        let addresses = put(quote, A::DST_AT, from.dst.octets().as_ref(), to.dst.octets().as_ref())
-            .join(addresses);
+        put(quote, A::SRC_AT, to.src.octets().as_ref());
+        put(quote, A::DST_AT, to.dst.octets().as_ref());
+        let addresses = Translation::new(&from, &to).header;
         let header = self.rewrite_header_sum(quote, addresses, sums);
         let transport = self.rewrite_transport(quote, addresses, &to, sums);
         if let Some(sum) = word(icmp, icmpv4::CHECKSUM_AT) {
@@ -119,7 +119,8 @@ impl<A: Address> Quoted<A> {
         let from = &self.tuple;
         let Some(transport) = quote.get_mut(self.header_len..) else { return Delta::default() };
         let exchange = |transport: &mut [u8], at, old: u16, new: u16| {
-            put(transport, at, &old.to_be_bytes(), &new.to_be_bytes())
+            put(transport, at, &new.to_be_bytes());
+            Delta::default().word(old, new)
         };
         let (ports, sum_at, covered) = match from.proto {
             Protocol::TCP | Protocol::UDP => {

@@ -156,6 +156,7 @@ fn switches() -> Switches {
         strict_arp: true,
         rp_filter: RpFilter::Off,
         permanent_neighbours: false,
+        flow_cache: true,
     }
 }
 

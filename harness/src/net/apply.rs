@@ -1,10 +1,11 @@
 //! Making a planned network, all of it or nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use super::carrier;
 use super::connection::{self, Connection};
 use super::error::NetError;
 use super::links;
@@ -55,10 +56,12 @@ struct Share<'t> {
     links: Vec<&'t Veth>,
     /// Ends that are here.
     ends: Vec<&'t End>,
+    /// Names of those that will carry frames: they and their peers are set up.
+    up: BTreeSet<&'t str>,
 }
 
-/// Three rounds over the namespaces: all namespaces, then the links between them, then what is on
-/// the links. Each round has one namespace open at a time, so the number of open files does not
+/// Four rounds over the namespaces: all namespaces, then the links between them, then what is on
+/// the links, then the wait until they carry frames. Each round has one namespace open at a time, so the number of open files does not
 /// grow with the lab.
 fn build<'t>(topology: &'t Topology, undo: &mut Undo<'t>) -> Result<(), NetError> {
     let runtime = connection::runtime()?;
@@ -95,6 +98,11 @@ fn build<'t>(topology: &'t Topology, undo: &mut Undo<'t>) -> Result<(), NetError
             links::configure(&connection, &share.ends)?;
         }
     }
+    for planned in &topology.namespaces {
+        let Some(share) = shares.get(planned.name.as_str()) else { continue };
+        namespace::enter(&planned.name)?;
+        carrier::wait(&runtime, &planned.name, share.up.clone())?;
+    }
     Ok(())
 }
 
@@ -103,8 +111,11 @@ fn shares(topology: &Topology) -> HashMap<&str, Share<'_>> {
     for link in &topology.links {
         let ends @ [first, _] = link.in_order();
         shares.entry(&first.namespace).or_default().links.push(link);
+        let carries = ends.iter().all(|end| end.up);
         for end in ends {
-            shares.entry(&end.namespace).or_default().ends.push(end);
+            let share = shares.entry(&end.namespace).or_default();
+            share.ends.push(end);
+            share.up.extend(carries.then_some(end.ifname.as_str()));
         }
     }
     shares

@@ -162,8 +162,10 @@ fn unsupported() -> io::Error {
 fn own_mounts() -> Result<(), NetError> {
     let separate = || -> nix::Result<()> {
         unshare(CloneFlags::CLONE_NEWNS)?;
-        // Removals still come in from outside, so that no namespace is kept alive by its name here.
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
+        // What is mounted there from now on is seen by nobody else. The rest stays shared, so that
+        // no namespace is kept alive by a name here.
+        let flags = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+        mount(None::<&str>, "/sys", None::<&str>, flags, None::<&str>)
     };
     separate().map_err(|errno| NetError::Own { attempt: "separating mounts", cause: errno.into() })
 }

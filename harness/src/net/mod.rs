@@ -13,6 +13,7 @@
 
 pub mod apply;
 pub mod audit;
+mod carrier;
 mod connection;
 mod error;
 mod links;

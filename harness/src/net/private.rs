@@ -1,12 +1,14 @@
 //! Two network namespaces for a trial: without names, so that nobody else meets them and nothing
 //! is left of them however the process ends.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::apply::write_sysctl;
+use super::carrier;
 use super::connection::{self, Connection};
 use super::error::{NetError, Refusal};
 use super::links;
@@ -83,7 +85,12 @@ impl Pair {
         links::make(&near, &link, self.far.as_fd())?;
         links::configure(&near, &[&link.a])?;
         self.enter(Side::Far)?;
-        links::configure(&connect(&link.b)?, &[&link.b])
+        links::configure(&connect(&link.b)?, &[&link.b])?;
+        for side in [Side::Near, Side::Far] {
+            self.enter(side)?;
+            carrier::wait(&runtime, "trial", BTreeSet::from([name]))?;
+        }
+        Ok(())
     }
 }
 

@@ -52,10 +52,11 @@ fn ip(lab: &TestLab, namespace: &str, arguments: &str) {
 
 /// A shell in a namespace, with the namespace's own `/sys`.
 fn shell(lab: &TestLab, namespace: &str, line: &str) {
-    let namespace = format!("{}-{namespace}", lab.name);
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", &namespace, "sh", "-ec", line]);
-    let output = command.output().expect("run ip");
+    let namespace = format!("--net=/run/netns/{}-{namespace}", lab.name);
+    let line = format!("mount --make-rslave /sys; mount -t sysfs sysfs /sys; {line}");
+    let mut command = Command::new("nsenter");
+    command.args([&namespace, "unshare", "--mount", "--propagation", "unchanged"]);
+    let output = command.args(["sh", "-ec", &line]).output().expect("run nsenter");
     assert!(output.status.success(), "{line}: {output:?}");
 }
 

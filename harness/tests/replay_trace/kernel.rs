@@ -12,6 +12,7 @@ use datapath::wire::ethernet;
 use harness::pcap::{self, Direction, Packet};
 use harness::replay::InputPort;
 
+use super::own::Tables;
 use super::{Seen, Trace, ip_at, is_arp};
 
 /// Reads a trace of the nodes of `lab`.
@@ -19,6 +20,7 @@ pub(crate) fn read(lab: &Lab, file: &Path) -> Trace {
     let bytes = std::fs::read(file).expect("a readable trace");
     let capture = pcap::read(&bytes).expect("a sound trace");
     let mut trace = Trace { free_ids: true, ..Trace::default() };
+    let tables = Tables::beside(file);
     let mut captured = std::collections::BTreeSet::new();
     let name = |packet: &Packet<'_>| capture.interfaces[packet.interface].name.clone();
     let has = |wanted: &str| capture.packets.iter().any(|packet| name(packet) == wanted);
@@ -37,12 +39,23 @@ pub(crate) fn read(lab: &Lab, file: &Path) -> Trace {
         };
         if let Some(host) = own.or_else(at_cali) {
             trace.input.push((packet.at, InputPort::Host(host), packet.data.to_vec()));
+        } else if let Some(node) = leaves_node(lab, &interface, direction)
+            && let Some(frame) = tables.before_nat(lab, node, packet.data)
+        {
+            trace.input.push((packet.at, InputPort::Host(HostId::NodeHost(node)), frame));
         }
         captured.insert(interface.clone());
         trace.hops.push(Seen { interface, direction, frame });
     }
     trace.captured = Some(captured);
     trace
+}
+
+/// The node that a frame leaves by its eth0 or eth1.
+fn leaves_node(lab: &Lab, interface: &str, direction: Direction) -> Option<usize> {
+    let (node, port) = interface.split_once('/')?;
+    let leaves = direction == Direction::Outbound && matches!(port, "eth0" | "eth1");
+    lab.nodes.iter().position(|n| n.name == node).filter(|_| leaves)
 }
 
 fn host_of(lab: &Lab, name: &str) -> Option<HostId> {

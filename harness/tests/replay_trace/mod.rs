@@ -2,6 +2,7 @@
 
 pub(crate) mod kernel;
 mod message;
+mod own;
 pub(crate) mod text;
 
 use std::cell::RefCell;
@@ -22,7 +23,7 @@ pub(crate) struct Seen {
 }
 
 /// A trace: what is fed in, and every frame at every hop, input included, but no ARP.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Trace {
     pub(crate) input: Vec<(Option<u64>, InputPort, Vec<u8>)>,
     pub(crate) hops: Vec<Seen>,

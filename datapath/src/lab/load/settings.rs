@@ -23,6 +23,7 @@ fn defaults(profile: Profile) -> Switches {
         strict_arp: false,
         rp_filter: RpFilter::Off,
         permanent_neighbours: false,
+        flow_cache: true,
     }
 }
 
@@ -49,6 +50,7 @@ pub(super) fn switches(
     let local = report.read_opt("localNoEndpoint", file.local_no_endpoint.as_ref());
     let vip_ping = report.read_opt("vipPing", file.vip_ping.as_ref());
     let rp_filter = report.read_opt("rpFilter", file.rp_filter.as_ref());
+    let flow_cache = report.read_opt("flowCache", file.flow_cache.as_ref());
     let permanent = report.read_opt("permanentNeighbours", file.permanent_neighbours.as_ref());
     Switches {
         from_rule_iif,
@@ -64,6 +66,7 @@ pub(super) fn switches(
         strict_arp,
         rp_filter: rp_filter.unwrap_or(or.rp_filter),
         permanent_neighbours: permanent.unwrap_or(or.permanent_neighbours),
+        flow_cache: flow_cache.unwrap_or(or.flow_cache),
     }
 }
 

@@ -10,6 +10,7 @@ use bitflags::bitflags;
 
 pub use tcp::TcpState;
 
+use super::flow_cache::LearnedPath;
 use crate::table::{Direction, FlowTable, Handle, InsertError, Patrol};
 use crate::time::Time;
 use crate::verdict::DropReason;
@@ -100,10 +101,24 @@ pub enum Tracked {
     Untracked,
 }
 
+/// The record of a flow: its entry, and the way its packets go, once learned.
+#[derive(Debug)]
+struct Flow {
+    entry: Entry,
+    original: Option<LearnedPath>,
+    reply: Option<LearnedPath>,
+}
+
+impl Flow {
+    const fn new(entry: Entry) -> Self {
+        Self { entry, original: None, reply: None }
+    }
+}
+
 /// The table of flows, bounded.
 #[derive(Debug)]
 pub struct Conntrack {
-    flows: FlowTable<Tuple<Ipv4Addr>, Entry>,
+    flows: FlowTable<Tuple<Ipv4Addr>, Flow>,
     patrol: Patrol,
 }
 
@@ -173,7 +188,7 @@ impl Conntrack {
         packet: &Packet<Ipv4Addr>,
         now: Time,
     ) -> Update {
-        let Some(entry) = self.flows.get_mut(handle) else { return Update::Invalid };
+        let Some(Flow { entry, .. }) = self.flows.get_mut(handle) else { return Update::Invalid };
         let timeout = match (entry.tcp, packet.transport) {
             (Some(_), Transport::Tcp { flags, .. }) => match entry.tcp_update(flags, direction) {
                 TcpUpdate::Refresh(timeout) => timeout,
@@ -195,8 +210,7 @@ impl Conntrack {
     /// The living flow that has this tuple.
     pub fn find(&mut self, tuple: &Tuple<Ipv4Addr>, now: Time) -> Option<(Handle, Direction)> {
         let (handle, direction) = self.flows.find(tuple)?;
-        let entry = self.flows.get(handle)?;
-        if entry.deadline > now && !entry.status.contains(Status::DYING) {
+        if self.flows.get(handle)?.entry.lives(now) {
             return Some((handle, direction));
         }
         self.remove(handle);
@@ -206,7 +220,49 @@ impl Conntrack {
     /// A flow's entry.
     #[must_use]
     pub fn get(&self, handle: Handle) -> Option<&Entry> {
-        self.flows.get(handle)
+        self.flows.get(handle).map(|flow| &flow.entry)
+    }
+
+    /// Whether both sides have used the flow and it is not about to end.
+    pub(super) fn is_established(&self, handle: Handle) -> bool {
+        self.get(handle).is_some_and(Entry::is_established)
+    }
+
+    /// Keeps the way of a flow's packets in one direction.
+    pub(super) fn learn(&mut self, handle: Handle, direction: Direction, path: LearnedPath) {
+        if let Some(flow) = self.flows.get_mut(handle) {
+            match direction {
+                Direction::Original => flow.original = Some(path),
+                Direction::Reply => flow.reply = Some(path),
+            }
+        }
+    }
+
+    /// The living, established flow that has this tuple, with the way learned for it.
+    pub(super) fn learned(
+        &self,
+        tuple: &Tuple<Ipv4Addr>,
+        now: Time,
+    ) -> Option<((Handle, Direction), &LearnedPath)> {
+        let (handle, direction) = self.flows.find(tuple)?;
+        let flow = self.flows.get(handle)?;
+        let path = match direction {
+            Direction::Original => flow.original.as_ref(),
+            Direction::Reply => flow.reply.as_ref(),
+        };
+        let holds = flow.entry.lives(now) && flow.entry.is_established();
+        path.filter(|_| holds).map(|path| ((handle, direction), path))
+    }
+
+    /// Counts a plain packet into the established flow it belongs to.
+    pub(super) fn pass(
+        &mut self,
+        (handle, direction): (Handle, Direction),
+        packet: &Packet<Ipv4Addr>,
+        now: Time,
+    ) {
+        // An acknowledgment, or a datagram, in an established flow is always accepted.
+        let _ = self.update(handle, direction, packet, now);
     }
 
     /// A flow's original and reply tuple.
@@ -225,11 +281,12 @@ impl Conntrack {
     /// # Errors
     /// The reason for dropping the packet.
     pub fn confirm(&mut self, flow: &NewFlow, now: Time) -> Result<Handle, DropReason> {
-        let handle =
-            self.flows.insert(flow.original, flow.reply, flow.entry).map_err(|e| match e {
+        let handle = self.flows.insert(flow.original, flow.reply, Flow::new(flow.entry)).map_err(
+            |e| match e {
                 InsertError::Full => DropReason::FlowTableFull,
                 InsertError::Clash(_) => DropReason::FlowClash,
-            })?;
+            },
+        )?;
         self.patrol.watch(handle.slot, flow.entry.deadline, now);
         Ok(handle)
     }
@@ -250,8 +307,8 @@ impl Conntrack {
         while let Some(slot) = self.patrol.next_due(now, &mut budget) {
             let Some(handle) = self.flows.handle_at(slot) else { continue };
             match self.flows.get(handle) {
-                Some(e) if e.deadline > now && !e.status.contains(Status::DYING) => {
-                    self.patrol.watch(slot, e.deadline, now);
+                Some(flow) if flow.entry.lives(now) => {
+                    self.patrol.watch(slot, flow.entry.deadline, now);
                 }
                 _ => self.remove(handle),
             }
@@ -265,8 +322,8 @@ impl Conntrack {
     ) -> impl Iterator<Item = (&Tuple<Ipv4Addr>, &Tuple<Ipv4Addr>, &Entry)> + '_ {
         self.flows
             .iter()
-            .map(|(_, original, reply, entry)| (original, reply, entry))
-            .filter(move |(.., e)| e.deadline > now && !e.status.contains(Status::DYING))
+            .map(|(_, original, reply, flow)| (original, reply, &flow.entry))
+            .filter(move |(.., entry)| entry.lives(now))
     }
 }
 
@@ -289,6 +346,16 @@ enum TcpUpdate {
 }
 
 impl Entry {
+    fn lives(&self, now: Time) -> bool {
+        self.deadline > now && !self.status.contains(Status::DYING)
+    }
+
+    /// Whether both sides have used the flow and, of TCP, neither has begun to close it.
+    fn is_established(&self) -> bool {
+        self.status.contains(Status::SEEN_REPLY)
+            && matches!(self.tcp, None | Some(TcpState::Established))
+    }
+
     fn udp_timeout(&mut self, now: Time) -> u64 {
         let stream =
             self.status.contains(Status::SEEN_REPLY) && now > self.created + UDP_STREAM_AFTER;

@@ -62,6 +62,18 @@ pub struct NewConnection {
     pub virtual_service: usize,
 }
 
+/// How many connections had been made whose request or answer falls into the same class as a
+/// tuple, at some moment. While the number stays, no packet with that tuple meets another
+/// connection than then, as long as that one lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch {
+    class: u16,
+    made: u32,
+}
+
+/// Classes of tuples that a [`Watch`] tells apart.
+const CLASSES: usize = 4_096;
+
 /// Every connection of a node, bounded.
 #[derive(Debug)]
 pub struct ConnectionTable {
@@ -70,6 +82,8 @@ pub struct ConnectionTable {
     by_reply: Index,
     patrol: Patrol,
     serial: u64,
+    /// Connections made, by class of their request and of their answer.
+    made: Vec<u32>,
 }
 
 impl ConnectionTable {
@@ -83,6 +97,33 @@ impl ConnectionTable {
             by_reply: Index::with_capacity(keys, seed),
             patrol: Patrol::new(limit),
             serial: 0,
+            made: vec![0; CLASSES],
+        }
+    }
+
+    /// The state of things for packets with this tuple.
+    #[must_use]
+    pub fn watch(&self, tuple: &Tuple<Ipv4Addr>) -> Watch {
+        let class = class_of(self.by_request.hash_of(tuple));
+        Watch { class, made: self.made.get(usize::from(class)).copied().unwrap_or(0) }
+    }
+
+    /// Whether no connection has been made since that could concern the watch's tuple.
+    #[must_use]
+    pub fn is_unchanged(&self, watch: Watch) -> bool {
+        self.made.get(usize::from(watch.class)) == Some(&watch.made)
+    }
+
+    /// Whether the connection is there and within its time.
+    #[must_use]
+    pub fn lives(&self, handle: Handle, now: Time) -> bool {
+        self.get(handle).is_some_and(|c| c.deadline > now)
+    }
+
+    /// Counts a new connection under one of its tuples.
+    fn count_made(&mut self, hash: u64) {
+        if let Some(made) = self.made.get_mut(usize::from(class_of(hash))) {
+            *made = made.wrapping_add(1);
         }
     }
 
@@ -149,8 +190,12 @@ impl ConnectionTable {
             serial: self.serial,
         })?;
         // Slab and indexes have the same limit; what the slab took, they take too.
-        let _ = self.by_request.insert(self.by_request.hash_of(&new.request), handle);
-        let _ = self.by_reply.insert(self.by_reply.hash_of(&reply), handle);
+        let (request_hash, reply_hash) =
+            (self.by_request.hash_of(&new.request), self.by_reply.hash_of(&reply));
+        let _ = self.by_request.insert(request_hash, handle);
+        let _ = self.by_reply.insert(reply_hash, handle);
+        self.count_made(request_hash);
+        self.count_made(reply_hash);
         self.patrol.watch(handle.slot, deadline, now);
         Some(handle)
     }
@@ -223,4 +268,9 @@ impl ConnectionTable {
     pub const fn is_empty(&self) -> bool {
         self.connections.is_empty()
     }
+}
+
+/// The class of a tuple with this hash; both indexes hash with the same seed.
+const fn class_of(hash: u64) -> u16 {
+    (hash >> 32) as u16 % CLASSES as u16
 }

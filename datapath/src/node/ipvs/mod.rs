@@ -5,6 +5,6 @@ mod connection;
 mod service;
 mod tcp_state;
 
-pub use connection::{Connection, ConnectionTable, NewConnection};
+pub use connection::{Connection, ConnectionTable, NewConnection, Watch};
 pub use service::{Destination, VipKind, VirtualService, VirtualServices};
 pub use tcp_state::State;
