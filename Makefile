@@ -3,7 +3,7 @@
 CARGO ?= cargo
 BIN = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/trunkline
 
-.PHONY: demo test lint build deps bench fuzz clean
+.PHONY: demo test lint build deps bench fuzz minimum-kernel clean
 
 # Real curl to real nginx through the AF_XDP forwarder: three of the article's ways, each allowed,
 # and stopped at every ENI whose security group decides.
@@ -30,6 +30,10 @@ bench: deps
 # libFuzzer on whatever comes from outside: see fuzz/README.md.
 fuzz: deps
 	@fuzz/run
+
+# Doctor and scenarios on the oldest kernel that is supported, in an emulated guest.
+minimum-kernel:
+	@.ci/minimum-kernel
 
 deps:
 	@.ci/deps

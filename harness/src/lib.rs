@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod commands;
+pub mod doctor;
 pub mod journey;
 pub mod lab_file;
 pub mod live;

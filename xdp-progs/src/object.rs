@@ -24,6 +24,9 @@ macro_rules! object {
 }
 pub(crate) use object;
 
+/// `BPF_F_TEST_XDP_LIVE_FRAMES`: the program's verdict on a test frame is carried out.
+pub(crate) const LIVE_FRAMES: u32 = 1 << 1;
+
 /// A loaded object with one program, attached or not.
 pub(crate) struct Loaded {
     // Declared first, so that the program is detached before its maps are closed.
@@ -58,6 +61,11 @@ impl Loaded {
         }
         self.link = Some(link);
         Ok(())
+    }
+
+    /// Takes the program off its interface; without one, nothing happens.
+    pub(crate) fn detach(&mut self) {
+        self.link = None;
     }
 
     pub(crate) fn is_attached(&self) -> bool {

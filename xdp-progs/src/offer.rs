@@ -6,10 +6,7 @@ use libbpf_rs::{MapCore, MapFlags, ProgramInput};
 
 use crate::datagram;
 use crate::error::{ProgError, at, missing};
-use crate::object::{Loaded, object};
-
-/// `BPF_F_TEST_XDP_LIVE_FRAMES`: the program's verdict on a test frame is carried out.
-const LIVE_FRAMES: u32 = 1 << 1;
+use crate::object::{LIVE_FRAMES, Loaded, object};
 
 /// Sends datagrams out of an interface as frames that never were a socket buffer, the cheapest
 /// way the kernel has.

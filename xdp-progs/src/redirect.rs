@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use libbpf_rs::{MapCore, MapFlags, ProgramInput};
 
 use crate::error::{ProgError, at};
-use crate::object::{Loaded, object};
+use crate::object::{LIVE_FRAMES, Loaded, object};
 
 /// What a program decided about a frame in a test run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,11 @@ impl Redirect {
         self.loaded.attach(ifindex)
     }
 
+    /// Takes the program off its interface; without one, nothing happens.
+    pub fn detach(&mut self) {
+        self.loaded.detach();
+    }
+
     /// Whether [`Redirect::attach`] has succeeded.
     #[must_use]
     pub fn is_attached(&self) -> bool {
@@ -122,5 +127,20 @@ impl Redirect {
             4 => Verdict::Redirect,
             other => Verdict::Other(other),
         })
+    }
+
+    /// Whether the kernel can run the program on frames that it then really drops or sends
+    /// (`BPF_F_TEST_XDP_LIVE_FRAMES`), tried with one that no socket takes.
+    ///
+    /// # Errors
+    /// [`ProgError::Kernel`] where the object holds no program, which a build can not produce.
+    pub fn runs_live_frames(&self) -> Result<bool, ProgError> {
+        let input = ProgramInput {
+            data_in: Some(&[0; 60]),
+            flags: LIVE_FRAMES,
+            repeat: 1,
+            ..Default::default()
+        };
+        Ok(self.loaded.program()?.test_run(input).is_ok())
     }
 }

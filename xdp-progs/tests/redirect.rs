@@ -72,6 +72,14 @@ fn an_unknown_interface_is_an_error() {
     }
 }
 
+/// Linux 5.18 and later can, which is older than anything this runs on.
+#[test]
+fn it_runs_on_live_frames() {
+    if is_root() {
+        assert!(Redirect::load(1).unwrap().runs_live_frames().unwrap());
+    }
+}
+
 /// Run again by itself with fewer rights: packet pointers would need CAP_PERFMON.
 #[test]
 fn it_loads_without_cap_perfmon() {

@@ -6,6 +6,7 @@
 //! queue is bound to, so the product of queues and frames has to stay small: beyond two million
 //! (280 MB) a lab is cut into several memories, which costs one copy where a frame crosses.
 
+use crate::arena::FRAME_SIZE;
 use crate::pool::BATCH;
 
 /// Kernel memory per frame and bound queue, in bytes.
@@ -100,6 +101,12 @@ impl Plan {
     #[must_use]
     pub fn arena_of(&self, element: usize, port: usize) -> Option<usize> {
         self.arenas.iter().position(|arena| arena.ports.contains(&(element, port)))
+    }
+
+    /// The packet memory itself, in bytes; it is locked.
+    #[must_use]
+    pub fn packet_bytes(&self) -> u64 {
+        self.arenas.iter().map(|arena| u64::from(arena.frames) * FRAME_SIZE as u64).sum()
     }
 
     /// Kernel memory of all bound queues, in bytes.

@@ -86,6 +86,7 @@ pub mod link;
 mod live;
 mod pool;
 mod port;
+pub mod probe;
 mod rings;
 mod sys;
 mod wait;

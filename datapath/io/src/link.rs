@@ -21,13 +21,36 @@ pub struct Channels {
     pub tx: u32,
 }
 
-/// What a device does to frames on their way out.
+/// Work that the stack behind a device leaves to it, and that an AF_XDP peer does not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offloads {
-    /// Whether it promises to complete checksums, see [`tx_checksum_off`].
-    pub tx_checksum: bool,
-    /// Whether it carries VLAN tags beside the frame, see [`tx_vlan_off`].
-    pub tx_vlan: bool,
+pub enum Offload {
+    /// Completing checksums. With it, frames of the local stack reach an AF_XDP peer with
+    /// unfinished ones, and TCP never connects.
+    TxChecksum,
+    /// Writing VLAN tags into the frame. With it, the tag travels beside the frame, and an AF_XDP
+    /// peer sees none.
+    TxVlan,
+    /// Cutting a long TCP segment into frames. With it, frames longer than the MTU reach an
+    /// AF_XDP peer, which has no room for them.
+    Segmentation,
+    /// Joining received frames. With it, frames pass through a ring of 256 that a burst of an
+    /// AF_XDP peer overruns, and what `tcpdump` shows is not what was on the wire.
+    Joining,
+}
+
+impl Offload {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::TxChecksum, Self::TxVlan, Self::Segmentation, Self::Joining];
+
+    /// The requests that read and set it; where it is one flag of several, that flag.
+    const fn requests(self) -> (Request, Request, Option<u32>) {
+        match self {
+            Self::TxChecksum => (Request::GetTxChecksum, Request::SetTxChecksum, None),
+            Self::TxVlan => (Request::GetFlags, Request::SetFlags, Some(TX_VLAN)),
+            Self::Segmentation => (Request::GetSegmentation, Request::SetSegmentation, None),
+            Self::Joining => (Request::GetJoining, Request::SetJoining, None),
+        }
+    }
 }
 
 /// The index of an interface.
@@ -39,44 +62,38 @@ pub fn index(name: &str) -> Result<u32, LinkError> {
         .map_err(|source| LinkError::Unknown { name: name.to_owned(), source: source.into() })
 }
 
-/// Has the kernel compute checksums itself before a frame leaves through this interface. Without
-/// it, frames of the local stack reach an AF_XDP peer with unfinished checksums, and TCP never
-/// connects.
+/// The offloads that are on at an interface.
 ///
 /// # Errors
 /// [`LinkError::Ethtool`].
-pub fn tx_checksum_off(name: &str) -> Result<(), LinkError> {
-    ethtool(name, Request::SetTxChecksum, &0_u32.to_ne_bytes())
-        .map_err(failed("turn off transmit checksums", name))?;
-    Ok(())
+pub fn offloads(name: &str) -> Result<Vec<Offload>, LinkError> {
+    let mut on = Vec::new();
+    for offload in Offload::ALL {
+        let (get, _, flag) = offload.requests();
+        let answer = ethtool(name, get, &[]).map_err(failed("read the offloads", name))?;
+        if number(&answer, 4) & flag.unwrap_or(u32::MAX) != 0 {
+            on.push(offload);
+        }
+    }
+    Ok(on)
 }
 
-/// Has the kernel write VLAN tags into the frame before it leaves through this interface. Without
-/// it the tag travels beside the frame, and an AF_XDP peer sees none.
+/// Has the kernel do the work itself before a frame leaves through this interface, or after it
+/// came in by it.
 ///
 /// # Errors
 /// [`LinkError::Ethtool`].
-pub fn tx_vlan_off(name: &str) -> Result<(), LinkError> {
-    let answer =
-        ethtool(name, Request::GetFlags, &[]).map_err(failed("read the features", name))?;
-    let flags = number(&answer, 4) & !TX_VLAN;
-    ethtool(name, Request::SetFlags, &flags.to_ne_bytes())
-        .map_err(failed("turn off VLAN tag insertion", name))?;
+pub fn turn_off(name: &str, offload: Offload) -> Result<(), LinkError> {
+    let (get, set, flag) = offload.requests();
+    let kept = match flag {
+        Some(flag) => {
+            let answer = ethtool(name, get, &[]).map_err(failed("read the offloads", name))?;
+            number(&answer, 4) & !flag
+        }
+        None => 0,
+    };
+    ethtool(name, set, &kept.to_ne_bytes()).map_err(failed("turn off an offload", name))?;
     Ok(())
-}
-
-/// Whether a device has the two properties that an AF_XDP peer cannot live with.
-///
-/// # Errors
-/// [`LinkError::Ethtool`].
-pub fn offloads(name: &str) -> Result<Offloads, LinkError> {
-    let [checksum, flags] = [Request::GetTxChecksum, Request::GetFlags]
-        .map(|request| ethtool(name, request, &[]).map(|answer| number(&answer, 4)));
-    let what = "read the features";
-    Ok(Offloads {
-        tx_checksum: checksum.map_err(failed(what, name))? != 0,
-        tx_vlan: flags.map_err(failed(what, name))? & TX_VLAN != 0,
-    })
 }
 
 /// How many queues a device uses. None where its driver does not say.

@@ -340,6 +340,12 @@ impl LiveLink {
         self.nodes.get_mut(index)
     }
 
+    /// A port, to take its program off or put it on again.
+    pub fn port_mut(&mut self, socket: Socket) -> Option<&mut XskPort<'static>> {
+        let station = self.stations.iter_mut().find(|station| station.id == socket.element)?;
+        station.ports.get_mut(usize::from(socket.port.0))
+    }
+
     /// The VPC.
     #[must_use]
     pub const fn vpc(&self) -> &Vpc<Frame> {

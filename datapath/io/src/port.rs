@@ -181,6 +181,23 @@ impl<'a> XskPort<'a> {
         &self.program
     }
 
+    /// Takes the XDP program off the device, so that it hands frames to the kernel's stack, or
+    /// puts it on again. The calling thread has to be in the device's network namespace.
+    ///
+    /// # Errors
+    /// [`PortError`], where the program cannot be attached.
+    pub fn set_attached(&mut self, attached: bool) -> Result<(), PortError> {
+        // What was attached may have been taken off by somebody else, so it is let go first.
+        self.program.detach();
+        if !attached {
+            return Ok(());
+        }
+        let index = link::index(&self.name)?;
+        self.program
+            .attach(index.cast_signed())
+            .map_err(|source| PortError::Program { name: self.name.clone(), source })
+    }
+
     /// Detaches the program, closes the sockets and returns all frames to the arena; the same as
     /// dropping the port.
     pub fn close(self) {}

@@ -1,15 +1,16 @@
-//! The two system calls that no safe library offers: ethtool requests and a socket option.
+//! The two system calls that no safe library offers: ethtool requests and socket options.
 #![allow(unsafe_code, reason = "ioctl and setsockopt take pointers")]
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
 
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 /// `XDP_MAX_TX_SKB_BUDGET`: frames one `sendto` on a copy-mode socket may send.
-const TX_BUDGET_OPTION: libc::c_int = 9;
+pub(crate) const TX_BUDGET_OPTION: libc::c_int = 9;
 /// What it is without the option, and the least it takes.
 const TX_BUDGET_DEFAULT: u32 = 32;
 /// `SIOCETHTOOL`.
@@ -26,19 +27,39 @@ pub(crate) fn raise_tx_budget(socket: BorrowedFd<'_>, frames: u32) {
     if frames <= TX_BUDGET_DEFAULT {
         return;
     }
-    // SAFETY: the pointer and the length are those of one live integer.
+    if let Err(error) = set_xdp_option(socket, TX_BUDGET_OPTION, &frames) {
+        tracing::debug!(%error, "the kernel's send budget stays at 32");
+    }
+}
+
+/// What may be handed to the kernel as the value of a socket option.
+///
+/// # Safety
+/// It is plain data without padding.
+pub(crate) unsafe trait OptionValue {}
+// SAFETY: a number.
+unsafe impl OptionValue for u32 {}
+// SAFETY: two u64 and four u32, in this order.
+unsafe impl OptionValue for libc::xdp_umem_reg {}
+
+/// Sets an option of an AF_XDP socket.
+pub(crate) fn set_xdp_option(
+    socket: BorrowedFd<'_>,
+    option: libc::c_int,
+    value: &impl OptionValue,
+) -> io::Result<()> {
+    let length = mem::size_of_val(value) as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of one live value without padding.
     let refused = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_XDP,
-            TX_BUDGET_OPTION,
-            (&raw const frames).cast(),
-            mem::size_of_val(&frames) as libc::socklen_t,
+            option,
+            ptr::from_ref(value).cast(),
+            length,
         )
     };
-    if refused != 0 {
-        tracing::debug!(error = %io::Error::last_os_error(), "the kernel's send budget stays at 32");
-    }
+    if refused == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The ethtool requests this crate makes.
@@ -52,6 +73,14 @@ pub(crate) enum Request {
     GetFlags,
     /// Sets the feature flags.
     SetFlags,
+    /// Reads whether TCP segments are left to the device to cut.
+    GetSegmentation,
+    /// Sets it.
+    SetSegmentation,
+    /// Reads whether received frames are joined.
+    GetJoining,
+    /// Sets it.
+    SetJoining,
     /// Reads the number of queues.
     GetChannels,
     /// Reads the number of counters.
@@ -69,6 +98,10 @@ impl Request {
             Self::SetTxChecksum => 0x17,
             Self::GetFlags => 0x25,
             Self::SetFlags => 0x26,
+            Self::GetSegmentation => 0x1e,
+            Self::SetSegmentation => 0x1f,
+            Self::GetJoining => 0x2b,
+            Self::SetJoining => 0x2c,
             Self::GetChannels => 0x3c,
             Self::CountStats => 0x37,
             Self::StatNames => 0x1b,
@@ -80,11 +113,12 @@ impl Request {
     /// moment, whatever number it is given, so these two are sized for any device.
     fn size(self) -> usize {
         match self {
-            Self::GetTxChecksum | Self::SetTxChecksum | Self::GetFlags | Self::SetFlags => 8,
             Self::GetChannels => 36,
             Self::CountStats => 16 + 64 * 4,
             Self::StatNames => 12 + MOST_STATS * NAME_LEN,
             Self::Stats => 8 + MOST_STATS * 8,
+            // The others carry one number.
+            _ => 8,
         }
     }
 }

@@ -4,7 +4,8 @@ mod common;
 
 use common::{SMALL, arena, collect, enter, enter_new, here, in_netns, read, send, settle, veth};
 use datapath::port::{Buffer, Port};
-use datapath_io::{Arena, ArenaConfig, Faults, XskPort, link};
+use datapath_io::link::Offload;
+use datapath_io::{Arena, ArenaConfig, Faults, XskPort, link, probe};
 
 #[test]
 fn one_anchored_arena_serves_several_namespaces() {
@@ -109,21 +110,21 @@ fn an_arena_says_what_is_wrong_with_its_anchor() {
     });
 }
 
-fn offloads(name: &str) -> (bool, bool) {
-    let found = link::offloads(name).unwrap();
-    (found.tx_checksum, found.tx_vlan)
-}
-
 #[test]
 fn an_interface_is_read_and_set() {
     in_netns(|| {
         veth("near", "far", 3);
-        assert_eq!(offloads("near"), (true, true));
-        link::tx_checksum_off("near").unwrap();
-        assert_eq!(offloads("near"), (false, true));
-        link::tx_vlan_off("near").unwrap();
-        assert_eq!(offloads("near"), (false, false));
-        assert_eq!(offloads("far"), (true, true));
+        let [checksum, vlan, segmentation, joining] = Offload::ALL;
+        let new = [checksum, vlan, segmentation];
+        assert_eq!(link::offloads("near").unwrap(), new);
+        link::turn_off("near", vlan).unwrap();
+        assert_eq!(link::offloads("near").unwrap(), [checksum, segmentation]);
+        link::turn_off("near", segmentation).unwrap();
+        assert_eq!(link::offloads("near").unwrap(), [checksum]);
+        link::turn_off("near", checksum).unwrap();
+        link::turn_off("near", joining).unwrap();
+        assert_eq!(link::offloads("near").unwrap(), []);
+        assert_eq!(link::offloads("far").unwrap(), new);
         let found = link::channels("near").unwrap().expect("a veth says");
         assert_eq!((found.rx, found.tx), (3, 3));
         assert!(link::index("near").unwrap() > 0);
@@ -139,8 +140,46 @@ fn an_interface_is_read_and_set() {
             name == "peer_ifindex" && *index == u64::from(link::index("far").unwrap())
         }));
         // Twice is as good as once, and a name that is none is an error and not a crash.
-        link::tx_vlan_off("near").unwrap();
-        assert!(link::tx_vlan_off("").is_err());
+        link::turn_off("near", vlan).unwrap();
+        assert!(link::turn_off("", vlan).is_err());
         assert!(link::stats("a-name-beyond-any-interface").is_err());
+    });
+}
+
+#[test]
+fn a_program_is_taken_off_and_put_on_again() {
+    in_netns(|| {
+        let arena = arena(2, SMALL);
+        veth("near", "far", 1);
+        let [mut near, mut far] = ["near", "far"].map(|end| XskPort::open(&arena, end, 1).unwrap());
+        far.set_attached(false).unwrap();
+        assert!(!far.program().is_attached());
+        for _ in 0..2 {
+            // Twice is as good as once.
+            far.set_attached(true).unwrap();
+        }
+        assert!(send(&mut near, 0, None, 1, 60));
+        near.flush();
+        assert_eq!(collect(&mut far, 0, 1).len(), 1);
+    });
+}
+
+/// What the kernel has is its own affair; that it can be asked, and that nothing is left bound,
+/// is not.
+#[test]
+fn probes_answer_and_leave_nothing_behind() {
+    in_netns(|| {
+        veth("near", "far", 1);
+        let near = link::index("near").unwrap();
+        let ask = || {
+            let features = [probe::tx_budget(), probe::tx_metadata(), probe::multi_buffer(near)];
+            features.map(|answer| answer.unwrap())
+        };
+        let first = ask();
+        let arena = arena(1, SMALL);
+        drop(XskPort::open(&arena, "near", 1).unwrap());
+        let known = [probe::tx_budget(), probe::tx_metadata()].map(|answer| answer.unwrap());
+        assert_eq!(known, first[..2]);
+        assert!(probe::multi_buffer(u32::MAX >> 1).is_err(), "no such interface");
     });
 }

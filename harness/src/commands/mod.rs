@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub mod bench;
+pub mod doctor;
 pub mod explain;
 pub mod lab;
 pub mod replay;

@@ -38,6 +38,8 @@ pub enum Form {
     Show,
     /// What `bench smoke --json` writes.
     Bench,
+    /// What `doctor --json` prints.
+    Doctor,
 }
 
 impl Form {
@@ -51,6 +53,7 @@ impl Form {
             Self::Outcomes => replay::schema(),
             Self::Ledger => schema_for!(Versioned<Ledger>),
             Self::Show => schema_for!(Versioned<Table>),
+            Self::Doctor => crate::doctor::Report::schema(),
             Self::Bench => schema_for!(crate::bench::report::Report),
         }
     }

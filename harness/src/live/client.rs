@@ -15,7 +15,7 @@ use datapath::link::ElementId;
 
 use super::daemon::READY;
 use super::protocol::{Answer, Envelope, Ledger, Reply, Request, Status, VERSION};
-use super::state::State;
+use super::state::{COMING_UP, State};
 use super::worker::Poll;
 use crate::lab_file;
 use crate::net::process;
@@ -25,8 +25,6 @@ use crate::show::Query;
 /// How long a daemon may take to answer, and to close its ports and answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 const STOPPING: Duration = Duration::from_secs(10);
-/// How long a lab may take to come up.
-const COMING_UP: Duration = Duration::from_secs(120);
 /// Lines of a failed daemon's log that are worth showing.
 const LOG_TAIL: usize = 12;
 

@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use crossbeam::channel::{Sender, bounded};
 use datapath::lab::Lab;
-use datapath::link::ElementId;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::protocol::{Answer, Reply, Request, Status, VERSION};
 use super::report;
 use super::state::State;
-use super::topology::{Places, STACK_IFNAME, places, stack_namespaces};
+use super::topology::{Places, whole_places};
 use super::worker::{self, Poll, Worker};
 use crate::lab_file;
 use crate::net::process::ProcessId;
@@ -109,22 +108,11 @@ fn forward(state: &State, poll: Poll, signals: SigSet, tied: bool) -> anyhow::Re
     Ok(())
 }
 
-/// Makes the namespaces, sets the stacks up and starts to forward.
+/// Makes the namespaces and starts to forward.
 fn bring_up(state: &State, poll: Poll) -> anyhow::Result<Running> {
     let lab = lab_file::load(&state.lab_file())?;
-    let elements: Vec<_> = ElementId::all(&lab).collect();
-    let plan = datapath_io::memory_plan(&lab, &elements)?;
-    let anchors = u16::try_from(plan.arenas.len()).context("too many packet memories")?;
-    let places = places(&lab, state.name(), anchors)?;
+    let places = whole_places(&lab, state.name())?;
     net::apply(&places.topology)?;
-    for stack in stack_namespaces(&lab, state.name()) {
-        // A stack that leaves checksums or tags to the device would send frames without them:
-        // nothing behind an AF_XDP socket fills them in (spec LAB-19).
-        namespace::run_in(&stack, || {
-            datapath_io::link::tx_checksum_off(STACK_IFNAME)?;
-            datapath_io::link::tx_vlan_off(STACK_IFNAME)
-        })??;
-    }
     let (wired, sites) = (lab.clone(), places.clone());
     let worker = Worker::start(move || worker::open(wired, &sites), poll)?;
     Ok(Running { lab, places, worker, began: Instant::now() })
@@ -222,6 +210,17 @@ fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
                 link.node_mut(node).map(|node| node.serve_trunk_queue(queue, served))
             })?;
             found.context("there is no such node")?;
+            Ok(Answer::Done)
+        }
+        Request::SetProgram { socket, attached } => {
+            let site = places.sites.iter().find(|site| site.socket == socket);
+            let namespace = site.context("there is no such port")?.namespace.clone();
+            worker.call(move |link, _| -> anyhow::Result<()> {
+                // Nothing else the forwarder does depends on the namespace it is in.
+                namespace::enter(&namespace)?;
+                let port = link.port_mut(socket).context("there is no such port")?;
+                Ok(port.set_attached(attached)?)
+            })??;
             Ok(Answer::Done)
         }
         Request::Inject { socket, queue, frame, count } => {

@@ -117,6 +117,14 @@ pub enum Request {
         /// Whether it is served.
         served: bool,
     },
+    /// Put the XDP program of a port on its device again (spec LAB-26); or, a test switch, take it
+    /// off.
+    SetProgram {
+        /// The port.
+        socket: Socket,
+        /// Whether it is to be there.
+        attached: bool,
+    },
     /// Test switch: send copies of a frame from a port, as if its element had made them.
     Inject {
         /// The port.

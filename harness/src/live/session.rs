@@ -103,9 +103,15 @@ impl LiveSession {
         if self.down {
             return Ok(());
         }
+        self.stop_servers()?;
         self.client.down()?;
         self.down = true;
-        for server in &mut self.servers {
+        Ok(())
+    }
+
+    fn stop_servers(&mut self) -> anyhow::Result<()> {
+        for mut server in self.servers.drain(..) {
+            server.kill()?;
             server.wait()?;
         }
         Ok(())
@@ -192,6 +198,9 @@ impl Session for LiveSession {
     }
 
     fn finish(mut self: Box<Self>) -> anyhow::Result<Recording> {
+        // One that still answers a client which has given up sends again after seconds of silence,
+        // perhaps just between a look at the journals and one at the counters.
+        self.stop_servers()?;
         let ledger = self.settled()?;
         let hops = self.client.close_journals()?;
         if let Some(imbalance) = ledger.imbalances.first() {

@@ -13,6 +13,8 @@ use crate::net::{namespace, teardown};
 
 /// Where all labs' folders are.
 pub const RUN: &str = "/run/trunkline";
+/// How long a lab may take to come up.
+pub const COMING_UP: std::time::Duration = std::time::Duration::from_secs(120);
 /// How long a daemon may take to close its sockets before it is killed.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -123,6 +125,18 @@ impl State {
         let text = fs::read_to_string(self.path.join("pid")).ok()?;
         let id: ProcessId = serde_json::from_str(&text).ok()?;
         id.is_running().then_some(id)
+    }
+
+    /// Whether the lab is dead: its daemon has ended, or none has come within the time that `up`
+    /// gives it.
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        if self.daemon().is_some() {
+            return false;
+        }
+        let made = fs::metadata(&self.path).and_then(|folder| folder.modified());
+        let age = made.ok().and_then(|made| made.elapsed().ok());
+        self.path.join("pid").exists() || age.is_some_and(|age| age > COMING_UP)
     }
 
     /// Ends whatever is left of the lab: its daemon, the processes in its namespaces, the

@@ -9,12 +9,12 @@ use datapath::node::{ETH0, Interface};
 use datapath::wire::Mac;
 use datapath_io::Site;
 
-use crate::net::plan::{End, Namespace, Route, Topology, Veth};
+use crate::net::plan::{End, Namespace, Route, Topology, User, Veth};
 
 /// The next hop of every stack; a permanent neighbour, so it is never asked for.
 const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The private veth that keeps the packet memories alive.
-const ANCHOR: (&str, &str) = ("anchor0", "anchor1");
+pub(crate) const ANCHOR: (&str, &str) = ("anchor0", "anchor1");
 /// Name of the interface in every stack's namespace.
 pub const STACK_IFNAME: &str = "eth0";
 
@@ -61,7 +61,17 @@ fn element_namespace(name: &str, lab: &Lab, element: ElementId) -> String {
     format!("{name}-{}", element.name(lab))
 }
 
-/// The places of a lab of that name; `anchors` is the number of its packet memories.
+/// The places of a lab of that name, all of whose elements are forwarded by one daemon.
+///
+/// # Errors
+/// Where the name does not fit, or the lab is too large for this machine.
+pub fn whole_places(lab: &Lab, name: &str) -> anyhow::Result<Places> {
+    let elements: Vec<_> = ElementId::all(lab).collect();
+    let arenas = datapath_io::memory_plan(lab, &elements)?.arenas.len();
+    places(lab, name, u16::try_from(arenas).context("too many packet memories")?)
+}
+
+/// The places of a lab of that name; `anchors` is the number of packet memories.
 ///
 /// # Errors
 /// Where the name does not fit.
@@ -134,13 +144,15 @@ fn link(
     let (mac, mtu) = port_address(lab, socket).context("a port without an address")?;
     let mut a = End::new(site.namespace.clone(), site.ifname.clone(), mac.0);
     a.mtu = u32::from(mtu);
+    a.user = User::Forwarder;
     let b = match peer_of(lab, socket).context("a port without a wire")? {
         Peer::Socket(_) if socket.element != ElementId::Vpc => return Ok(None),
         Peer::Socket(peer) => {
             let (mac, mtu) = port_address(lab, peer).context("a port without an address")?;
             let far = self::site(lab, name, peer);
             a.mtu = u32::from(mtu);
-            End { mtu: u32::from(mtu), ..End::new(far.namespace, far.ifname, mac.0) }
+            let far = End::new(far.namespace, far.ifname, mac.0);
+            End { mtu: u32::from(mtu), user: User::Forwarder, ..far }
         }
         Peer::Host(host) => stack_end(lab, name, host, mac, mtu)?,
     };
@@ -168,6 +180,7 @@ fn stack_end(
     let (mac, ips) = host_address(lab, host).context("a host without an address")?;
     let mut end = End::new(namespace, STACK_IFNAME, mac.0);
     end.mtu = u32::from(mtu);
+    end.user = User::Stack;
     end.addresses = ips.into_iter().map(|ip| (ip, 32)).collect();
     end.routes = vec![Route::default_via(NEXT_HOP)];
     end.neighbours = vec![(NEXT_HOP, next_hop_mac.0)];
@@ -190,10 +203,4 @@ fn host_address(lab: &Lab, host: HostId) -> Option<(Mac, Vec<Ipv4Addr>)> {
 #[must_use]
 pub fn host_ip(lab: &Lab, host: HostId) -> Option<Ipv4Addr> {
     host_address(lab, host)?.1.first().copied()
-}
-
-/// The hosts whose stacks must put whole frames on the wire: namespace of each.
-#[must_use]
-pub fn stack_namespaces(lab: &Lab, name: &str) -> Vec<String> {
-    HostId::all(lab).filter_map(|host| host_namespace(name, lab, host)).collect()
 }

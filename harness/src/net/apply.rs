@@ -1,7 +1,8 @@
 //! Making a planned network, all of it or nothing.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::carrier;
@@ -82,7 +83,10 @@ fn build<'t>(topology: &'t Topology, undo: &mut Undo<'t>) -> Result<(), NetError
         // the same name or index where the request comes from, not where the link is to be.
         let connection = connect(planned)?;
         for link in &share.links {
-            links::make(&connection, link)?;
+            let [_, End { namespace: far, .. }] = link.in_order();
+            let home = File::open(namespace::path(far))
+                .map_err(|error| failed(far, "open it for a link's end", error))?;
+            links::make(&connection, link, home.as_fd())?;
         }
     }
     for planned in &topology.namespaces {
@@ -118,7 +122,7 @@ fn shares(topology: &Topology) -> HashMap<&str, Share<'_>> {
 }
 
 /// Writes a setting of the namespace the calling thread is in.
-fn write_sysctl(namespace: &str, sysctl: &Sysctl) -> Result<(), NetError> {
+pub(super) fn write_sysctl(namespace: &str, sysctl: &Sysctl) -> Result<(), NetError> {
     // A kernel without IPv6 has no such settings, and IPv6 is as off as can be.
     let turns_ipv6_off =
         sysctl.path.starts_with("net/ipv6/") && sysctl.path.ends_with("/disable_ipv6");

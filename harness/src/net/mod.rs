@@ -12,12 +12,14 @@
 //! All of it needs root (`CAP_SYS_ADMIN` and `CAP_NET_ADMIN`).
 
 pub mod apply;
+pub mod audit;
 mod carrier;
 mod connection;
 mod error;
 mod links;
 pub mod namespace;
 pub mod plan;
+pub mod private;
 pub mod process;
 pub mod stats;
 pub mod teardown;

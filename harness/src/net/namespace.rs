@@ -82,7 +82,10 @@ pub(super) fn create_here(name: &str) -> Result<(), NetError> {
 /// Makes the directory of names, shared among mount namespaces as iproute2 does: a name that is
 /// made or removed in one of them is then made or removed in all. Without it a process in a
 /// mount namespace of its own keeps every namespace it saw alive.
-pub(super) fn prepare_directory() -> Result<(), NetError> {
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn prepare_directory() -> Result<(), NetError> {
     let share = || {
         let flags = MsFlags::MS_SHARED | MsFlags::MS_REC;
         mount(None::<&str>, DIRECTORY, None::<&str>, flags, None::<&str>)

@@ -84,6 +84,20 @@ impl Veth {
     }
 }
 
+/// Who takes and sends the frames of a link's end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum User {
+    /// Nobody in particular.
+    #[default]
+    Nobody,
+    /// An AF_XDP socket on each of its queues, which an XDP program hands every frame to.
+    Forwarder,
+    /// The stack of its namespace, towards a forwarder at the other end: its offloads are off, so
+    /// that frames are whole, with real checksums and real tags (spec LAB-19, LAB-27).
+    Stack,
+}
+
 /// One end of a [`Veth`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
@@ -105,6 +119,8 @@ pub struct End {
     pub ifindex: Option<u32>,
     /// Whether it is set up. The kernel takes no route for a link that is down.
     pub up: bool,
+    /// Who uses it.
+    pub user: User,
 }
 
 impl End {
@@ -120,6 +136,7 @@ impl End {
             neighbours: Vec::new(),
             ifindex: None,
             up: true,
+            user: User::Nobody,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod bench;
 mod control;
+mod doctor;
 mod fragments;
 mod kill;
 mod queues;
