@@ -63,7 +63,7 @@ impl Worker {
         let thread = std::thread::Builder::new().name("forwarder".into()).spawn(move || {
             // Dropped when this thread ends, by a panic too.
             let _end = end;
-            match open().and_then(|link| Ok((register(&link)?, link))) {
+            match open().and_then(|link| Ok((waiter(&link, poll)?, link))) {
                 Ok((waiter, link)) => {
                     let _ = opened.send(Ok(waiter.waker()));
                     run(link, waiter, &inbox, poll, &books);
@@ -135,9 +135,13 @@ pub fn open(lab: Lab, places: &Places) -> anyhow::Result<LiveLink> {
     Ok(LiveLink::open(lab, &memory, &places.sites, enter)?)
 }
 
-fn register(link: &LiveLink) -> anyhow::Result<Waiter> {
+/// What the loop sleeps on. One that never sleeps watches no port: of a watched socket the kernel
+/// looks for sleepers with every frame that it takes or has sent.
+fn waiter(link: &LiveLink, poll: Poll) -> anyhow::Result<Waiter> {
     let waiter = Waiter::new()?;
-    link.register(&waiter)?;
+    if poll == Poll::Adaptive {
+        link.register(&waiter)?;
+    }
     Ok(waiter)
 }
 
