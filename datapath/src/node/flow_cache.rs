@@ -14,6 +14,9 @@
 use std::net::Ipv4Addr;
 use std::ops::ControlFlow::{self, Break, Continue};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::Node;
 use super::config::HOST0;
 use super::conntrack::Tracked;
@@ -27,7 +30,7 @@ use crate::wire::tcp::Flags;
 use crate::wire::{Mac, Packet, Protocol, Translation, Tuple, Vid, ZeroChecksum, ethernet, ipv4};
 
 /// What the cache has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CacheCounters {
     /// Packets sent without a walk.
     pub hits: u64,

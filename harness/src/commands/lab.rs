@@ -255,6 +255,9 @@ fn print_ledger(ledger: &Ledger, out: &mut impl Write) -> std::io::Result<()> {
         for (reason, count) in &e.drops {
             writeln!(out, "  {count:>10}  {reason}")?;
         }
+        if let Some(cache) = ledger.flow_caches.get(name) {
+            writeln!(out, "  {:>10}  sent by learned paths", cache.hits)?;
+        }
     }
     writeln!(out)?;
     writeln!(

@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use datapath::counters::LedgerReport;
 use datapath::journey::Hop;
 use datapath::link::{ElementId, Socket};
+use datapath::node::CacheCounters;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -202,6 +203,8 @@ pub struct Status {
 pub struct Ledger {
     /// Every element.
     pub elements: BTreeMap<String, LedgerReport>,
+    /// What the flow cache of each node has done.
+    pub flow_caches: BTreeMap<String, CacheCounters>,
     /// Every port, and both ends of its wire.
     pub ports: Vec<PortReport>,
     /// Whatever the check of the books has found.

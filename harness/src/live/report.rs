@@ -7,6 +7,7 @@ use anyhow::Context;
 use datapath::counters::LedgerReport;
 use datapath::lab::Lab;
 use datapath::link::{Peer, Socket, peer_of};
+use datapath::node::CacheCounters;
 use datapath_io::{KernelCounters, LiveLink, QueueCounters};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -119,13 +120,17 @@ impl From<&LinkStats> for LinkReport {
 #[derive(Debug)]
 pub struct Counted {
     elements: BTreeMap<String, LedgerReport>,
+    flow_caches: BTreeMap<String, CacheCounters>,
     queues: Vec<(Socket, Vec<(QueueCounters, KernelCounters)>)>,
 }
 
 /// Reads what the forwarding thread has counted; runs on that thread.
 #[must_use]
 pub fn count(link: &LiveLink) -> Counted {
-    let mut counted = Counted { elements: BTreeMap::new(), queues: Vec::new() };
+    let nodes = link.lab().nodes.iter().zip(link.nodes());
+    let caches = nodes.map(|(named, node)| (named.name.clone(), node.cache_counters()));
+    let mut counted =
+        Counted { elements: BTreeMap::new(), flow_caches: caches.collect(), queues: Vec::new() };
     for (id, element, ports) in link.elements() {
         let report = LedgerReport::new(element.ledger(), element.held());
         counted.elements.insert(id.name(link.lab()).to_owned(), report);
@@ -151,7 +156,7 @@ pub fn count(link: &LiveLink) -> Counted {
 pub fn ledger(
     lab: &Lab,
     places: &Places,
-    counted: Counted,
+    mut counted: Counted,
     imbalances: Vec<String>,
 ) -> anyhow::Result<Ledger> {
     let names: Vec<_> = places.topology.namespaces.iter().map(|n| n.name.clone()).collect();
@@ -160,7 +165,7 @@ pub fn ledger(
         links.get(namespace).and_then(|l| l.get(ifname)).map(LinkReport::from)
     };
     let mut ports = Vec::new();
-    for (socket, queues) in counted.queues {
+    for (socket, queues) in std::mem::take(&mut counted.queues) {
         let site = places.sites.iter().find(|site| site.socket == socket);
         let site = site.context("a port without a place")?;
         let veth = veth_counters(&site.namespace, &site.ifname)?;
@@ -178,7 +183,8 @@ pub fn ledger(
             far,
         });
     }
-    Ok(Ledger { elements: counted.elements, ports, imbalances })
+    let Counted { elements, flow_caches, .. } = counted;
+    Ok(Ledger { elements, flow_caches, ports, imbalances })
 }
 
 fn veth_counters(namespace: &str, ifname: &str) -> anyhow::Result<BTreeMap<String, u64>> {

@@ -4,8 +4,8 @@
 
 mod bench;
 mod control;
+mod datagrams;
 mod doctor;
-mod fragments;
 mod kill;
 mod queues;
 mod readme;

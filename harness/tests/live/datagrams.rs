@@ -1,5 +1,6 @@
-//! Datagrams larger than the MTU between real stacks: these cut them, the nodes gather, translate
-//! and cut them again, and the other stack has them whole (spec FRAG-1, FRAG-8, VPC-22).
+//! Datagrams between real stacks. Those larger than the MTU are cut by the stacks; the nodes
+//! gather, translate and cut them again, and the other stack has them whole (spec FRAG-1, FRAG-8,
+//! VPC-22). Small ones take their flow's learned path (spec FLOW-1).
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -63,7 +64,7 @@ fn large_datagrams_reach_a_service_on_the_other_node_and_are_answered() {
         return;
     }
     let test = TestLab::up(LAB);
-    let lab = datapath::lab::load(LAB, "fragments").expect("a lab");
+    let lab = datapath::lab::load(LAB, "datagrams").expect("a lab");
     let server = udp(&test, &lab, SERVER, 5353);
     for (host, to) in [
         (CLIENT, "192.168.0.10:53"),
@@ -93,6 +94,29 @@ fn large_datagrams_reach_a_service_on_the_other_node_and_are_answered() {
     }
 }
 
+#[test]
+fn a_conversation_takes_the_paths_it_has_learned() {
+    if !is_root() {
+        return;
+    }
+    const TURNS: u64 = 50;
+    let test = TestLab::up(LAB);
+    let lab = datapath::lab::load(LAB, "datagrams").expect("a lab");
+    let (client, server) = (udp(&test, &lab, CLIENT, 0), udp(&test, &lab, SERVER, 5353));
+    for turn in 0..TURNS {
+        client.send_to(&turn.to_le_bytes(), "192.168.0.10:53").expect("send a request");
+        let (request, from) = receive(&server, "a request");
+        server.send_to(&request, from).expect("send an answer");
+        assert_eq!(receive(&client, "an answer").0, turn.to_le_bytes());
+    }
+    let books = test.ledger();
+    assert_eq!(books["imbalances"], serde_json::json!([]));
+    for node in ["n1", "n2"] {
+        // The first request begins the flow; one packet of each direction then teaches its path.
+        assert_eq!(books["flowCaches"][node]["hits"], 2 * TURNS - 3, "{books:#}");
+    }
+}
+
 /// An echo request from a pod's own stack; the message of the reply.
 fn ping(namespace: &str, to: Ipv4Addr, data: &[u8]) -> Vec<u8> {
     let mut request = [&[8, 0, 0, 0, 0x12, 0x34, 0, 1], data].concat();
@@ -119,7 +143,7 @@ fn a_large_ping_is_answered_by_a_pod_by_a_node_and_by_a_virtual_address() {
         return;
     }
     let test = TestLab::up(LAB);
-    let lab = datapath::lab::load(LAB, "fragments").expect("a lab");
+    let lab = datapath::lab::load(LAB, "datagrams").expect("a lab");
     let namespace = host_namespace(&test.name, &lab, CLIENT).expect("a host");
     let data: Vec<u8> = (0..60_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     for to in [[10, 0, 4, 41], [10, 0, 4, 20], [192, 168, 0, 10]] {
