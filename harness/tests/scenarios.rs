@@ -115,6 +115,20 @@ fn runs_repeat() {
     }
 }
 
+/// spec LAW-10: what is held against another datapath's run says where the two part.
+#[test]
+fn runs_that_went_other_ways_are_told_apart() {
+    let [one, same, other] = [("S8", Profile::P1), ("S8", Profile::P1), ("S8", Profile::P2)]
+        .map(|(name, profile)| run_under(name, profile).remove(0).comparison());
+    let check = one.check("memory", &same);
+    assert!(check.ok, "{check:?}");
+    assert_eq!(check.what, "hops = memory");
+    let check = one.check("memory", &other);
+    assert!(!check.ok);
+    // The article's request leaves by eth0, the later profile's by the trunk.
+    assert!(check.expected.contains("eth0") && check.seen.contains("eth1"), "{check:?}");
+}
+
 /// spec SCN-15, SCN-30: ports that may differ from run to run are symbols where datapaths are
 /// compared.
 #[test]

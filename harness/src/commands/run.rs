@@ -10,7 +10,7 @@ use crate::journey::Style;
 use crate::live::worker::Poll;
 use crate::scenario::file::Profile;
 use crate::scenario::{
-    Kind, NAME, Report, Wanted, cases, datapath, find, full, headline, names, run,
+    self, Comparison, Kind, NAME, Report, Wanted, cases, datapath, find, full, headline, names, run,
 };
 
 /// Run scenarios: a client asks a server, and the verdict, the way of the packets and the counters
@@ -23,9 +23,16 @@ pub struct Run {
     /// trunkline. A case may be named as it is printed: S8/mem2-in, S8@terway-1.4.2/mem2-in.
     #[arg(required = true, value_name = "NAME|FILE")]
     scenarios: Vec<String>,
-    /// The datapath to run on.
-    #[arg(long, value_enum, default_value_t)]
-    on: Kind,
+    /// The datapath to run on; of several, each case runs on all, and its hops have to be the same
+    /// as on the first.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "DATAPATH",
+        value_delimiter = ',',
+        default_value = "memory"
+    )]
+    on: Vec<Kind>,
     /// How the forwarder waits for frames, on afxdp.
     #[arg(long, value_enum, default_value_t)]
     poll: Poll,
@@ -111,7 +118,6 @@ impl Run {
             (None, true) => Wanted::All,
             (None, false) => Wanted::Itself,
         };
-        let datapath = datapath(self.on, self.poll);
         let mut all = Vec::new();
         for profile in self.profile.map_or(&[None][..], Profiles::each) {
             for name in self.scenarios.iter().map(String::as_str) {
@@ -126,16 +132,24 @@ impl Run {
         }
         let style = Style::of_stdout();
         let width = all.iter().map(|case| case.name().len()).fold(NAME, usize::max);
-        let mut runs = Vec::new();
-        for (number, case) in all.into_iter().enumerate() {
-            let run = run(datapath.as_ref(), case)?;
-            if !self.json {
-                let brief = self.brief && run.passed();
-                let gap = if number > 0 && !brief { "\n" } else { "" };
-                let text = if brief { headline(&run, style, width) } else { full(&run, style) };
-                std::io::stdout().write_all(format!("{gap}{text}").as_bytes())?;
+        let mut runs: Vec<scenario::Run> = Vec::new();
+        for case in all {
+            let mut first: Option<(&str, Comparison)> = None;
+            for kind in &self.on {
+                let mut run = run(datapath(*kind, self.poll).as_ref(), case.clone())?;
+                let comparison = run.comparison();
+                match &first {
+                    Some((on, expected)) => run.checks.push(expected.check(on, &comparison)),
+                    None => first = Some((run.datapath, comparison)),
+                }
+                if !self.json {
+                    let brief = self.brief && run.passed();
+                    let gap = if runs.is_empty() || brief { "" } else { "\n" };
+                    let text = if brief { headline(&run, style, width) } else { full(&run, style) };
+                    std::io::stdout().write_all(format!("{gap}{text}").as_bytes())?;
+                }
+                runs.push(run);
             }
-            runs.push(run);
         }
         let report = Report::new(&runs);
         if self.json {

@@ -20,7 +20,8 @@ pub fn headline(run: &Run, style: Style, width: usize) -> String {
         (Outcome::Denied, None) => format!("not reachable: {}", run.answer),
     };
     let name = style.bold(&format!("{:width$}", run.case.name()));
-    format!("{mark}  {name}  {}\n      {:width$}  {verdict}\n", run.case.title, "")
+    let on = run.datapath;
+    format!("{mark}  {name}  {}\n      {:width$}  {verdict} (on {on})\n", run.case.title, "")
 }
 
 /// A case with its journeys and checks.

@@ -123,6 +123,22 @@ pub struct Comparison {
     pub reply: Vec<Row>,
 }
 
+impl Comparison {
+    /// Whether another run's hops are these, as a check of that run.
+    #[must_use]
+    pub fn check(&self, on: &str, other: &Self) -> Check {
+        let rows = |c: &Self| [&c.forward[..], &c.reply[..]].concat();
+        let (here, there) = (rows(self), rows(other));
+        let what = format!("hops = {on}");
+        let differs = here.iter().zip(&there).find(|(here, there)| here != there);
+        let (seen, expected) = match differs {
+            Some((here, there)) => (format!("{there:?}"), format!("{here:?}")),
+            None => (format!("{} hops", there.len()), format!("{} hops", here.len())),
+        };
+        Check::new(&what, here == there && self == other, seen, &expected)
+    }
+}
+
 /// What one element has counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
