@@ -2,9 +2,9 @@
 //! fast the machine happens to be.
 
 use benches::calib::Calibration;
-use benches::rounds::Median;
 use benches::scenario8::ClientNode;
 use benches::{BATCH, Work, time};
+use harness::bench::statistics::{Estimate, median};
 
 /// Rounds, each of which runs every case once.
 const ROUNDS: usize = 21;
@@ -46,13 +46,13 @@ fn main() {
         calib.turn();
         nodes.iter_mut().for_each(Case::turn);
     }
-    let ns = Median::of(calib.figures.clone());
     println!("{:<28} {:>9} {:>9} {:>17}", "", "ns/packet", "to calib", "95 % interval");
-    println!("{:<28} {:>9.1}", calib.name, ns.value);
+    println!("{:<28} {:>9.1}", calib.name, median(&calib.figures));
     for case in nodes {
-        let ns = Median::of(case.figures.clone());
-        let ratios = case.figures.iter().zip(&calib.figures).map(|(node, calib)| node / calib);
-        let Median { value, interval: (low, high) } = Median::of(ratios.collect());
-        println!("{:<28} {:>9.1} {value:>9.2} {low:>9.2} .. {high:.2}", case.name, ns.value);
+        let rounds = case.figures.iter().zip(&calib.figures);
+        let ratios: Vec<f64> = rounds.map(|(node, calib)| node / calib).collect();
+        let Estimate { median: ratio, low, high, .. } = Estimate::of(&ratios);
+        let ns = median(&case.figures);
+        println!("{:<28} {ns:>9.1} {ratio:>9.2} {low:>9.2} .. {high:.2}", case.name);
     }
 }

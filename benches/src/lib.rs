@@ -2,7 +2,6 @@
 //! held against.
 
 pub mod calib;
-pub mod rounds;
 pub mod scenario8;
 
 use std::time::{Duration, Instant};
