@@ -5,7 +5,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::Node;
 use super::conntrack::Tracked;
-use super::ipvs::{ConnectionTable, NewConnection, State, VirtualService};
+use super::ipvs::{NewConnection, State, VirtualService};
 use super::passage::{Passage, Refusal, Stop};
 use super::pipeline::Local;
 use super::prerouting::{exit_of, hit};
@@ -100,9 +100,7 @@ impl<B: Buffer> Node<B> {
         };
         self.note_connection(p, Some(handle), Direction::Original);
         p.step(connection.step());
-        let flags = p.packet.tcp_flags();
-        let next = ConnectionTable::next_state(&connection, flags, Direction::Original);
-        self.connections.touch(handle, next, now);
+        self.connections.pass(handle, p.packet.tcp_flags(), Direction::Original, now);
         self.send_translated(p, connection.destination())?;
         Continue(Local::SentByIpvs)
     }
@@ -225,9 +223,7 @@ impl<B: Buffer> Node<B> {
         p.step(connection.step());
         let to = Tuple { src: vip, src_port: port, ..p.packet.tuple };
         p.rewrite(to, Rewriter::IpvsUnDnat, ZeroChecksum::Compute);
-        let flags = p.packet.tcp_flags();
-        let next = ConnectionTable::next_state(&connection, flags, Direction::Reply);
-        self.connections.touch(handle, next, now);
+        self.connections.pass(handle, p.packet.tcp_flags(), Direction::Reply, now);
         self.leave_conntrack(p);
     }
 

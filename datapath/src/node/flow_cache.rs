@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::Node;
 use super::config::HOST0;
 use super::conntrack::Tracked;
-use super::ipvs::{ConnectionTable, Watch};
+use super::ipvs::Watch;
 use super::passage::{Framed, Passage};
 use crate::element::{Output, Place};
 use crate::port::Buffer;
@@ -126,10 +126,9 @@ impl<B: Buffer> Node<B> {
         if p.tracked != Tracked::Known(handle, direction) {
             return;
         }
-        let mtu = self.config.interface(exit.port).map_or(0, |interface| interface.mtu);
         let path = LearnedPath {
             came: Place { port, queue: p.member_queue.unwrap_or(0) },
-            mtu: lesson.mtu.min(mtu),
+            mtu: lesson.mtu.min(self.mtu(exit.port)),
             epoch: self.neighbours.epoch(),
             connection: lesson.connection,
             watch,
@@ -161,11 +160,8 @@ impl<B: Buffer> Node<B> {
             return Continue(framed);
         }
         self.conntrack.pass(flow, &packet, now);
-        if let Some((handle, direction)) = path.connection
-            && let Some(connection) = self.connections.get(handle)
-        {
-            let next = ConnectionTable::next_state(connection, packet.tcp_flags(), direction);
-            self.connections.touch(handle, next, now);
+        if let Some((handle, direction)) = path.connection {
+            self.connections.pass(handle, packet.tcp_flags(), direction, now);
         }
         let bytes = framed.frame.bytes_mut();
         ethernet::set_macs(bytes, path.next_hop, path.own);
@@ -188,8 +184,9 @@ impl<B: Buffer> Node<B> {
         came: Place,
         now: Time,
     ) -> Option<((Handle, Direction), LearnedPath)> {
+        let wanted = self.config.switches.flow_cache && framed.hop.is_none();
         let ip = framed.frame.bytes().get(ethernet::HEADER_LEN..)?;
-        if framed.hop.is_some() || packet.ttl <= 1 || !is_plain(packet, ip) {
+        if !wanted || packet.ttl <= 1 || !is_plain(packet, ip) {
             return None;
         }
         let (flow, path) = self.conntrack.learned(&packet.tuple, now)?;

@@ -156,16 +156,17 @@ pub fn count(link: &LiveLink) -> Counted {
 pub fn ledger(
     lab: &Lab,
     places: &Places,
-    mut counted: Counted,
+    counted: Counted,
     imbalances: Vec<String>,
 ) -> anyhow::Result<Ledger> {
+    let Counted { elements, flow_caches, queues } = counted;
     let names: Vec<_> = places.topology.namespaces.iter().map(|n| n.name.clone()).collect();
     let links = stats::read_all(&names)?;
     let link = |namespace: &str, ifname: &str| {
         links.get(namespace).and_then(|l| l.get(ifname)).map(LinkReport::from)
     };
     let mut ports = Vec::new();
-    for (socket, queues) in std::mem::take(&mut counted.queues) {
+    for (socket, queues) in queues {
         let site = places.sites.iter().find(|site| site.socket == socket);
         let site = site.context("a port without a place")?;
         let veth = veth_counters(&site.namespace, &site.ifname)?;
@@ -183,7 +184,6 @@ pub fn ledger(
             far,
         });
     }
-    let Counted { elements, flow_caches, .. } = counted;
     Ok(Ledger { elements, flow_caches, ports, imbalances })
 }
 

@@ -8,7 +8,7 @@ use super::State;
 use crate::journey::Step;
 use crate::table::{Direction, Handle, Index, Patrol, Slab};
 use crate::time::Time;
-use crate::wire::{Protocol, Tuple};
+use crate::wire::{Protocol, Tuple, tcp::Flags};
 
 /// A connection of a virtual service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,24 +206,15 @@ impl ConnectionTable {
         self.connections.get(handle)
     }
 
-    /// Moves the connection to the state that a segment leads to and renews its time.
-    pub fn touch(&mut self, handle: Handle, state: State, now: Time) {
+    /// Moves the connection to the state that a packet with these TCP flags leads to and renews
+    /// its time.
+    pub fn pass(&mut self, handle: Handle, flags: Flags, direction: Direction, now: Time) {
         if let Some(connection) = self.connections.get_mut(handle) {
-            connection.state = state;
-            connection.deadline = now + state.timeout();
-        }
-    }
-
-    /// The state a packet with these TCP flags leads to.
-    #[must_use]
-    pub fn next_state(
-        connection: &Connection,
-        flags: crate::wire::tcp::Flags,
-        direction: Direction,
-    ) -> State {
-        match connection.state {
-            State::Udp => State::Udp,
-            state => state.after(flags, direction),
+            connection.state = match connection.state {
+                State::Udp => State::Udp,
+                state => state.after(flags, direction),
+            };
+            connection.deadline = now + connection.state.timeout();
         }
     }
 
