@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod case;
 pub mod commands;
 pub mod doctor;
 pub mod journey;

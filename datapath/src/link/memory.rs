@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 
 use super::{ElementId, HostId, Peer, Socket, peer_of, ports_of, socket_of};
+use serde::{Deserialize, Serialize};
+
 use crate::element::{Departure, Element, Output, Place};
 use crate::journey::Hop;
 use crate::lab::Lab;
@@ -21,7 +23,7 @@ use crate::wire::{Mac, ethernet};
 const BLANKS: usize = 64;
 
 /// Which way a frame goes, seen from the element or host it is seen at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Direction {
     /// It arrives.
     In,
