@@ -39,6 +39,15 @@ impl Destination {
     }
 }
 
+/// Affinity of clients to a destination (`ipvsadm -p -M`; spec IPVS-22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// How long it lasts after the client's last new connection, in seconds.
+    pub timeout: u32,
+    /// Addresses that share these bits are one client.
+    pub mask: Ipv4Addr,
+}
+
 /// One virtual service of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualService {
@@ -56,6 +65,10 @@ pub struct VirtualService {
     pub local_policy: bool,
     /// How a destination is picked.
     pub scheduler: Scheduler,
+    /// Affinity of its clients to a destination.
+    pub persistence: Option<Persistence>,
+    /// One-packet scheduling: every datagram is scheduled by itself (`ipvsadm -o`).
+    pub one_packet: bool,
     /// Destinations in order of addition.
     pub destinations: Vec<Destination>,
 }
@@ -135,6 +148,8 @@ impl VirtualServices {
                 kind,
                 local_policy,
                 scheduler: service.scheduler,
+                persistence: None,
+                one_packet: false,
                 destinations,
             });
         }
@@ -222,5 +237,7 @@ impl VirtualService {
     #[must_use]
     pub fn is_set_up_as(&self, other: &Self) -> bool {
         self.scheduler == other.scheduler
+            && self.persistence == other.persistence
+            && self.one_packet == other.one_packet
     }
 }
