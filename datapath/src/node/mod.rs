@@ -11,6 +11,7 @@ mod flow_cache;
 mod icmp;
 mod ingress;
 pub mod ipvs;
+pub mod kube_proxy;
 mod neighbour;
 mod output;
 mod passage;

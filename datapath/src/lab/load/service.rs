@@ -94,7 +94,8 @@ fn read_service(
 /// What the service's type is, after a look at the keys that not every type has.
 fn service_type(service: &file::Service, report: &mut Report) -> ServiceType {
     let balanced = service.load_balancer.items.first();
-    let default = if balanced.is_some() { ServiceType::LoadBalancer } else { ServiceType::ClusterIp };
+    let default =
+        if balanced.is_some() { ServiceType::LoadBalancer } else { ServiceType::ClusterIp };
     let kind = match &service.kind {
         Some(written) => match report.read("type", written) {
             Some(kind) => kind,
@@ -125,7 +126,8 @@ fn service_type(service: &file::Service, report: &mut Report) -> ServiceType {
     for port in &service.ports {
         match (&port.node_port, kind) {
             (Some(node_port), ServiceType::ClusterIp) => {
-                let message = "nodePort: only a service of `type: NodePort` or `LoadBalancer` has it";
+                let message =
+                    "nodePort: only a service of `type: NodePort` or `LoadBalancer` has it";
                 report.add(node_port.at, message);
             }
             (None, ServiceType::NodePort) => {
@@ -152,10 +154,7 @@ fn affinity(service: &file::Service, report: &mut Report) -> Option<u32> {
 
 fn source_ranges(service: &file::Service, report: &mut Report) -> Vec<Ipv4Net> {
     let ranges = &service.load_balancer_source_ranges;
-    ranges
-        .into_iter()
-        .filter_map(|range| report.read("loadBalancerSourceRanges", range))
-        .collect()
+    ranges.into_iter().filter_map(|range| report.read("loadBalancerSourceRanges", range)).collect()
 }
 
 fn vips(
@@ -243,8 +242,11 @@ fn check_node_ports<'a>(
 ) {
     for port in &service.ports {
         let Some(written) = &port.node_port else { continue };
-        let proto = port.proto.as_ref().map_or(Ok(PortProto(Protocol::TCP)), |p| PortProto::read(&p.text));
-        let (Ok(PortProto(proto)), Ok(number)) = (proto, NodePort::read(&written.text)) else { continue };
+        let proto =
+            port.proto.as_ref().map_or(Ok(PortProto(Protocol::TCP)), |p| PortProto::read(&p.text));
+        let (Ok(PortProto(proto)), Ok(number)) = (proto, NodePort::read(&written.text)) else {
+            continue;
+        };
         if let Some(other) = node_ports.insert((proto, number.as_u16()), &service.name.text) {
             let message = format!(
                 "nodePort {}/{proto} is given twice: service {} has it",
