@@ -79,11 +79,7 @@ pub struct Connection {
 type Counts = BTreeMap<(usize, (Ipv4Addr, u16)), (u32, u32)>;
 
 /// The virtual servers of a node, by protocol and address.
-pub(super) fn virtual_servers<B: Buffer>(
-    lab: &Lab,
-    node: &Node<B>,
-    now: Time,
-) -> Vec<VirtualServer> {
+pub fn virtual_servers<B: Buffer>(lab: &Lab, node: &Node<B>, now: Time) -> Vec<VirtualServer> {
     let mut counts = Counts::new();
     for connection in node.connections().iter(now) {
         let key = (connection.virtual_service, connection.destination());
@@ -125,7 +121,7 @@ fn virtual_server(
 }
 
 /// The connections of a node, in the order of their records.
-pub(super) fn connections<B: Buffer>(lab: &Lab, node: &Node<B>, now: Time) -> Vec<Connection> {
+pub fn connections<B: Buffer>(lab: &Lab, node: &Node<B>, now: Time) -> Vec<Connection> {
     let of = |connection: &ipvs::Connection| {
         let request = connection.request;
         let address = |(ip, port)| SocketAddrV4::new(ip, port);
