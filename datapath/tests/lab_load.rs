@@ -44,6 +44,7 @@ fn full_settings() {
         rp_filter: RpFilter::Loose,
         permanent_neighbours: true,
         flow_cache: false,
+        ipvs: datapath::lab::IpvsSwitches::default(),
     };
     assert_eq!(lab.switches, switches);
     let limits = Limits {
@@ -360,7 +361,7 @@ fn schema_has_the_keys() {
     assert_eq!(keys(Some("Outside")), "ips mac name");
     assert_eq!(
         keys(Some("Switches")),
-        "clusterCIDR flowCache fromRuleIif icmpRatelimit localNoEndpoint masqueradeAll \
+        "clusterCIDR flowCache fromRuleIif icmpRatelimit ipvs localNoEndpoint masqueradeAll \
          masqueradeRandomFully permanentNeighbours rpFilter snatReroute strictArp vipPing vlanPush vsConntrack"
     );
 }

@@ -158,6 +158,7 @@ fn switches() -> Switches {
         rp_filter: RpFilter::Off,
         permanent_neighbours: false,
         flow_cache: true,
+        ipvs: datapath::lab::IpvsSwitches::default(),
     }
 }
 
