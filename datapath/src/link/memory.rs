@@ -128,7 +128,7 @@ impl MemoryLink {
             return false;
         }
         for node in &mut self.nodes {
-            node.apply(&lab);
+            node.apply(&lab, self.now);
         }
         self.lab = lab;
         true

@@ -5,6 +5,7 @@
 mod program;
 mod rules;
 mod sets;
+mod termination;
 
 use std::net::Ipv4Addr;
 
@@ -16,6 +17,7 @@ use crate::wire::Tuple;
 pub use rules::{Chain, Match, Rule, Table, Target};
 use rules::{Facts, Walk};
 pub use sets::{Dimensions, Entry, Set, Sets};
+pub use termination::GracefulTermination;
 
 /// The mark of what is to be masqueraded.
 pub const MASQUERADE_MARK: u32 = 0x4000;
