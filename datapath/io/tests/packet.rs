@@ -3,10 +3,21 @@
 mod common;
 
 use std::os::fd::AsFd;
+use std::process::Command;
 
-use common::{in_netns, veth};
+use common::{PATIENCE, in_netns};
 use datapath_io::{LinkError, PacketSocket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// A veth that carries: the kernel sends nothing on one before its state is UP.
+fn veth() {
+    common::veth("one", "other", 1);
+    let up = |name| {
+        let output = Command::new("ip").args(["link", "show", name]).output().expect("iproute2");
+        String::from_utf8_lossy(&output.stdout).contains("state UP")
+    };
+    assert!((0..PATIENCE).any(|_| up("one") && up("other")), "the veth never came up");
+}
 
 /// Waits for the next frame.
 fn next(socket: &mut PacketSocket) -> Vec<u8> {
@@ -25,7 +36,7 @@ fn frame(tags: &[[u8; 4]]) -> Vec<u8> {
 #[test]
 fn tags_are_where_they_were_on_the_wire() {
     in_netns(|| {
-        veth("one", "other", 1);
+        veth();
         let one = PacketSocket::open("one").expect("one end");
         let mut other = PacketSocket::open("other").expect("the other end");
         let tag = [0x81, 0, 0x60, 101];
@@ -40,7 +51,7 @@ fn tags_are_where_they_were_on_the_wire() {
 #[test]
 fn what_was_sent_here_is_not_received_here() {
     in_netns(|| {
-        veth("one", "other", 1);
+        veth();
         let mut one = PacketSocket::open("one").expect("one end");
         let second = PacketSocket::open("one").expect("one end again");
         let mut other = PacketSocket::open("other").expect("the other end");
