@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::commands::{self, bench, doctor, explain, lab, replay, run, schema, show};
+use harness::commands::{self, bench, doctor, explain, guest, lab, replay, run, schema, show};
 use harness::show::ShowArgs;
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
@@ -31,6 +31,8 @@ enum Command {
     Schema(schema::Args),
     #[command(hide = true)]
     Daemon(lab::Daemon),
+    #[command(hide = true)]
+    Guest(guest::Guest),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => command.run(),
         Command::Schema(args) => args.run(),
         Command::Daemon(command) => command.run(),
+        Command::Guest(command) => command.run(),
     };
     result.unwrap_or_else(|error| {
         // Whoever read our output has read enough.

@@ -8,6 +8,7 @@ use serde::Serialize;
 pub mod bench;
 pub mod doctor;
 pub mod explain;
+pub mod guest;
 pub mod lab;
 pub mod replay;
 pub mod run;

@@ -1,0 +1,211 @@
+//! A lab whose nodes are namespaces of this kernel and whose VPC is ours.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use datapath::element::{Departure, Element, Output, Place};
+use datapath::lab::Lab;
+use datapath::link::{
+    Direction, ElementId, HostId, Peer, Socket, arp_answer, is_arp, peer_of, socket_of,
+};
+use datapath::port::{Buffer, Heap};
+use datapath::time::Time;
+use datapath::vpc::Vpc;
+
+use super::program::Program;
+use super::tables;
+use super::wires::{Names, Wires, node_namespace, topology};
+use crate::case::{Bed, CaseDatapath, Crossing, Tables};
+use crate::net;
+use crate::net::process::spawn_in;
+
+/// Buffers the VPC finds ready for frames of its own.
+const BLANKS: usize = 64;
+
+/// The datapath `kernel`. Its beds are told apart by a number, so that many can run at once.
+#[derive(Debug, Default)]
+pub struct Kernel {
+    beds: AtomicUsize,
+}
+
+impl CaseDatapath for Kernel {
+    fn name(&self) -> &'static str {
+        "kernel"
+    }
+
+    fn start(&self, lab: &Lab, _: &str) -> anyhow::Result<Box<dyn Bed>> {
+        let number = self.beds.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(KernelBed::start(lab, &format!("bed{number}"))?))
+    }
+}
+
+struct KernelBed {
+    lab: Lab,
+    name: String,
+    vpc: Vpc<Heap>,
+    out: Output<Heap>,
+    started: Instant,
+    wires: Wires,
+    /// Frames on their way to a port.
+    pending: VecDeque<(Socket, Vec<u8>)>,
+    seen: Vec<Crossing>,
+    /// Last, so that the sockets are closed before the namespaces go.
+    _names: Names,
+}
+
+impl KernelBed {
+    fn start(lab: &Lab, name: &str) -> anyhow::Result<Self> {
+        let programs: Vec<_> =
+            (0..lab.nodes.len()).map(|node| Program::new(lab, node)).collect::<Result<_, _>>()?;
+        let topology = topology(lab, name, &programs)?;
+        let names = Names::of(&topology);
+        net::apply(&topology)?;
+        for (node, program) in programs.iter().enumerate() {
+            program_node(&node_namespace(name, node), program)?;
+        }
+        Ok(Self {
+            lab: lab.clone(),
+            name: name.to_owned(),
+            vpc: Vpc::new(lab),
+            out: Output::default(),
+            started: Instant::now(),
+            wires: Wires::open(lab, name)?,
+            pending: VecDeque::new(),
+            seen: Vec::new(),
+            _names: names,
+        })
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.started.elapsed()
+    }
+
+    /// Moves frames until none is on its way.
+    fn pump(&mut self) -> anyhow::Result<()> {
+        self.take_from_nodes()?;
+        while let Some((socket, frame)) = self.pending.pop_front() {
+            self.see(socket, Direction::In, &frame);
+            match socket.element {
+                ElementId::Vpc => {
+                    let mut batch = vec![Heap::new(&frame)];
+                    let place = Place { port: socket.port, queue: 0 };
+                    self.out.blanks.resize_with(BLANKS, Heap::default);
+                    self.vpc.process(&mut batch, place, self.now(), &mut self.out);
+                    self.take_from_vpc();
+                }
+                ElementId::Node(node) => {
+                    self.wires.send(node, socket.port, &frame)?;
+                    self.take_from_nodes()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_from_nodes(&mut self) -> anyhow::Result<()> {
+        for (socket, frame) in self.wires.settle()? {
+            self.leave(socket, frame);
+        }
+        Ok(())
+    }
+
+    fn take_from_vpc(&mut self) {
+        for Departure { place, frame } in std::mem::take(&mut self.out.departures) {
+            let socket = Socket { element: ElementId::Vpc, port: place.port };
+            self.leave(socket, frame.bytes().to_vec());
+        }
+    }
+
+    /// Takes a frame from the port it has left by to where the port's wire leads.
+    fn leave(&mut self, socket: Socket, frame: Vec<u8>) {
+        self.see(socket, Direction::Out, &frame);
+        match peer_of(&self.lab, socket) {
+            Some(Peer::Socket(peer)) => self.pending.push_back((peer, frame)),
+            Some(Peer::Host(host)) if is_arp(&frame) => {
+                let answer = arp_answer(&self.lab, host, &frame);
+                self.pending.extend(answer.map(|answer| (socket, answer.to_vec())));
+            }
+            Some(Peer::Host(_)) | None => {}
+        }
+    }
+
+    fn see(&mut self, socket: Socket, direction: Direction, frame: &[u8]) {
+        self.seen.push(Crossing { socket, direction, frame: frame.to_vec() });
+    }
+}
+
+impl Bed for KernelBed {
+    fn send(&mut self, from: HostId, frame: &[u8]) -> anyhow::Result<()> {
+        let socket = socket_of(&self.lab, from).context("the lab has no such host")?;
+        self.pending.push_back((socket, frame.to_vec()));
+        Ok(())
+    }
+
+    fn settle(&mut self) -> anyhow::Result<Vec<Crossing>> {
+        self.pump()?;
+        Ok(std::mem::take(&mut self.seen))
+    }
+
+    fn advance(&mut self, by: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + by;
+        loop {
+            self.pump()?;
+            let now = self.now();
+            if self.vpc.poll_at().is_some_and(|at| at <= now) {
+                self.out.blanks.resize_with(BLANKS, Heap::default);
+                self.vpc.on_time(now, &mut self.out);
+                self.take_from_vpc();
+                continue;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let due = self.vpc.poll_at().map_or(left, |at| at.since(now));
+            self.wires.wait(left.min(due))?;
+        }
+    }
+
+    fn apply(&mut self, _: &Lab, _: &str) -> anyhow::Result<()> {
+        bail!("the kernel's nodes cannot be changed yet")
+    }
+
+    fn tables(&mut self, node: usize) -> anyhow::Result<Tables> {
+        tables::read(&node_namespace(&self.name, node))
+    }
+}
+
+/// Runs the tools that program a node.
+fn program_node(namespace: &str, program: &Program) -> anyhow::Result<()> {
+    let tools: [(&[&str], &str); 5] = [
+        (&["ip", "-batch", "-"], &program.ip),
+        (&["tc", "-batch", "-"], &program.tc),
+        (&["ipset", "restore"], &program.sets),
+        (&["iptables-legacy-restore", "--wait"], &program.rules),
+        (&["ipvsadm", "-R"], &program.servers),
+    ];
+    tools.into_iter().try_for_each(|(command, text)| run_tool(namespace, command, text))
+}
+
+fn run_tool(namespace: &str, command: &[&str], text: &str) -> anyhow::Result<()> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(()) };
+    let started = Instant::now();
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = spawn_in(namespace, &mut command)?;
+    if let Some(mut input) = child.stdin.take() {
+        // A tool that stops reading says why itself.
+        let _ = input.write_all(text.as_bytes());
+    }
+    let output = child.wait_with_output().with_context(|| format!("run {program}"))?;
+    tracing::debug!(program, elapsed = ?started.elapsed(), "ran");
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{program} failed: {}\ngiven:\n{text}", said.trim());
+    }
+    Ok(())
+}
