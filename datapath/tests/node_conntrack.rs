@@ -58,7 +58,7 @@ fn one_entry_carries_both_nats() {
     let expected = "tcp 10.0.4.27:40002 > 47.1.1.10:80 | tcp 10.0.5.35:8080 > 10.0.4.20:40002";
     assert_eq!(bench.flows(), [expected]);
     let connection = bench.node.connections().iter(bench.now).next().expect("a connection");
-    assert_eq!(connection.reply.dst, A, "ipvs never knows the masqueraded source");
+    assert_eq!(connection.reply().dst, A, "ipvs never knows the masqueraded source");
     // The answer is put back before routing, wherever it comes in.
     let seen = bench.sent(ETH0, &tcp((C, 8080), (N1, 40_002), SYN_ACK));
     assert_eq!(seen.port, CALI_A);

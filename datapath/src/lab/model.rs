@@ -34,6 +34,22 @@ pub struct Lab {
     pub outside: Vec<Outside>,
 }
 
+impl Lab {
+    /// Whether the other lab differs in its profile, switches and services at most, so that the
+    /// elements of this one can take it over while they run (spec LAB-29).
+    #[must_use]
+    pub fn has_machines_of(&self, other: &Self) -> bool {
+        self.limits == other.limits
+            && self.seed == other.seed
+            && self.vpc == other.vpc
+            && self.enis == other.enis
+            && self.nodes == other.nodes
+            && self.pods == other.pods
+            && self.slbs == other.slbs
+            && self.outside == other.outside
+    }
+}
+
 /// A generation of node programming (spec SCN profiles).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {

@@ -6,9 +6,9 @@
 
 use std::collections::VecDeque;
 
-use super::{ElementId, HostId, Peer, Socket, arp_answer, is_arp, peer_of, ports_of, socket_of};
 use serde::{Deserialize, Serialize};
 
+use super::{ElementId, HostId, Peer, Socket, arp_answer, is_arp, peer_of, ports_of, socket_of};
 use crate::element::{Departure, Element, Output, Place};
 use crate::journey::Hop;
 use crate::lab::Lab;
@@ -117,6 +117,20 @@ impl MemoryLink {
     #[must_use]
     pub const fn lab(&self) -> &Lab {
         &self.lab
+    }
+
+    /// Puts another version of the lab in place, at this moment: profile, switches and services
+    /// change, flows live on (spec LAB-29). Where the machines differ it returns false and changes
+    /// nothing.
+    pub fn apply(&mut self, lab: Lab) -> bool {
+        if !self.lab.has_machines_of(&lab) {
+            return false;
+        }
+        for node in &mut self.nodes {
+            node.apply(&lab);
+        }
+        self.lab = lab;
+        true
     }
 
     /// The present.

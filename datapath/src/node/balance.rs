@@ -5,12 +5,11 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::Node;
 use super::conntrack::Tracked;
-use super::ipvs::{NewConnection, State, VirtualService};
+use super::ipvs::{Connection, ServiceKey, State};
 use super::passage::{Passage, Refusal, Stop};
 use super::pipeline::Local;
 use super::prerouting::{exit_of, hit};
 use crate::journey::{Hook, Rewriter, Step};
-use crate::lab::Scheduler;
 use crate::port::Buffer;
 use crate::table::{Direction, Handle};
 use crate::time::Time;
@@ -25,7 +24,7 @@ impl<B: Buffer> Node<B> {
         if p.packet.tuple.proto == Protocol::ICMP {
             return self.ipvs_local_error(p, now);
         }
-        if let Some(handle) = self.connections.find_reply(&p.packet.tuple, now) {
+        if let Some(handle) = self.connections().find_reply(&p.packet.tuple, now) {
             self.restore_vip(p, handle, now);
             return Continue(Local::Deliver);
         }
@@ -42,7 +41,7 @@ impl<B: Buffer> Node<B> {
         if p.packet.tuple.proto == Protocol::ICMP {
             return self.ipvs_forward_error(p, now);
         }
-        let found = self.connections.find_reply(&p.packet.tuple, now);
+        let found = self.connections().find_reply(&p.packet.tuple, now);
         self.note_connection(p, found, Direction::Reply);
         let Some(handle) = found else { return Continue(()) };
         self.restore_vip(p, handle, now);
@@ -58,7 +57,7 @@ impl<B: Buffer> Node<B> {
         if p.packet.tuple.proto == Protocol::ICMP {
             return self.ipvs_own_error(p, now);
         }
-        if let Some(handle) = self.connections.find_reply(&p.packet.tuple, now) {
+        if let Some(handle) = self.connections().find_reply(&p.packet.tuple, now) {
             self.restore_vip(p, handle, now);
             self.reroute_restored(p)?;
             return Continue(Local::Deliver);
@@ -95,12 +94,12 @@ impl<B: Buffer> Node<B> {
         let Some(handle) = self.connection_for(p, now)? else {
             return Continue(Local::Deliver);
         };
-        let Some(connection) = self.connections.get(handle).copied() else {
+        let Some(connection) = self.connections().get(handle).copied() else {
             return Continue(Local::Deliver);
         };
         self.note_connection(p, Some(handle), Direction::Original);
-        p.step(connection.step());
-        self.connections.pass(handle, p.packet.tcp_flags(), Direction::Original, now);
+        p.step(self.connection_step(&connection));
+        self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Original, now);
         self.send_translated(p, connection.destination())?;
         Continue(Local::SentByIpvs)
     }
@@ -114,54 +113,55 @@ impl<B: Buffer> Node<B> {
     ) -> ControlFlow<Stop, Option<Handle>> {
         let tuple = p.packet.tuple;
         let first = p.packet.tcp_flags().contains(Flags::SYN);
-        if let Some(handle) = self.connections.find_request(&tuple, now) {
-            let state = self.connections.get(handle).map(|c| c.state);
+        if let Some(handle) = self.connections().find_request(&tuple, now) {
+            let state = self.connections().get(handle).map(|c| c.state);
             if !(first && matches!(state, Some(State::TimeWait | State::Close))) {
                 return Continue(Some(handle));
             }
-            self.connections.remove(handle);
+            self.ipvs.disconnect(handle);
         }
         let opens = first && !p.packet.tcp_flags().contains(Flags::RST);
         if tuple.proto == Protocol::TCP && !opens {
             return Continue(None);
         }
-        let Some(at) = self.config.services.find(tuple.proto, tuple.dst, tuple.dst_port) else {
+        let key = (tuple.proto, tuple.dst, tuple.dst_port);
+        if self.ipvs.service(key).is_none() {
             return Continue(None);
-        };
-        self.schedule(p, at, now)
+        }
+        self.schedule(p, key, now)
     }
 
-    /// Picks a destination for a new connection of virtual service `at`.
+    /// Picks a destination for a new connection of a virtual service.
     fn schedule(
         &mut self,
         p: &mut Passage<B>,
-        at: usize,
+        key: ServiceKey,
         now: Time,
     ) -> ControlFlow<Stop, Option<Handle>> {
-        let config = std::sync::Arc::clone(&self.config);
-        let (Some(service), Some(cursor)) =
-            (config.services.all().get(at), self.cursors.get_mut(at))
+        let request = p.packet.tuple;
+        let picked = self.ipvs.schedule(key, &request);
+        let Some((server, destination)) = picked
+            .and_then(|server| Some((server, self.ipvs.server(server)?.destination.address())))
         else {
-            return Continue(None);
-        };
-        let Some(destination) = pick(service, cursor) else {
             return Break(Stop::Refuse(DropReason::NoDestination, Refusal::PortUnreachable));
         };
-        p.step(Step::Scheduled {
-            service: service.service,
-            vip: (service.vip, service.port),
-            destination,
-        });
-        let new = NewConnection {
-            request: p.packet.tuple,
-            destination,
-            service: service.service,
-            virtual_service: at,
-        };
-        match self.connections.insert(new, now) {
+        let service = self.service_number(key);
+        p.step(Step::Scheduled { service, vip: (request.dst, request.dst_port), destination });
+        match self.ipvs.connect(request, server, now) {
             Some(handle) => Continue(Some(handle)),
             None => Break(Stop::Drop(DropReason::FlowTableFull)),
         }
+    }
+
+    /// What a journey says of a packet that belongs to a connection.
+    pub(super) fn connection_step(&self, connection: &Connection) -> Step {
+        let service = self.service_number(connection.service());
+        Step::Connection { service, vip: connection.vip(), destination: connection.destination() }
+    }
+
+    /// The lab's service behind a virtual one; none, the largest number, once it is deleted.
+    fn service_number(&self, key: ServiceKey) -> usize {
+        self.config.services.get(key).map_or(usize::MAX, |service| service.service)
     }
 
     /// ip_vs_nat_xmit: the packet is routed, then gets its new destination and enters LOCAL_OUT.
@@ -211,19 +211,19 @@ impl<B: Buffer> Node<B> {
     /// Lets the flow cache know which connection the packet turned out to belong to.
     fn note_connection(&self, p: &mut Passage<B>, found: Option<Handle>, direction: Direction) {
         if let Some(lesson) = &mut p.lesson {
-            let watch = self.connections.watch(&p.packet.tuple);
+            let watch = self.connections().watch(&p.packet.tuple);
             lesson.met(found.map(|handle| (handle, direction)), watch);
         }
     }
 
     /// Puts the virtual address back into the source of an answer.
     fn restore_vip(&mut self, p: &mut Passage<B>, handle: Handle, now: Time) {
-        let Some(connection) = self.connections.get(handle).copied() else { return };
+        let Some(connection) = self.connections().get(handle).copied() else { return };
         let (vip, port) = connection.vip();
-        p.step(connection.step());
+        p.step(self.connection_step(&connection));
         let to = Tuple { src: vip, src_port: port, ..p.packet.tuple };
         p.rewrite(to, Rewriter::IpvsUnDnat, ZeroChecksum::Compute);
-        self.connections.pass(handle, p.packet.tcp_flags(), Direction::Reply, now);
+        self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Reply, now);
         self.leave_conntrack(p);
     }
 
@@ -238,19 +238,5 @@ impl<B: Buffer> Node<B> {
             p.tracked = Tracked::Untracked;
         }
         p.ipvs = true;
-    }
-}
-
-/// The next destination by the service's scheduler; `cursor` is its state.
-fn pick(service: &VirtualService, cursor: &mut Option<usize>) -> Option<(std::net::Ipv4Addr, u16)> {
-    match service.scheduler {
-        Scheduler::RoundRobin => {
-            let count = service.destinations.len();
-            let first = cursor.map_or(0, |last| last + 1);
-            let open = |at: &usize| service.destinations.get(*at).is_some_and(|d| d.weight > 0);
-            let at = (first..first + count).map(|at| at % count.max(1)).find(open)?;
-            *cursor = Some(at);
-            service.destinations.get(at).map(|d| (d.ip, d.port))
-        }
     }
 }

@@ -161,7 +161,7 @@ impl<B: Buffer> Node<B> {
         }
         self.conntrack.pass(flow, &packet, now);
         if let Some((handle, direction)) = path.connection {
-            self.connections.pass(handle, packet.tcp_flags(), direction, now);
+            self.ipvs.pass(handle, packet.tcp_flags(), direction, now);
         }
         let bytes = framed.frame.bytes_mut();
         ethernet::set_macs(bytes, path.next_hop, path.own);
@@ -193,8 +193,8 @@ impl<B: Buffer> Node<B> {
         let holds = path.came == came
             && packet.total_len <= path.mtu
             && path.epoch == self.neighbours.epoch()
-            && self.connections.is_unchanged(path.watch)
-            && path.connection.is_none_or(|(handle, _)| self.connections.lives(handle, now))
+            && self.connections().is_unchanged(path.watch)
+            && path.connection.is_none_or(|(handle, _)| self.connections().lives(handle, now))
             && packet.checksum_holds(ip);
         holds.then_some((flow, *path))
     }

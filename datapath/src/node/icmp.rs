@@ -73,11 +73,11 @@ impl<B: Buffer> Node<B> {
         now: Time,
     ) -> ControlFlow<Stop, Local> {
         let Some((quoted, answers)) = about_connection(p) else { return Continue(Local::Deliver) };
-        if let Some(handle) = self.connections.find_reply(&answers, now) {
+        if let Some(handle) = self.connections().find_reply(&answers, now) {
             self.restore_error(p, quoted, handle)?;
             return Continue(Local::Deliver);
         }
-        if let Some(handle) = self.connections.find_request(&answers, now) {
+        if let Some(handle) = self.connections().find_request(&answers, now) {
             self.send_error(p, quoted, handle)?;
             return Continue(Local::SentByIpvs);
         }
@@ -106,11 +106,13 @@ impl<B: Buffer> Node<B> {
         now: Time,
     ) -> ControlFlow<Stop> {
         let Some((quoted, answers)) = about_connection(p) else { return Continue(()) };
-        if let Some(handle) = self.connections.find_request(&answers, now) {
+        if let Some(handle) = self.connections().find_request(&answers, now) {
             self.send_error(p, quoted, handle)?;
             return self.local_out(p, now);
         }
-        let Some(handle) = self.connections.find_reply(&answers, now) else { return Continue(()) };
+        let Some(handle) = self.connections().find_reply(&answers, now) else {
+            return Continue(());
+        };
         self.restore_error(p, quoted, handle)?;
         self.reroute_restored(p)
     }
@@ -123,8 +125,8 @@ impl<B: Buffer> Node<B> {
         mut quoted: Quoted<Ipv4Addr>,
         handle: Handle,
     ) -> ControlFlow<Stop> {
-        let Some(connection) = self.connections.get(handle) else { return Continue(()) };
-        Self::recognise(p, connection)?;
+        let Some(connection) = self.connections().get(handle) else { return Continue(()) };
+        self.recognise(p, connection)?;
         let (vip, port) = connection.vip();
         let to = Tuple { dst: vip, dst_port: port, ..quoted.tuple };
         quoted.rewrite(p.ip_mut(), to, QuotedSums::HeaderOnly);
@@ -142,8 +144,8 @@ impl<B: Buffer> Node<B> {
         mut quoted: Quoted<Ipv4Addr>,
         handle: Handle,
     ) -> ControlFlow<Stop> {
-        let Some(connection) = self.connections.get(handle) else { return Continue(()) };
-        Self::recognise(p, connection)?;
+        let Some(connection) = self.connections().get(handle) else { return Continue(()) };
+        self.recognise(p, connection)?;
         let (ip, port) = connection.destination();
         self.route_to_destination(p, ip)?;
         let to = Tuple { src: ip, src_port: port, ..quoted.tuple };
@@ -155,8 +157,8 @@ impl<B: Buffer> Node<B> {
     }
 
     /// Records the connection that an error is about. ipvs drops an error whose checksum is wrong.
-    fn recognise(p: &mut Passage<B>, connection: &Connection) -> ControlFlow<Stop> {
-        p.step(connection.step());
+    fn recognise(&self, p: &mut Passage<B>, connection: &Connection) -> ControlFlow<Stop> {
+        p.step(self.connection_step(connection));
         if p.packet.checksum_holds(p.ip()) {
             return Continue(());
         }

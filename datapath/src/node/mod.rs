@@ -30,7 +30,7 @@ pub use config::{
 };
 use conntrack::Conntrack;
 pub use flow_cache::CacheCounters;
-use ipvs::ConnectionTable;
+use ipvs::{ConnectionTable, Ipvs, VirtualServices, changes};
 pub use neighbour::NeighbourState;
 use neighbour::Neighbours;
 use passage::{Framed, Passage};
@@ -64,9 +64,7 @@ enum Decision {
 pub struct Node<B> {
     config: Arc<NodeConfig>,
     conntrack: Conntrack,
-    connections: ConnectionTable,
-    /// Scheduler state of each virtual service: the destination picked last.
-    cursors: Vec<Option<usize>>,
+    ipvs: Ipvs,
     neighbours: Neighbours<Passage<B>>,
     trunk: Trunk<Framed<B>>,
     fragments: Fragments<defrag::Waiting<B>>,
@@ -89,10 +87,11 @@ impl<B: Buffer> Node<B> {
         for (port, ip, mac) in &config.neighbours {
             neighbours.add_permanent(*port, *ip, *mac);
         }
+        let mut ipvs = Ipvs::new(limits.flows, seed);
+        ipvs.apply(changes(&VirtualServices::default(), &config.services));
         Some(Self {
+            ipvs,
             conntrack: Conntrack::new(limits.flows, seed),
-            connections: ConnectionTable::new(limits.flows, seed),
-            cursors: vec![None; config.services.all().len()],
             neighbours,
             trunk: Trunk::new(&config.queue_vids, limits.member_queue),
             fragments: Fragments::new(limits.fragments),
@@ -117,10 +116,26 @@ impl<B: Buffer> Node<B> {
         &self.conntrack
     }
 
+    /// Its virtual services, their destinations and connections.
+    #[must_use]
+    pub const fn ipvs(&self) -> &Ipvs {
+        &self.ipvs
+    }
+
     /// Its ipvs connections.
     #[must_use]
     pub const fn connections(&self) -> &ConnectionTable {
-        &self.connections
+        self.ipvs.connections()
+    }
+
+    /// Has the services, rules, routes and switches of another version of its lab, one with the same
+    /// machines (spec LAB-29). Flows and connections live on.
+    pub fn apply(&mut self, lab: &Lab) {
+        let old = &self.config;
+        let Some(config) = NodeConfig::new(lab, old.index, old.epoch + 1) else { return };
+        self.ipvs.apply(changes(&old.services, &config.services));
+        self.neighbours.begin_epoch();
+        self.config = Arc::new(config);
     }
 
     /// Its neighbours by port and address, in a fixed order.
@@ -160,7 +175,7 @@ impl<B: Buffer> Element<B> for Node<B> {
             self.neighbours.poll_at(),
             self.fragments.poll_at(),
             self.conntrack.poll_at(),
-            self.connections.poll_at(),
+            self.ipvs.poll_at(),
         ];
         tables.into_iter().chain([work]).flatten().min()
     }
@@ -170,7 +185,7 @@ impl<B: Buffer> Element<B> for Node<B> {
         self.chase_neighbours(now, out);
         self.expire_fragments(now, out);
         self.conntrack.expire(now, EXPIRY_BUDGET);
-        self.connections.expire(now, EXPIRY_BUDGET);
+        self.ipvs.expire(now, EXPIRY_BUDGET);
     }
 
     fn ledger(&self) -> &Ledger {

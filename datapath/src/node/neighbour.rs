@@ -99,9 +99,14 @@ impl<P> Neighbours<P> {
         }
     }
 
-    /// Changes whenever a neighbour that was known gets another MAC.
+    /// Changes whenever a neighbour that was known gets another MAC, or with the lab.
     pub(super) const fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    /// Begins another epoch: what was learned before from neighbours or rules holds no more.
+    pub(super) const fn begin_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
     }
 
     /// Packets that wait.

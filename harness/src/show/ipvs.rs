@@ -1,12 +1,11 @@
 //! Virtual servers and connections, as `ipvsadm -Ln` and `ipvsadm -Lnc` print them.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 
 use datapath::lab::{Lab, Scheduler};
 use datapath::node::Node;
-use datapath::node::ipvs::{self, VirtualService};
+use datapath::node::ipvs;
 use datapath::port::Buffer;
 use datapath::time::Time;
 use schemars::JsonSchema;
@@ -75,49 +74,27 @@ pub struct Connection {
     pub destination: SocketAddrV4,
 }
 
-/// Active and inactive connections of one real server of one virtual service.
-type Counts = BTreeMap<(usize, (Ipv4Addr, u16)), (u32, u32)>;
-
 /// The virtual servers of a node, by protocol and address.
-pub(super) fn virtual_servers<B: Buffer>(
-    lab: &Lab,
-    node: &Node<B>,
-    now: Time,
-) -> Vec<VirtualServer> {
-    let mut counts = Counts::new();
-    for connection in node.connections().iter(now) {
-        let key = (connection.virtual_service, connection.destination());
-        let (active, inactive) = counts.entry(key).or_default();
-        *(if connection.state.is_active() { active } else { inactive }) += 1;
-    }
-    let all = node.config().services.all().iter().enumerate();
-    all.map(|(at, service)| virtual_server(lab, at, service, &counts)).collect()
+pub(super) fn virtual_servers<B: Buffer>(lab: &Lab, node: &Node<B>, _: Time) -> Vec<VirtualServer> {
+    node.ipvs().services().map(|service| virtual_server(lab, node, service)).collect()
 }
 
-fn virtual_server(
-    lab: &Lab,
-    at: usize,
-    service: &VirtualService,
-    counts: &Counts,
-) -> VirtualServer {
-    let real_server = |destination: &ipvs::Destination| {
-        let key = (at, (destination.ip, destination.port));
-        let (active_connections, inactive_connections) =
-            counts.get(&key).copied().unwrap_or_default();
-        RealServer {
-            address: SocketAddrV4::new(destination.ip, destination.port),
-            weight: destination.weight,
-            active_connections,
-            inactive_connections,
-        }
+fn virtual_server<B: Buffer>(lab: &Lab, node: &Node<B>, service: &ipvs::Service) -> VirtualServer {
+    let real_server = |server: &ipvs::Server| RealServer {
+        address: SocketAddrV4::new(server.destination.ip, server.destination.port),
+        weight: server.destination.weight,
+        active_connections: server.active,
+        inactive_connections: server.inactive,
     };
-    let mut destinations: Vec<_> = service.destinations.iter().map(real_server).collect();
+    let servers = service.servers.iter().filter_map(|handle| node.ipvs().server(*handle));
+    let mut destinations: Vec<_> = servers.map(real_server).collect();
     destinations.sort_by_key(|destination| destination.address);
+    let setup = &service.setup;
     VirtualServer {
-        service: service_name(lab, service.service),
-        protocol: service.proto.to_string(),
-        address: SocketAddrV4::new(service.vip, service.port),
-        scheduler: match service.scheduler {
+        service: service_name(lab, setup.service),
+        protocol: setup.proto.to_string(),
+        address: SocketAddrV4::new(setup.vip, setup.port),
+        scheduler: match setup.scheduler {
             Scheduler::RoundRobin => "rr",
         },
         destinations,
@@ -126,11 +103,15 @@ fn virtual_server(
 
 /// The connections of a node, in the order of their records.
 pub(super) fn connections<B: Buffer>(lab: &Lab, node: &Node<B>, now: Time) -> Vec<Connection> {
+    let name_of = |key| {
+        let service = node.config().services.get(key);
+        service.map_or_else(|| "?".to_owned(), |service| service_name(lab, service.service))
+    };
     let of = |connection: &ipvs::Connection| {
         let request = connection.request;
         let address = |(ip, port)| SocketAddrV4::new(ip, port);
         Connection {
-            service: service_name(lab, connection.service),
+            service: name_of(connection.service()),
             protocol: request.proto.to_string(),
             expires: connection.deadline.since(now).as_secs(),
             state: connection.state.name(),

@@ -4,8 +4,7 @@
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 
-use super::State;
-use crate::journey::Step;
+use super::{ServiceKey, State};
 use crate::table::{Direction, Handle, Index, Patrol, Slab};
 use crate::time::Time;
 use crate::wire::{Protocol, Tuple, tcp::Flags};
@@ -15,12 +14,10 @@ use crate::wire::{Protocol, Tuple, tcp::Flags};
 pub struct Connection {
     /// The client's packets as they come: client to virtual address.
     pub request: Tuple<Ipv4Addr>,
-    /// The answers as they come: destination to client.
-    pub reply: Tuple<Ipv4Addr>,
-    /// The Kubernetes service, an index into the lab's services.
-    pub service: usize,
-    /// The virtual service, by its place in the node's list.
-    pub virtual_service: usize,
+    /// Where they go: the destination's address and port.
+    destination: (Ipv4Addr, u16),
+    /// The destination, which counts the connection.
+    pub server: Handle,
     /// TCP state, or UDP.
     pub state: State,
     /// When it ends unless a packet comes.
@@ -33,13 +30,21 @@ impl Connection {
     /// The destination's address and port.
     #[must_use]
     pub const fn destination(&self) -> (Ipv4Addr, u16) {
-        (self.reply.src, self.reply.src_port)
+        self.destination
     }
 
-    /// What a journey says of a packet that belongs to the connection.
+    /// The answers as they come: destination to client.
     #[must_use]
-    pub const fn step(&self) -> Step {
-        Step::Connection { service: self.service, vip: self.vip(), destination: self.destination() }
+    pub const fn reply(&self) -> Tuple<Ipv4Addr> {
+        let (src, src_port) = self.destination;
+        let Tuple { src: dst, src_port: dst_port, proto, .. } = self.request;
+        Tuple { src, dst, src_port, dst_port, proto }
+    }
+
+    /// What names the virtual service it was scheduled by.
+    #[must_use]
+    pub const fn service(&self) -> ServiceKey {
+        (self.request.proto, self.request.dst, self.request.dst_port)
     }
 
     /// The virtual address and port.
@@ -56,10 +61,8 @@ pub struct NewConnection {
     pub request: Tuple<Ipv4Addr>,
     /// Where the scheduler sends it.
     pub destination: (Ipv4Addr, u16),
-    /// The Kubernetes service.
-    pub service: usize,
-    /// The virtual service.
-    pub virtual_service: usize,
+    /// That destination.
+    pub server: Handle,
 }
 
 /// How many connections had been made whose request or answer falls into the same class as a
@@ -129,24 +132,23 @@ impl ConnectionTable {
 
     /// The living connection that a packet belongs to as a request.
     #[must_use]
-    pub fn find_request(&mut self, tuple: &Tuple<Ipv4Addr>, now: Time) -> Option<Handle> {
+    pub fn find_request(&self, tuple: &Tuple<Ipv4Addr>, now: Time) -> Option<Handle> {
         let hash = self.by_request.hash_of(tuple);
-        let found = self.by_request.find(hash, |handle| {
-            self.connections.get(handle).is_some_and(|c| c.request == *tuple)
-        })?;
-        self.living(found, now)
+        self.by_request.find(hash, |handle| {
+            self.connections.get(handle).is_some_and(|c| c.request == *tuple && c.deadline > now)
+        })
     }
 
     /// The newest living connection that a packet belongs to as an answer.
     #[must_use]
-    pub fn find_reply(&mut self, tuple: &Tuple<Ipv4Addr>, now: Time) -> Option<Handle> {
+    pub fn find_reply(&self, tuple: &Tuple<Ipv4Addr>, now: Time) -> Option<Handle> {
         let hash = self.by_reply.hash_of(tuple);
         let newest: Cell<Option<(u64, Handle)>> = Cell::new(None);
         // Two connections of one client port to one destination through different virtual
         // addresses share this tuple. The visitor sees each and never says yes.
         let _ = self.by_reply.find(hash, |handle| {
             if let Some(c) = self.connections.get(handle)
-                && c.reply == *tuple
+                && c.reply() == *tuple
                 && c.deadline > now
                 && newest.get().is_none_or(|(serial, _)| serial < c.serial)
             {
@@ -157,41 +159,18 @@ impl ConnectionTable {
         newest.get().map(|(_, handle)| handle)
     }
 
-    /// `handle` if its connection still lives; a connection past its deadline is removed, as the
-    /// kernel's timer would have done.
-    fn living(&mut self, handle: Handle, now: Time) -> Option<Handle> {
-        if self.connections.get(handle)?.deadline > now {
-            return Some(handle);
-        }
-        self.remove(handle);
-        None
-    }
-
     /// Makes a connection without a state yet; `None` where the table is full.
     pub fn insert(&mut self, new: NewConnection, now: Time) -> Option<Handle> {
-        let (ip, port) = new.destination;
-        let reply = Tuple {
-            src: ip,
-            dst: new.request.src,
-            src_port: port,
-            dst_port: new.request.src_port,
-            proto: new.request.proto,
-        };
         let state = if new.request.proto == Protocol::UDP { State::Udp } else { State::None };
         let deadline = now + state.timeout();
         self.serial += 1;
-        let handle = self.connections.insert(Connection {
-            request: new.request,
-            reply,
-            service: new.service,
-            virtual_service: new.virtual_service,
-            state,
-            deadline,
-            serial: self.serial,
-        })?;
+        let NewConnection { request, destination, server } = new;
+        let serial = self.serial;
+        let connection = Connection { request, destination, server, state, deadline, serial };
+        let handle = self.connections.insert(connection)?;
         // Slab and indexes have the same limit; what the slab took, they take too.
         let (request_hash, reply_hash) =
-            (self.by_request.hash_of(&new.request), self.by_reply.hash_of(&reply));
+            (self.by_request.hash_of(&request), self.by_reply.hash_of(&connection.reply()));
         let _ = self.by_request.insert(request_hash, handle);
         let _ = self.by_reply.insert(reply_hash, handle);
         self.count_made(request_hash);
@@ -207,23 +186,30 @@ impl ConnectionTable {
     }
 
     /// Moves the connection to the state that a packet with these TCP flags leads to and renews
-    /// its time.
-    pub fn pass(&mut self, handle: Handle, flags: Flags, direction: Direction, now: Time) {
-        if let Some(connection) = self.connections.get_mut(handle) {
-            connection.state = match connection.state {
-                State::Udp => State::Udp,
-                state => state.after(flags, direction),
-            };
-            connection.deadline = now + connection.state.timeout();
-        }
+    /// its time. Returns its destination, and whether it was and is active.
+    pub fn pass(
+        &mut self,
+        handle: Handle,
+        flags: Flags,
+        direction: Direction,
+        now: Time,
+    ) -> Option<(Handle, bool, bool)> {
+        let connection = self.connections.get_mut(handle)?;
+        let was = connection.state.is_active();
+        connection.state = match connection.state {
+            State::Udp => State::Udp,
+            state => state.after(flags, direction),
+        };
+        connection.deadline = now + connection.state.timeout();
+        Some((connection.server, was, connection.state.is_active()))
     }
 
     /// Removes a connection.
-    pub fn remove(&mut self, handle: Handle) {
-        if let Some(c) = self.connections.remove(handle) {
-            self.by_request.remove(self.by_request.hash_of(&c.request), handle);
-            self.by_reply.remove(self.by_reply.hash_of(&c.reply), handle);
-        }
+    pub fn remove(&mut self, handle: Handle) -> Option<Connection> {
+        let c = self.connections.remove(handle)?;
+        self.by_request.remove(self.by_request.hash_of(&c.request), handle);
+        self.by_reply.remove(self.by_reply.hash_of(&c.reply()), handle);
+        Some(c)
     }
 
     /// The next moment at which a connection may end.
@@ -232,15 +218,16 @@ impl ConnectionTable {
         self.patrol.poll_at()
     }
 
-    /// Removes connections past their deadline, at most `budget` looked at.
-    pub fn expire(&mut self, now: Time, mut budget: usize) {
-        while let Some(slot) = self.patrol.next_due(now, &mut budget) {
+    /// Removes the next connection past its deadline; `budget` says how many are looked at.
+    pub fn next_ended(&mut self, now: Time, budget: &mut usize) -> Option<Connection> {
+        while let Some(slot) = self.patrol.next_due(now, budget) {
             let Some(handle) = self.connections.handle_at(slot) else { continue };
             match self.connections.get(handle).map(|c| c.deadline) {
                 Some(deadline) if deadline > now => self.patrol.watch(slot, deadline, now),
-                _ => self.remove(handle),
+                _ => return self.remove(handle),
             }
         }
+        None
     }
 
     /// Living connections, in a fixed order.

@@ -1,10 +1,15 @@
 //! IPVS in NAT mode as kube-proxy programs it: virtual services, schedulers, connections
 //! (kernel: net/netfilter/ipvs; spec IPVS).
 
+mod change;
 mod connection;
+mod live;
+mod scheduler;
 mod service;
 mod tcp_state;
 
+pub use change::{Change, changes};
 pub use connection::{Connection, ConnectionTable, NewConnection, Watch};
-pub use service::{Destination, VipKind, VirtualService, VirtualServices};
+pub use live::{Ipvs, Server, Service};
+pub use service::{Destination, ServiceKey, VipKind, VirtualService, VirtualServices};
 pub use tcp_state::State;

@@ -17,6 +17,9 @@ pub enum VipKind {
     LoadBalancer,
 }
 
+/// What names a virtual service: protocol, virtual address and port.
+pub type ServiceKey = (Protocol, Ipv4Addr, u16);
+
 /// A real server behind a virtual service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination {
@@ -26,6 +29,14 @@ pub struct Destination {
     pub port: u16,
     /// Its weight; 0 takes no new connections.
     pub weight: u32,
+}
+
+impl Destination {
+    /// Its address and port, which name it within its service.
+    #[must_use]
+    pub const fn address(&self) -> (Ipv4Addr, u16) {
+        (self.ip, self.port)
+    }
 }
 
 /// One virtual service of one node.
@@ -45,7 +56,7 @@ pub struct VirtualService {
     pub local_policy: bool,
     /// How a destination is picked.
     pub scheduler: Scheduler,
-    /// Destinations in the kernel's order: the last one added is the first (spec IPVS-9).
+    /// Destinations in order of addition.
     pub destinations: Vec<Destination>,
 }
 
@@ -109,7 +120,6 @@ impl VirtualServices {
         for port in &service.ports {
             let destinations = all
                 .iter()
-                .rev()
                 .filter(|(local, ..)| *local || !only_local)
                 .map(|(_, ip, weight)| Destination {
                     ip: *ip,
@@ -162,6 +172,12 @@ impl VirtualServices {
         self.services.binary_search_by_key(&key, VirtualService::key).ok()
     }
 
+    /// The virtual service of that name.
+    #[must_use]
+    pub fn get(&self, (proto, vip, port): ServiceKey) -> Option<&VirtualService> {
+        self.services.get(self.find(proto, vip, port)?)
+    }
+
     /// Whether KUBE-LOOP-BACK matches: a pod of this node reaches itself (spec MARK-9).
     #[must_use]
     pub fn loops_back(&self, tuple: &Tuple<Ipv4Addr>) -> bool {
@@ -195,7 +211,16 @@ impl VirtualServices {
 }
 
 impl VirtualService {
-    const fn key(&self) -> (Protocol, Ipv4Addr, u16) {
+    /// What names it.
+    #[must_use]
+    pub const fn key(&self) -> ServiceKey {
         (self.proto, self.vip, self.port)
+    }
+
+    /// Whether ipvs would have nothing to change to make this service the other, but for its
+    /// destinations.
+    #[must_use]
+    pub fn is_set_up_as(&self, other: &Self) -> bool {
+        self.scheduler == other.scheduler
     }
 }
