@@ -1,8 +1,6 @@
 //! A lab whose nodes are namespaces of this kernel and whose VPC is ours.
 
 use std::collections::VecDeque;
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,11 +15,10 @@ use datapath::time::Time;
 use datapath::vpc::Vpc;
 
 use super::program::Program;
-use super::tables;
+use super::{tables, tool};
 use super::wires::{Names, Wires, node_namespace, topology};
 use crate::case::{Bed, CaseDatapath, Crossing, Tables};
-use crate::net;
-use crate::net::process::spawn_in;
+use crate::net::{self, namespace};
 
 /// Buffers the VPC finds ready for frames of its own.
 const BLANKS: usize = 64;
@@ -170,8 +167,21 @@ impl Bed for KernelBed {
         }
     }
 
-    fn apply(&mut self, _: &Lab, _: &str) -> anyhow::Result<()> {
-        bail!("the kernel's nodes cannot be changed yet")
+    fn apply(&mut self, lab: &Lab, _: &str) -> anyhow::Result<()> {
+        if !self.lab.has_machines_of(lab) {
+            bail!("the other lab has other machines");
+        }
+        for node in 0..lab.nodes.len() {
+            let name = node_namespace(&self.name, node);
+            let program = Program::change(&self.lab, lab, node)?;
+            namespace::run_in(&name, || {
+                program.sysctls.iter().try_for_each(|sysctl| net::write_sysctl(&name, sysctl))
+            })??;
+            program_node(&name, &program)?;
+            tables::await_expiry(&name)?;
+        }
+        self.lab = lab.clone();
+        Ok(())
     }
 
     fn tables(&mut self, node: usize) -> anyhow::Result<Tables> {
@@ -179,33 +189,15 @@ impl Bed for KernelBed {
     }
 }
 
-/// Runs the tools that program a node.
+/// Runs the tools that program a node, those that have something to do.
 fn program_node(namespace: &str, program: &Program) -> anyhow::Result<()> {
     let tools: [(&[&str], &str); 5] = [
         (&["ip", "-batch", "-"], &program.ip),
         (&["tc", "-batch", "-"], &program.tc),
         (&["ipset", "restore"], &program.sets),
-        (&["iptables-legacy-restore", "--wait"], &program.rules),
+        (&["iptables-legacy-restore"], &program.rules),
         (&["ipvsadm", "-R"], &program.servers),
     ];
-    tools.into_iter().try_for_each(|(command, text)| run_tool(namespace, command, text))
-}
-
-fn run_tool(namespace: &str, command: &[&str], text: &str) -> anyhow::Result<()> {
-    let Some((program, arguments)) = command.split_first() else { return Ok(()) };
-    let started = Instant::now();
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = spawn_in(namespace, &mut command)?;
-    if let Some(mut input) = child.stdin.take() {
-        // A tool that stops reading says why itself.
-        let _ = input.write_all(text.as_bytes());
-    }
-    let output = child.wait_with_output().with_context(|| format!("run {program}"))?;
-    tracing::debug!(program, elapsed = ?started.elapsed(), "ran");
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{program} failed: {}\ngiven:\n{text}", said.trim());
-    }
-    Ok(())
+    let busy = tools.into_iter().filter(|(_, text)| !text.is_empty());
+    busy.map(|(command, text)| tool::run(namespace, command, text).map(drop)).collect()
 }

@@ -8,6 +8,7 @@ mod bed;
 mod program;
 mod stack;
 mod tables;
+mod tool;
 mod wires;
 
 pub use bed::Kernel;

@@ -5,8 +5,10 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use anyhow::Context;
-use datapath::lab::{Lab, RpFilter, Service, VipPing};
-use datapath::node::ipvs::{VipKind, VirtualService};
+use datapath::lab::{Lab, RpFilter, Scheduler, Service, VipPing};
+use datapath::node::ipvs::{
+    Change, Destination, ServiceKey, VipKind, VirtualService, VirtualServices, changes,
+};
 use datapath::node::{NodeConfig, TRUNK_TABLE};
 use datapath::wire::Protocol;
 
@@ -30,7 +32,7 @@ pub struct Program {
     pub sets: String,
     /// For `iptables-legacy-restore`: kube-proxy's chains.
     pub rules: String,
-    /// For `ipvsadm -R`: virtual and real servers in order of addition.
+    /// For `ipvsadm -R`: virtual and real servers in order of addition (spec IPVS-9).
     pub servers: String,
 }
 
@@ -47,9 +49,48 @@ impl Program {
             tc: trunk_filters(lab, node),
             sets: sets(lab, node, config.services.all()),
             rules: rules(lab, config.ip),
-            servers: servers(config.services.all()),
+            servers: calls(&changes(&VirtualServices::default(), &config.services)),
         })
     }
+
+    /// What makes a node of this program one of the next, where only profile, switches and
+    /// services differ. Its lines for ipvs are the changes from `before` to `after`.
+    ///
+    /// # Errors
+    /// Where one of the labs has no such node.
+    pub fn change(before: &Lab, after: &Lab, node: usize) -> anyhow::Result<Self> {
+        let [old, new] = [Self::new(before, node)?, Self::new(after, node)?];
+        let services = |lab| {
+            let config = NodeConfig::new(lab, node, 1).context("the lab has no such node")?;
+            anyhow::Ok(config.services)
+        };
+        let tc = if old.tc == new.tc {
+            String::new()
+        } else {
+            format!("qdisc del dev eth1 clsact\n{}", new.tc)
+        };
+        Ok(Self {
+            sysctls: new.sysctls.into_iter().filter(|s| !old.sysctls.contains(s)).collect(),
+            ip: differing(&old.ip, &new.ip),
+            tc,
+            sets: differing(&old.sets, &new.sets),
+            rules: if old.rules == new.rules { String::new() } else { new.rules },
+            servers: calls(&changes(&services(before)?, &services(after)?)),
+        })
+    }
+}
+
+/// The lines that take back what is in `old` only, and those that are in `new` only.
+fn differing(old: &str, new: &str) -> String {
+    let mut text = String::new();
+    for line in old.lines().filter(|line| !new.lines().any(|other| other == *line)) {
+        // `-exist` belongs to additions; what is not there any more is as good as removed.
+        let _ = writeln!(text, "{}", line.replacen("add ", "del ", 1));
+    }
+    for line in new.lines().filter(|line| !old.lines().any(|other| other == *line)) {
+        let _ = writeln!(text, "{line}");
+    }
+    text
 }
 
 /// Settings of Terway and kube-proxy, and the lab's switches.
@@ -116,7 +157,7 @@ fn addresses_and_routes(lab: &Lab, node: usize, config: &NodeConfig) -> anyhow::
     }
     for (port, ip, mac) in &config.neighbours {
         let device = &config.interface(*port).context("no such interface")?.name;
-        line(format_args!("neigh replace {ip} dev {device} lladdr {mac} nud permanent"));
+        line(format_args!("neigh add {ip} dev {device} lladdr {mac} nud permanent"));
     }
     Ok(text)
 }
@@ -242,18 +283,38 @@ const FILTER: &str = "*filter
 COMMIT
 ";
 
-/// Virtual servers and their real servers. The kernel puts each new real server at the head, so
-/// the last of a service's destinations was added first (spec IPVS-9).
-fn servers(services: &[VirtualService]) -> String {
+/// The calls to ipvs as `ipvsadm -R` reads them.
+fn calls(changes: &[Change]) -> String {
     let mut text = String::new();
-    for service in services {
-        let flag = if service.proto == Protocol::UDP { "-u" } else { "-t" };
-        let address = format!("{flag} {}:{}", service.vip, service.port);
-        let _ = writeln!(text, "-A {address} -s rr");
-        for real in service.destinations.iter().rev() {
-            let _ =
-                writeln!(text, "-a {address} -r {}:{} -m -w {}", real.ip, real.port, real.weight);
-        }
+    for change in changes {
+        let _ = match change {
+            Change::AddService(setup) => writeln!(text, "-A {}", service(setup)),
+            Change::EditService(setup) => writeln!(text, "-E {}", service(setup)),
+            Change::DeleteService(key) => writeln!(text, "-D {}", address(*key)),
+            Change::AddDestination(key, real) => writeln!(text, "-a {}", server(*key, real)),
+            Change::EditDestination(key, real) => writeln!(text, "-e {}", server(*key, real)),
+            Change::DeleteDestination(key, (ip, port)) => {
+                writeln!(text, "-d {} -r {ip}:{port}", address(*key))
+            }
+        };
     }
     text
+}
+
+fn address((proto, vip, port): ServiceKey) -> String {
+    let flag = if proto == Protocol::UDP { "-u" } else { "-t" };
+    format!("{flag} {vip}:{port}")
+}
+
+/// A virtual server with everything that can be set of it.
+fn service(setup: &VirtualService) -> String {
+    let scheduler = match setup.scheduler {
+        Scheduler::RoundRobin => "rr",
+    };
+    format!("{} -s {scheduler}", address(setup.key()))
+}
+
+/// A real server with everything that can be set of it.
+fn server(key: ServiceKey, real: &Destination) -> String {
+    format!("{} -r {}:{} -m -w {}", address(key), real.ip, real.port, real.weight)
 }

@@ -1,64 +1,77 @@
 //! The state tables of a node's kernel, in the lines of [`Tables`].
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use anyhow::Context;
 
+use super::tool;
 use crate::case::{Tables, Timed};
 use crate::net::namespace;
 
+/// How long the kernel may take to end the connections of removed servers, and how often it is
+/// asked. It needs two ticks.
+const EXPIRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(10));
+
 /// Reads the tables of the node that lives in this namespace.
 pub(super) fn read(name: &str) -> anyhow::Result<Tables> {
-    let read = |file: &str| {
-        fs::read_to_string(format!("/proc/thread-self/net/{file}"))
-            .with_context(|| format!("read {file}"))
-    };
-    let read_all = || anyhow::Ok((read("ip_vs")?, read("ip_vs_conn")?, read("nf_conntrack")?));
-    let (servers, connections, flows) = namespace::run_in(name, read_all)??;
-    let mut tables = Tables {
-        services: services(&servers),
-        connections: connections.lines().skip(1).filter_map(connection).collect(),
-        conntrack: flows.lines().filter_map(flow).collect(),
-    };
-    tables.connections.sort();
-    tables.conntrack.sort();
-    Ok(tables)
+    // Not from /proc/net/ip_vs, which loses lines where several namespaces have servers.
+    let services = services(&tool::run(name, &["ipvsadm", "-Ln"], "")?);
+    let flows = read_file(name, "nf_conntrack")?;
+    let mut conntrack: Vec<_> = flows.lines().filter_map(flow).collect();
+    conntrack.sort();
+    Ok(Tables { services, connections: connections(name)?, conntrack })
 }
 
-/// The lines of `ipvsadm -Ln` without its headings, of `/proc/net/ip_vs`, which has addresses in
-/// hexadecimal and real servers in the scheduler's order.
+/// Waits until no connection leads to a server that is gone: the kernel ends them by a worker.
+/// Where it keeps them, it has had its time.
+pub(super) fn await_expiry(name: &str) -> anyhow::Result<()> {
+    let (bound, pause) = EXPIRY;
+    let begun = Instant::now();
+    while begun.elapsed() < bound {
+        let services = services(&tool::run(name, &["ipvsadm", "-Ln"], "")?);
+        let known = |entry: &Timed| {
+            let words: Vec<_> = entry.entry.split(' ').collect();
+            let [protocol, _, _, vip, real] = words.as_slice() else { return true };
+            services.iter().any(|service| {
+                let mut words = service.split(' ');
+                (words.next(), words.next()) == (Some(protocol), Some(vip))
+                    && words.any(|word| word == *real)
+            })
+        };
+        if connections(name)?.iter().all(known) {
+            break;
+        }
+        thread::sleep(pause);
+    }
+    Ok(())
+}
+
+fn connections(name: &str) -> anyhow::Result<Vec<Timed>> {
+    let text = read_file(name, "ip_vs_conn")?;
+    let mut connections: Vec<_> = text.lines().skip(1).filter_map(connection).collect();
+    connections.sort();
+    Ok(connections)
+}
+
+fn read_file(name: &str, file: &str) -> anyhow::Result<String> {
+    let read = || fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+    namespace::run_in(name, read)?.with_context(|| format!("read {file}"))
+}
+
+/// What `ipvsadm -Ln` prints, each virtual server on one line with its real servers.
 fn services(text: &str) -> Vec<String> {
-    let mut services: Vec<(String, Vec<String>)> = Vec::new();
+    let mut services: Vec<String> = Vec::new();
     for line in text.lines().skip(3) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            ["->", address, rest @ ..] => {
-                if let (Some((_, real)), Some(address)) = (services.last_mut(), endpoint(address)) {
-                    real.push(format!("  -> {address} {}", rest.join(" ")));
-                }
-            }
-            [protocol, address, rest @ ..] => {
-                if let Some(address) = endpoint(address) {
-                    let line = format!("{protocol} {address} {}", rest.join(" "));
-                    services.push((line, Vec::new()));
-                }
-            }
-            _ => {}
+        let words = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        match services.last_mut().filter(|_| words.starts_with("->")) {
+            Some(service) => *service = format!("{service} {words}"),
+            None => services.push(words),
         }
     }
     services.sort();
-    let in_order = |(service, mut real): (String, Vec<String>)| {
-        real.sort();
-        std::iter::once(service).chain(real)
-    };
-    services.into_iter().flat_map(in_order).collect()
-}
-
-/// `AC10000A:0050` as an address and a port.
-fn endpoint(text: &str) -> Option<SocketAddrV4> {
-    let (ip, port) = text.split_once(':')?;
-    address(ip, port)
+    services
 }
 
 fn address(ip: &str, port: &str) -> Option<SocketAddrV4> {
