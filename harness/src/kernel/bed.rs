@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use datapath::element::{Departure, Element, Output, Place};
 use datapath::lab::Lab;
 use datapath::link::{
@@ -15,18 +16,31 @@ use datapath::time::Time;
 use datapath::vpc::Vpc;
 
 use super::program::Program;
-use super::{tables, tool};
+use super::stack::Stack;
 use super::wires::{Names, Wires, node_namespace, topology};
+use super::{tables, tool};
 use crate::case::{Bed, CaseDatapath, Crossing, Tables};
 use crate::net::{self, namespace};
 
 /// Buffers the VPC finds ready for frames of its own.
 const BLANKS: usize = 64;
 
+/// Beds that are set up at the same time. Their tools wait for the kernel more than they compute,
+/// and those that run already are not to be kept waiting.
+const SETTING_UP: usize = 4;
+
 /// The datapath `kernel`. Its beds are told apart by a number, so that many can run at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Kernel {
     beds: AtomicUsize,
+    /// Has as many messages as beds are being set up.
+    setting_up: (Sender<()>, Receiver<()>),
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self { beds: AtomicUsize::new(0), setting_up: bounded(SETTING_UP) }
+    }
 }
 
 impl CaseDatapath for Kernel {
@@ -36,7 +50,11 @@ impl CaseDatapath for Kernel {
 
     fn start(&self, lab: &Lab, _: &str) -> anyhow::Result<Box<dyn Bed>> {
         let number = self.beds.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(KernelBed::start(lab, &format!("bed{number}"))?))
+        let (begin, end) = &self.setting_up;
+        begin.send(())?;
+        let bed = KernelBed::start(lab, &format!("bed{number}"));
+        end.recv()?;
+        Ok(Box::new(bed?))
     }
 }
 
@@ -56,12 +74,13 @@ struct KernelBed {
 
 impl KernelBed {
     fn start(lab: &Lab, name: &str) -> anyhow::Result<Self> {
-        let programs: Vec<_> =
+        let mut programs: Vec<_> =
             (0..lab.nodes.len()).map(|node| Program::new(lab, node)).collect::<Result<_, _>>()?;
         let topology = topology(lab, name, &programs)?;
         let names = Names::of(&topology);
         net::apply(&topology)?;
-        for (node, program) in programs.iter().enumerate() {
+        for (node, program) in programs.iter_mut().enumerate() {
+            program.rules += &Stack::silence(lab, node)?;
             program_node(&node_namespace(name, node), program)?;
         }
         Ok(Self {
@@ -191,13 +210,6 @@ impl Bed for KernelBed {
 
 /// Runs the tools that program a node, those that have something to do.
 fn program_node(namespace: &str, program: &Program) -> anyhow::Result<()> {
-    let tools: [(&[&str], &str); 5] = [
-        (&["ip", "-batch", "-"], &program.ip),
-        (&["tc", "-batch", "-"], &program.tc),
-        (&["ipset", "restore"], &program.sets),
-        (&["iptables-legacy-restore"], &program.rules),
-        (&["ipvsadm", "-R"], &program.servers),
-    ];
-    let busy = tools.into_iter().filter(|(_, text)| !text.is_empty());
+    let busy = program.calls().into_iter().filter(|(_, text)| !text.is_empty());
     busy.map(|(command, text)| tool::run(namespace, command, text).map(drop)).collect()
 }

@@ -1,8 +1,7 @@
 //! What Terway and kube-proxy do to a node, from the lab file to the lines of the tools they do
 //! it with (spec ORA-3).
 
-use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::fmt::{self, Display, Write};
 
 use anyhow::Context;
 use datapath::lab::{Lab, RpFilter, Scheduler, Service, VipPing};
@@ -13,10 +12,6 @@ use datapath::node::{NodeConfig, TRUNK_TABLE};
 use datapath::wire::Protocol;
 
 use crate::net::plan::Sysctl;
-
-/// The mark of a packet that the test bed sends for the node's own stack. It is not one of
-/// kube-proxy's.
-pub(super) const OWN_MARK: u32 = 0x1;
 
 /// The lines that program one node, each text for one call of one tool. The links are there and
 /// up before.
@@ -48,9 +43,20 @@ impl Program {
             ip: addresses_and_routes(lab, node, &config)?,
             tc: trunk_filters(lab, node),
             sets: sets(lab, node, config.services.all()),
-            rules: rules(lab, config.ip),
+            rules: rules(lab),
             servers: calls(&changes(&VirtualServices::default(), &config.services)),
         })
+    }
+
+    /// The calls of tools, with what each reads, in order.
+    pub(super) fn calls(&self) -> [(&'static [&'static str], &str); 5] {
+        [
+            (&["ip", "-batch", "-"], &self.ip),
+            (&["tc", "-batch", "-"], &self.tc),
+            (&["ipset", "restore"], &self.sets),
+            (&["iptables-legacy-restore"], &self.rules),
+            (&["ipvsadm", "-R"], &self.servers),
+        ]
     }
 
     /// What makes a node of this program one of the next, where only profile, switches and
@@ -77,6 +83,19 @@ impl Program {
             rules: if old.rules == new.rules { String::new() } else { new.rules },
             servers: calls(&changes(&services(before)?, &services(after)?)),
         })
+    }
+}
+
+/// Shell commands that do the same on a node whose links are there and up.
+impl Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Sysctl { path, value } in &self.sysctls {
+            writeln!(f, "sysctl -w {path}={value}")?;
+        }
+        for (tool, text) in self.calls() {
+            writeln!(f, "{} <<'END'\n{text}END", tool.join(" "))?;
+        }
+        Ok(())
     }
 }
 
@@ -223,9 +242,8 @@ fn sets(lab: &Lab, node: usize, services: &[VirtualService]) -> String {
     text
 }
 
-/// kube-proxy's chains, and what keeps the node's own stack silent about the node's own address,
-/// as a host of a case is (spec ORA-5).
-fn rules(lab: &Lab, ip: Ipv4Addr) -> String {
+/// kube-proxy's chains.
+fn rules(lab: &Lab) -> String {
     let switches = &lab.switches;
     let random = if switches.masquerade_random_fully { " --random-fully" } else { "" };
     let cluster_ip = match (switches.masquerade_all, switches.cluster_cidr) {
@@ -238,14 +256,7 @@ fn rules(lab: &Lab, ip: Ipv4Addr) -> String {
         VipPing::Reject => FILTER,
     };
     format!(
-        "*raw
--A OUTPUT -m mark --mark {OWN_MARK:#x}/{OWN_MARK:#x} -j ACCEPT
--A OUTPUT -s {ip} -p tcp --tcp-flags RST RST -j DROP
--A OUTPUT -s {ip} -p icmp --icmp-type port-unreachable -j DROP
--A OUTPUT -s {ip} -p icmp --icmp-type protocol-unreachable -j DROP
--A OUTPUT -s {ip} -p icmp --icmp-type echo-reply -j DROP
-COMMIT
-*nat
+        "*nat
 :KUBE-SERVICES -
 :KUBE-POSTROUTING -
 :KUBE-LOAD-BALANCER -

@@ -13,8 +13,8 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 
-use super::program::OWN_MARK;
-
+/// The mark of what is sent here; it is not one of kube-proxy's.
+const MARK: u32 = 0x1;
 /// Longest IPv4 packet.
 const LONGEST: usize = 65_535;
 /// Where the destination stands in an IPv4 header.
@@ -34,18 +34,37 @@ impl Stack {
     /// Opens the stack of a node. The calling thread is in the node's namespace.
     pub(super) fn open(lab: &Lab, node: usize) -> anyhow::Result<Self> {
         let model = lab.nodes.get(node).context("no such node")?;
-        let ip = lab.enis.get(model.primary).context("no such ENI")?.ip;
+        let ip = ip_of(lab, node)?;
         let open = |protocol| {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             socket(AddressFamily::Inet, SockType::Raw, flags, protocol).context("open a raw socket")
         };
         let sender = open(SockProtocol::Raw)?;
-        setsockopt(&sender, sockopt::Mark, &OWN_MARK).context("set a socket's mark")?;
+        setsockopt(&sender, sockopt::Mark, &MARK).context("set a socket's mark")?;
         let receivers = [SockProtocol::Tcp, SockProtocol::Udp, SockProtocol::Icmp];
         let receivers = receivers.into_iter().map(open).collect::<anyhow::Result<_>>()?;
         let header =
             Header { dst: model.host_mac, src: model.host0_mac, ethertype: ethernet::IPV4 };
         Ok(Self { sender, receivers, ip, header, buffer: vec![0; LONGEST] })
+    }
+
+    /// Rules for `iptables-legacy-restore` that keep a node's stack from answering what was sent
+    /// to the node's own address, as a host of a case does not. It answers for VIPs, and what ipvs
+    /// and routing have to say is said. In the raw table, so that conntrack does not see what is
+    /// not sent.
+    ///
+    /// # Errors
+    /// Where the lab has no such node.
+    pub(super) fn silence(lab: &Lab, node: usize) -> anyhow::Result<String> {
+        let ip = ip_of(lab, node)?;
+        let kinds = ["port-unreachable", "protocol-unreachable", "echo-reply"];
+        let icmp =
+            kinds.map(|kind| format!("-A OUTPUT -s {ip} -p icmp --icmp-type {kind} -j DROP\n"));
+        Ok(format!(
+            "*raw\n-A OUTPUT -m mark --mark {MARK:#x}/{MARK:#x} -j ACCEPT\n\
+             -A OUTPUT -s {ip} -p tcp --tcp-flags RST RST -j DROP\n{}COMMIT\n",
+            icmp.concat()
+        ))
     }
 
     /// Has the node send the packet of a frame. The kernel sets its total length and header
@@ -89,4 +108,9 @@ impl Stack {
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.receivers.iter().map(AsFd::as_fd)
     }
+}
+
+fn ip_of(lab: &Lab, node: usize) -> anyhow::Result<Ipv4Addr> {
+    let primary = lab.nodes.get(node).context("no such node")?.primary;
+    Ok(lab.enis.get(primary).context("no such ENI")?.ip)
 }
