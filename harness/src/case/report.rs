@@ -44,7 +44,9 @@ pub fn text(judged: &Judged<'_>, on: &str, style: Style) -> String {
     }
 }
 
-fn told(differences: &[Difference], style: Style) -> String {
+/// Differences as text, the first of them with all their words.
+#[must_use]
+pub fn told(differences: &[Difference], style: Style) -> String {
     let mut text = String::new();
     for difference in differences.iter().take(DIFFERENCES) {
         let mut line = |begin: &str, words: &str| {

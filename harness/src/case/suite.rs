@@ -113,7 +113,20 @@ impl Suite {
         if let Some(why) = instance.not_on.get(datapath.name()) {
             return Ok(Verdict::NotJudged(why.clone()));
         }
-        let played = match play(datapath, instance) {
+        self.hold(instance, play(datapath, instance), tolerance)
+    }
+
+    /// Holds what was played against what is expected.
+    ///
+    /// # Errors
+    /// What kept it from being played.
+    pub fn hold(
+        &self,
+        instance: &Instance,
+        played: anyhow::Result<Played>,
+        tolerance: u64,
+    ) -> anyhow::Result<Verdict> {
+        let played = match played {
             Ok(played) => played,
             Err(error) => {
                 let cannot = error.downcast::<CannotJudge>()?;
@@ -164,7 +177,8 @@ impl Suite {
     }
 
     /// Progress on standard error, where that is a terminal.
-    fn bar(&self) -> ProgressBar {
+    #[must_use]
+    pub fn bar(&self) -> ProgressBar {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta}");
         let bar = ProgressBar::new(self.instances.len() as u64);
         style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
