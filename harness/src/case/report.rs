@@ -34,7 +34,11 @@ pub fn text(judged: &Judged<'_>, on: &str, style: Style) -> String {
             format!("{}  {name}  {}\n", style.green("ok  "), style.dim(&note))
         }
         Verdict::NotJudged(why) => format!("{}  {name}  not judged: {why}\n", style.dim("--  ")),
-        Verdict::Failed { differences, played } => {
+        Verdict::Failed { expected: false, .. } => {
+            let note = "nothing is expected of it yet: --bless writes what memory shows";
+            format!("{}  {name}  {note}\n", style.red("FAIL"))
+        }
+        Verdict::Failed { differences, played, .. } => {
             let mut text = format!("{}  {name}\n", style.red("FAIL"));
             let _ = writeln!(text, "      {}", judged.instance.why);
             text += &told(differences, style);

@@ -34,8 +34,10 @@ pub enum Verdict {
     },
     /// It did not.
     Failed {
-        /// Where.
+        /// Where; the whole of it, where nothing is expected yet.
         differences: Vec<Difference>,
+        /// Whether the file of expectations tells anything of it.
+        expected: bool,
         /// What was seen, and the ways of the packets.
         played: Box<Played>,
     },
@@ -139,8 +141,11 @@ impl Suite {
         Ok(if comparison.differences.is_empty() {
             Verdict::Passed { not_judged: comparison.not_judged }
         } else {
-            let differences = comparison.differences;
-            Verdict::Failed { differences, played: Box::new(played) }
+            Verdict::Failed {
+                differences: comparison.differences,
+                expected: expected.is_some(),
+                played: Box::new(played),
+            }
         })
     }
 
