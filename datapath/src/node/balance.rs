@@ -4,18 +4,19 @@
 use std::net::Ipv4Addr;
 use std::ops::ControlFlow::{self, Break, Continue};
 
-use super::{EXPIRY_BUDGET, Node};
 use super::conntrack::Tracked;
 use super::ipvs::{Change, Connection, NotScheduled, Reuse, ServiceKey};
+use super::kube_proxy::{Chain, Verdict};
 use super::passage::{Passage, Refusal, Stop};
 use super::pipeline::Local;
 use super::prerouting::{exit_of, hit};
+use super::{EXPIRY_BUDGET, Node};
 use crate::journey::{Hook, Rewriter, Step};
 use crate::port::Buffer;
 use crate::table::{Direction, Handle};
 use crate::time::Time;
 use crate::verdict::DropReason;
-use crate::wire::{Address, Protocol, Tuple, ZeroChecksum, tcp::Flags};
+use crate::wire::{Address, Protocol, Transport, Tuple, ZeroChecksum, tcp::Flags};
 
 /// A source port that is never scheduled: an FTP server's data connections come from it.
 const FTP_DATA: u16 = 20;
@@ -35,6 +36,7 @@ impl<B: Buffer> Node<B> {
     /// connection, or takes a request for a virtual service. The rest is the node's.
     pub(super) fn local_in(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop, Local> {
         p.hook(Hook::LocalIn);
+        self.filter(p, Chain::Input)?;
         if p.packet.tuple.proto == Protocol::ICMP {
             return self.ipvs_local_error(p, now);
         }
@@ -44,6 +46,21 @@ impl<B: Buffer> Node<B> {
         }
         self.answers_nobody(p)?;
         self.ipvs_request(p, now)
+    }
+
+    /// What kube-proxy's rules in a chain of filter say of a packet (spec MARK-13, IPVS-29). It is
+    /// nowhere near the chain FORWARD, where they drop nothing (spec MARK-16).
+    pub(super) fn filter(&self, p: &Passage<B>, chain: Chain) -> ControlFlow<Stop> {
+        let rules = &self.config.kube_proxy;
+        let echo = matches!(p.packet.transport, Transport::Icmp { .. });
+        match rules.filter(chain, &p.packet.tuple, &p.tracked, p.mark) {
+            Verdict::Accept => Continue(()),
+            Verdict::Drop => Break(Stop::Drop(DropReason::SourceRange)),
+            Verdict::Reject => {
+                let reason = if echo { DropReason::VipPingRejected } else { DropReason::NoService };
+                Break(Stop::Refuse(reason, Refusal::PortUnreachable))
+            }
+        }
     }
 
     /// A packet that passes through: an answer of a connection gets its virtual address back, and
@@ -108,6 +125,7 @@ impl<B: Buffer> Node<B> {
         }
         let handle = match self.connection_for(p, now)? {
             Taker::Connection(handle) => handle,
+            // conntrack learns nothing of a packet without a connection (spec IPVS-39).
             Taker::Destination(destination) => {
                 self.send_translated(p, destination)?;
                 return Continue(Local::SentByIpvs);
@@ -120,7 +138,14 @@ impl<B: Buffer> Node<B> {
         self.note_connection(p, Some(handle), Direction::Original);
         p.step(self.connection_step(&connection));
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Original, now);
-        self.send_translated(p, connection.destination())?;
+        let (ip, port) = connection.destination();
+        self.send_translated(p, (ip, port))?;
+        // One entry carries both NATs: the answer of a new flow will come from the destination
+        // (spec CT-2).
+        if let Tracked::New(flow) = &mut p.tracked {
+            flow.reply.src = ip;
+            flow.reply.src_port = port;
+        }
         Continue(Local::SentByIpvs)
     }
 
@@ -183,7 +208,7 @@ impl<B: Buffer> Node<B> {
     /// kube-proxy's round: terminating destinations whose connections have ended go.
     pub(super) fn terminate_gracefully(&mut self, now: Time) {
         let ipvs = &self.ipvs;
-        let changes = self.kube_proxy.on_time(now, |key, address| ipvs.in_use(key, address));
+        let changes = self.graceful.on_time(now, |key, address| ipvs.in_use(key, address));
         if !changes.is_empty() {
             self.change_services(changes, now);
         }
@@ -191,9 +216,15 @@ impl<B: Buffer> Node<B> {
 
     /// Changes ipvs. Paths learned before hold no more, and connections may end (spec IPVS-20).
     pub(super) fn change_services(&mut self, changes: Vec<Change>, now: Time) {
+        let removes = |change: &Change| {
+            matches!(change, Change::DeleteService(_) | Change::DeleteDestination(..))
+        };
+        let flushes = changes.iter().any(removes);
         self.ipvs.apply(changes);
-        for connection in self.ipvs.flush() {
-            self.end_flow(&connection, now);
+        if flushes {
+            for connection in self.ipvs.flush() {
+                self.end_flow(&connection, now);
+            }
         }
         self.neighbours.begin_epoch();
     }
@@ -268,12 +299,6 @@ impl<B: Buffer> Node<B> {
         self.route_to_destination(p, ip)?;
         let to = Tuple { dst: ip, dst_port: port, ..p.packet.tuple };
         p.rewrite(to, Rewriter::IpvsDnat, ZeroChecksum::Compute);
-        // One entry carries both NATs: the answer of a new flow will come from the destination
-        // (spec CT-2).
-        if let Tracked::New(flow) = &mut p.tracked {
-            flow.reply.src = ip;
-            flow.reply.src_port = port;
-        }
         self.leave_conntrack(p);
         Continue(())
     }

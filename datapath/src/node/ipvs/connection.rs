@@ -202,9 +202,9 @@ impl ConnectionTable {
 
     fn find(&self, tuple: &Tuple<Ipv4Addr>, now: Time, template: bool) -> Option<Handle> {
         let slot = self.by_request.find(self.by_request.hash_of(tuple), |slot| {
-            self.connections.at(slot).is_some_and(|c| {
-                c.request == *tuple && c.is_template() == template && c.lives(now)
-            })
+            self.connections
+                .at(slot)
+                .is_some_and(|c| c.request == *tuple && c.is_template() == template && c.lives(now))
         })?;
         self.connections.handle_at(slot)
     }

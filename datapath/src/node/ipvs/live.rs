@@ -157,8 +157,7 @@ impl Ipvs {
         } else {
             let (active, inactive, persistent, linked) = (0, 0, 0, true);
             let service = key;
-            let server =
-                Server { service, destination, active, inactive, persistent, linked };
+            let server = Server { service, destination, active, inactive, persistent, linked };
             let Some(handle) = self.servers.insert(server) else { return };
             handle
         };
@@ -241,8 +240,7 @@ impl Ipvs {
         let Some(server) = self.servers.get(connection.server) else { return Reuse::Keep };
         let expires = self.switches.expire_nodest_conn;
         let closed = matches!(connection.state, State::TimeWait | State::Close);
-        let reopened =
-            self.switches.conn_reuse_mode != 0 && closed && !connection.is_persistent();
+        let reopened = self.switches.conn_reuse_mode != 0 && closed && !connection.is_persistent();
         match (server.linked, expires) {
             _ if opens && expires && server.destination.weight == 0 => Reuse::Anew,
             _ if opens && reopened => Reuse::Anew,

@@ -3,6 +3,7 @@
 
 mod change;
 mod connection;
+pub(super) mod endpoints;
 mod live;
 mod scheduler;
 mod service;

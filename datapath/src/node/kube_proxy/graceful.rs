@@ -1,4 +1,4 @@
-//! kube-proxy at work: what it tells ipvs when services and endpoints change, and later, when the
+//! Graceful termination: what kube-proxy tells ipvs when services and endpoints change, and later, when the
 //! connections of removed endpoints have ended (kube-proxy: pkg/proxy/ipvs/proxier.go,
 //! graceful_termination.go; spec IPVS-44 to IPVS-46).
 //!
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::ipvs::{Change, Destination, ServiceKey, VirtualServices, changes};
+use crate::node::ipvs::{Change, Destination, ServiceKey, VirtualServices, changes};
 use crate::time::Time;
 use crate::wire::Protocol;
 
@@ -19,16 +19,16 @@ const CHECK: Duration = Duration::from_secs(60);
 /// A destination of a service: its address and port.
 type Address = (Ipv4Addr, u16);
 
-/// kube-proxy on one node.
+/// The destinations of one node that kube-proxy lets end their connections.
 #[derive(Debug, Default)]
-pub struct KubeProxy {
+pub struct GracefulTermination {
     /// Destinations with weight 0 whose connections have not ended.
     terminating: BTreeMap<(ServiceKey, Address), Destination>,
     /// When it looks at them next.
     check_at: Option<Time>,
 }
 
-impl KubeProxy {
+impl GracefulTermination {
     /// The changes that lead from the services before to those that are wanted. A removed TCP
     /// destination that has connections, as `in_use` says, gets weight 0 and goes later. One that
     /// comes back before that is removed and added anew.
