@@ -1,5 +1,5 @@
 //! Which endpoints kube-proxy gives each address of a service, and what its sets say, by traffic
-//! policy and generation (spec IPVS-5, IPVS-6, IPVS-36, MARK).
+//! policy and generation (spec IPVS-5, IPVS-6, IPVS-91, MARK).
 
 mod common;
 

@@ -48,7 +48,7 @@ impl<B: Buffer> Node<B> {
         self.ipvs_request(p, now)
     }
 
-    /// What kube-proxy's rules in a chain of filter say of a packet (spec MARK-13, IPVS-29). It is
+    /// What kube-proxy's rules in a chain of filter say of a packet (spec MARK-13, MARK-14, IPVS-29). It is
     /// nowhere near the chain FORWARD, where they drop nothing (spec MARK-16).
     pub(super) fn filter(&self, p: &Passage<B>, chain: Chain) -> ControlFlow<Stop> {
         let rules = &self.config.kube_proxy;

@@ -1,5 +1,5 @@
 //! Which endpoints of a service kube-proxy gives to a virtual service
-//! (kube-proxy: pkg/proxy/topology.go, pkg/proxy/ipvs/proxier.go; spec IPVS-5, IPVS-6, IPVS-36).
+//! (kube-proxy: pkg/proxy/topology.go, pkg/proxy/ipvs/proxier.go; spec IPVS-5, IPVS-6, IPVS-91).
 
 use super::service::Destination;
 use crate::lab::{Condition, Endpoint, KubeProxyVersion, Lab, LocalNoEndpoint, Service};

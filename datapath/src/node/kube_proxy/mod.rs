@@ -68,6 +68,29 @@ impl KubeProxy {
         &self.rules
     }
 
+    /// The rules of a table as `iptables-restore` reads them, with the chains that are not built
+    /// in.
+    #[must_use]
+    pub fn restore(&self, table: Table) -> String {
+        let rules = || self.rules.iter().filter(|rule| rule.table == table);
+        let mut chains: Vec<Chain> = Vec::new();
+        for rule in rules() {
+            let to = match rule.target {
+                Target::Jump(to) => Some(to),
+                _ => None,
+            };
+            for chain in [Some(rule.chain), to].into_iter().flatten() {
+                if !chain.is_built_in() && !chains.contains(&chain) {
+                    chains.push(chain);
+                }
+            }
+        }
+        let head = [format!("*{}", table.name())].into_iter();
+        let declared = chains.iter().map(|chain| format!(":{} -", chain.name()));
+        let lines = head.chain(declared).chain(rules().map(Rule::to_string));
+        lines.chain(["COMMIT".to_owned()]).map(|line| line + "\n").collect()
+    }
+
     fn walk<'a>(&'a self, tuple: &'a Tuple<Ipv4Addr>, tracked: &'a Tracked, mark: u32) -> Walk<'a> {
         let dst = tuple.dst;
         let to_local = dst == self.node_ip

@@ -19,6 +19,17 @@ pub enum Table {
     Filter,
 }
 
+impl Table {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::Filter => "filter",
+        }
+    }
+}
+
 macro_rules! chains {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         /// A chain; two tables may each have one of the same name.
@@ -70,6 +81,17 @@ chains! {
     KubeSourceRangesFirewall = "KUBE-SOURCE-RANGES-FIREWALL",
     /// Keeps the node's own services from answering at virtual addresses.
     KubeIpvsFilter = "KUBE-IPVS-FILTER",
+}
+
+impl Chain {
+    /// Whether the kernel calls it by itself.
+    #[must_use]
+    pub const fn is_built_in(self) -> bool {
+        matches!(
+            self,
+            Self::Prerouting | Self::Input | Self::Forward | Self::Output | Self::Postrouting
+        )
+    }
 }
 
 /// A condition of a rule.

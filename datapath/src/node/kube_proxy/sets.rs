@@ -132,6 +132,19 @@ impl Set {
     }
 }
 
+/// As `ipset restore` reads them.
+impl fmt::Display for Sets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for set in Set::ALL {
+            writeln!(f, "create {} {}", set.name(), set.kind())?;
+            for entry in self.entries(set) {
+                writeln!(f, "add {} {entry}", set.name())?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
