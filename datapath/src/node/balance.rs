@@ -125,6 +125,7 @@ impl<B: Buffer> Node<B> {
         }
         let handle = match self.connection_for(p, now)? {
             Taker::Connection(handle) => handle,
+            // conntrack learns nothing of a packet without a connection (spec IPVS-39).
             Taker::Destination(destination) => {
                 self.send_translated(p, destination)?;
                 return Continue(Local::SentByIpvs);
@@ -137,7 +138,14 @@ impl<B: Buffer> Node<B> {
         self.note_connection(p, Some(handle), Direction::Original);
         p.step(self.connection_step(&connection));
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Original, now);
-        self.send_translated(p, connection.destination())?;
+        let (ip, port) = connection.destination();
+        self.send_translated(p, (ip, port))?;
+        // One entry carries both NATs: the answer of a new flow will come from the destination
+        // (spec CT-2).
+        if let Tracked::New(flow) = &mut p.tracked {
+            flow.reply.src = ip;
+            flow.reply.src_port = port;
+        }
         Continue(Local::SentByIpvs)
     }
 
@@ -200,7 +208,7 @@ impl<B: Buffer> Node<B> {
     /// kube-proxy's round: terminating destinations whose connections have ended go.
     pub(super) fn terminate_gracefully(&mut self, now: Time) {
         let ipvs = &self.ipvs;
-        let changes = self.termination.on_time(now, |key, address| ipvs.in_use(key, address));
+        let changes = self.graceful.on_time(now, |key, address| ipvs.in_use(key, address));
         if !changes.is_empty() {
             self.change_services(changes, now);
         }
@@ -208,9 +216,15 @@ impl<B: Buffer> Node<B> {
 
     /// Changes ipvs. Paths learned before hold no more, and connections may end (spec IPVS-20).
     pub(super) fn change_services(&mut self, changes: Vec<Change>, now: Time) {
+        let removes = |change: &Change| {
+            matches!(change, Change::DeleteService(_) | Change::DeleteDestination(..))
+        };
+        let flushes = changes.iter().any(removes);
         self.ipvs.apply(changes);
-        for connection in self.ipvs.flush() {
-            self.end_flow(&connection, now);
+        if flushes {
+            for connection in self.ipvs.flush() {
+                self.end_flow(&connection, now);
+            }
         }
         self.neighbours.begin_epoch();
     }
@@ -285,12 +299,6 @@ impl<B: Buffer> Node<B> {
         self.route_to_destination(p, ip)?;
         let to = Tuple { dst: ip, dst_port: port, ..p.packet.tuple };
         p.rewrite(to, Rewriter::IpvsDnat, ZeroChecksum::Compute);
-        // One entry carries both NATs: the answer of a new flow will come from the destination
-        // (spec CT-2).
-        if let Tracked::New(flow) = &mut p.tracked {
-            flow.reply.src = ip;
-            flow.reply.src_port = port;
-        }
         self.leave_conntrack(p);
         Continue(())
     }

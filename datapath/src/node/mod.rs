@@ -71,7 +71,7 @@ pub struct Node<B> {
     trunk: Trunk<Framed<B>>,
     fragments: Fragments<defrag::Waiting<B>>,
     cache: CacheCounters,
-    termination: GracefulTermination,
+    graceful: GracefulTermination,
     meter: ErrorMeter,
     random: Random,
     ledger: Ledger,
@@ -100,7 +100,7 @@ impl<B: Buffer> Node<B> {
             trunk: Trunk::new(&config.queue_vids, limits.member_queue),
             fragments: Fragments::new(limits.fragments),
             cache: CacheCounters::default(),
-            termination: GracefulTermination::default(),
+            graceful: GracefulTermination::default(),
             meter: ErrorMeter::default(),
             random: Random::new(seed),
             ledger: Ledger::default(),
@@ -142,7 +142,7 @@ impl<B: Buffer> Node<B> {
         self.config = Arc::new(config);
         let (ipvs, graceful) = (&self.ipvs, lab.switches.ipvs.graceful_termination);
         let in_use = |key, address| ipvs.in_use(key, address).filter(|_| graceful);
-        let changes = self.termination.sync(&old.services, &self.config.services, now, in_use);
+        let changes = self.graceful.sync(&old.services, &self.config.services, now, in_use);
         self.change_services(changes, now);
     }
 
@@ -184,7 +184,7 @@ impl<B: Buffer> Element<B> for Node<B> {
             self.fragments.poll_at(),
             self.conntrack.poll_at(),
             self.ipvs.poll_at(),
-            self.termination.poll_at(),
+            self.graceful.poll_at(),
         ];
         tables.into_iter().chain([work]).flatten().min()
     }

@@ -2,10 +2,10 @@
 //! them (kube-proxy: pkg/proxy/ipvs/proxier.go; spec MARK). The rules are data, so that what a
 //! packet meets here and what a kernel is given are the same.
 
+mod graceful;
 mod program;
 mod rules;
 mod sets;
-mod termination;
 
 use std::net::Ipv4Addr;
 
@@ -14,10 +14,10 @@ use super::ipvs::VirtualServices;
 use crate::journey::{MarkRule, MasqueradeRule};
 use crate::lab::Lab;
 use crate::wire::Tuple;
+pub use graceful::GracefulTermination;
 pub use rules::{Chain, Match, Rule, Table, Target};
 use rules::{Facts, Walk};
 pub use sets::{Dimensions, Entry, Set, Sets};
-pub use termination::GracefulTermination;
 
 /// The mark of what is to be masqueraded.
 pub const MASQUERADE_MARK: u32 = 0x4000;
