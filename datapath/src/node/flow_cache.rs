@@ -4,7 +4,8 @@
 //! A hit does to the tables what the walk does to them, by the same calls; it saves the walk's
 //! look-ups and decisions. It is allowed only where each of them would come out as before:
 //!
-//! - the packet belongs to a conntrack entry that both sides have used and opens or ends nothing;
+//! - the packet belongs to a conntrack entry that both sides have used, lies in the window kept
+//!   there, and opens or ends nothing;
 //! - neighbours, and the connections that share its tuple, are as they were ([`Watch`]);
 //! - what depends on the packet itself, its size and TTL, lies within what the walk allowed.
 //!
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Node;
 use super::config::HOST0;
-use super::conntrack::Tracked;
+use super::conntrack::{Entry, Tracked};
 use super::ipvs::Watch;
 use super::passage::{Framed, Passage};
 use crate::element::{Output, Place};
@@ -152,14 +153,14 @@ impl<B: Buffer> Node<B> {
         now: Time,
         out: &mut Output<B>,
     ) -> ControlFlow<(), Framed<B>> {
-        let Some((flow, path)) = self.path_of(&framed, &packet, came, now) else {
+        let Some((flow, entry, path)) = self.path_of(&framed, &packet, came, now) else {
             return Continue(framed);
         };
         // The push comes first: it alone can fail, and then nothing has been changed.
         if path.vid.is_some_and(|vid| !ethernet::push(&mut framed.frame, vid)) {
             return Continue(framed);
         }
-        self.conntrack.pass(flow, &packet, now);
+        self.conntrack.put(flow, entry);
         if let Some((handle, direction)) = path.connection {
             self.connections.pass(handle, packet.tcp_flags(), direction, now);
         }
@@ -183,7 +184,7 @@ impl<B: Buffer> Node<B> {
         packet: &Packet<Ipv4Addr>,
         came: Place,
         now: Time,
-    ) -> Option<((Handle, Direction), LearnedPath)> {
+    ) -> Option<(Handle, Entry, LearnedPath)> {
         let wanted = self.config.switches.flow_cache && framed.hop.is_none();
         let ip = framed.frame.bytes().get(ethernet::HEADER_LEN..)?;
         if !wanted || packet.ttl <= 1 || !is_plain(packet, ip) {
@@ -196,6 +197,11 @@ impl<B: Buffer> Node<B> {
             && self.connections.is_unchanged(path.watch)
             && path.connection.is_none_or(|(handle, _)| self.connections.lives(handle, now))
             && packet.checksum_holds(ip);
-        holds.then_some((flow, *path))
+        if !holds {
+            return None;
+        }
+        let rules = &self.config.switches.conntrack;
+        let entry = self.conntrack.moved_on(flow, packet, ip, rules, now)?;
+        Some((flow.0, entry, *path))
     }
 }

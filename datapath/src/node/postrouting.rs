@@ -29,7 +29,7 @@ impl<B: Buffer> Node<B> {
     pub(super) fn local_out(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop> {
         p.hook(Hook::LocalOut);
         if p.tracked == Tracked::Invalid {
-            self.track(p, now);
+            self.track(p, now)?;
             if !p.ipvs {
                 self.nat_destination(p);
             }
