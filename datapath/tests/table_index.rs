@@ -44,6 +44,30 @@ proptest! {
         }
     }
 
+    /// Spread hashes in a small table, so that runs meet and go around the end.
+    #[test]
+    fn what_was_not_removed_is_found(
+        seed: u64,
+        ops in prop::collection::vec((any::<bool>(), 0_u32..24), 0..300),
+    ) {
+        let mut index = Index::with_capacity(24, seed);
+        let mut stored = [false; 24];
+        for (insert, slot) in ops {
+            let (hash, is_in) = (index.hash_of(&slot), &mut stored[slot as usize]);
+            if insert && !*is_in {
+                prop_assert_eq!(index.insert(hash, handle(slot)), Ok(()));
+                *is_in = true;
+            } else if !insert {
+                prop_assert_eq!(index.remove(hash, handle(slot)), *is_in);
+                *is_in = false;
+            }
+            for (slot, is_in) in (0..).zip(stored) {
+                let found = index.find(index.hash_of(&slot), |h| h == handle(slot));
+                prop_assert_eq!(found, is_in.then_some(handle(slot)));
+            }
+        }
+    }
+
     #[test]
     fn equal_keys_hash_equally_under_equal_seeds(key: (u32, u16), seed: u64) {
         let (a, b) = (Index::with_capacity(1, seed), Index::with_capacity(9, seed));
@@ -52,16 +76,18 @@ proptest! {
 }
 
 #[test]
-fn only_the_very_hash_is_offered() {
+fn hashes_that_name_one_place_are_told_apart() {
     let mut index = Index::with_capacity(64, 0);
-    // Hashes that agree in all the bits the table itself tells apart.
     for slot in 0..64 {
-        assert_eq!(index.insert(u64::from(slot) << 32, handle(slot)), Ok(()));
+        assert_eq!(index.insert(u64::from(slot), handle(slot)), Ok(()));
+    }
+    for slot in (0..64).step_by(2) {
+        assert!(index.remove(u64::from(slot), handle(slot)));
     }
     for slot in 0..64 {
-        assert_eq!(index.find(u64::from(slot) << 32, |_| true), Some(handle(slot)));
+        let expected = (slot % 2 == 1).then_some(handle(slot));
+        assert_eq!(index.find(u64::from(slot), |_| true), expected);
     }
-    assert_eq!(index.find(1, |_| true), None);
 }
 
 #[test]
@@ -77,6 +103,14 @@ fn never_grows_however_long_it_is_churned_at_its_limit() {
             }
         }
         assert_eq!(index.allocation_size(), size);
+    }
+}
+
+#[test]
+fn a_handle_of_the_limit_takes_eighteen_bytes() {
+    for limit in [1_000, 1 << 20, 1_500_000] {
+        let size = Index::with_capacity(limit, 0).allocation_size();
+        assert!(size <= 18 * limit + 24, "{size} bytes for {limit}");
     }
 }
 

@@ -30,6 +30,7 @@ pub use config::{
 };
 use conntrack::Conntrack;
 pub use flow_cache::CacheCounters;
+use flow_cache::Ways;
 use ipvs::ConnectionTable;
 pub use neighbour::NeighbourState;
 use neighbour::Neighbours;
@@ -47,8 +48,9 @@ use crate::random::Random;
 use crate::time::Time;
 use crate::wire::Vid;
 
-/// Entries looked at in one call of `on_time`, so that no call takes long.
-const EXPIRY_BUDGET: usize = 4_096;
+/// Entries of each table looked at in one call of `on_time`, so that no call takes long (spec
+/// CT-30).
+const EXPIRY_BUDGET: usize = 128;
 
 /// Where the routing decision sends a packet that came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,7 @@ pub struct Node<B> {
     trunk: Trunk<Framed<B>>,
     fragments: Fragments<defrag::Waiting<B>>,
     cache: CacheCounters,
+    ways: Ways,
     meter: ErrorMeter,
     random: Random,
     ledger: Ledger,
@@ -97,6 +100,7 @@ impl<B: Buffer> Node<B> {
             trunk: Trunk::new(&config.queue_vids, limits.member_queue),
             fragments: Fragments::new(limits.fragments),
             cache: CacheCounters::default(),
+            ways: Ways::new(seed),
             meter: ErrorMeter::default(),
             random: Random::new(seed),
             ledger: Ledger::default(),

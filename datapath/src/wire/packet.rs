@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::checksum::Delta;
-use super::{Address, Protocol, Translation, Tuple, icmpv4, ipv4, tcp, udp};
+use super::{Address, Deltas, Protocol, Translation, Tuple, icmpv4, ipv4, tcp, udp};
 
 /// What a packet's transport header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,7 +215,7 @@ impl<A: Address> Packet<A> {
 
     /// Does a rewrite that was worked out from the packet's own tuple.
     pub fn translate(&mut self, ip: &mut [u8], by: &Translation<A>, zero: ZeroChecksum) {
-        let Translation { to, header, transport } = by;
+        let Translation { to, deltas: Deltas { header, transport } } = by;
         if self.tuple == *to {
             return;
         }

@@ -65,6 +65,12 @@ struct Flow {
     reply: Option<LearnedPath>,
 }
 
+/// All that is kept of a flow here: tuples, entry, paths, index and timer.
+const _: () = {
+    let per_flow = FlowTable::<Tuple<Ipv4Addr>, Flow>::BYTES_PER_FLOW + Patrol::BYTES_PER_SLOT;
+    assert!(per_flow <= 232, "a flow's record has grown");
+};
+
 impl Flow {
     const fn new(entry: Entry) -> Self {
         Self { entry, original: None, reply: None }
@@ -224,6 +230,15 @@ impl Conntrack {
     #[must_use]
     pub fn tuples(&self, handle: Handle) -> Option<(Tuple<Ipv4Addr>, Tuple<Ipv4Addr>)> {
         self.flows.keys(handle).map(|(original, reply)| (*original, *reply))
+    }
+
+    /// The tuple with which a flow's packets of a direction leave: the inverse of the answer's.
+    pub(super) fn destined(&self, handle: Handle, from: Direction) -> Option<Tuple<Ipv4Addr>> {
+        let (original, reply) = self.flows.keys(handle)?;
+        match from {
+            Direction::Original => reply.inverse(),
+            Direction::Reply => original.inverse(),
+        }
     }
 
     /// Whether a flow other than the one at hand has this tuple.
