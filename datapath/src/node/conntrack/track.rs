@@ -154,7 +154,7 @@ impl TcpTrack {
         rules: &ConntrackSwitches,
     ) -> Path {
         let (old, last) = (self.state, self.last);
-        let reply = from == Direction::Reply;
+        let reply_ack = from == Direction::Reply && segment.kind == Kind::Ack;
         let new = match old.after(segment.kind, from) {
             Next::Invalid => return Path::Done(TcpUpdate::Invalid(None)),
             Next::Ignore => return self.let_through(segment, from),
@@ -173,10 +173,8 @@ impl TcpTrack {
                 return Path::Done(TcpUpdate::Keep);
             }
             TcpState::SynSent2 => self.last.notes |= Notes::SIMULTANEOUS,
-            TcpState::SynRecv if reply && segment.kind == Kind::Ack => {
-                if last.notes.contains(Notes::SIMULTANEOUS) {
-                    return Path::Judge(old, TcpState::Established);
-                }
+            TcpState::SynRecv if reply_ack && last.notes.contains(Notes::SIMULTANEOUS) => {
+                return Path::Judge(old, TcpState::Established);
             }
             TcpState::Close if segment.kind == Kind::Rst => {
                 return self.after_reset(segment, from, status, rules);
