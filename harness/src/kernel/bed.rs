@@ -210,6 +210,6 @@ impl Bed for KernelBed {
 
 /// Runs the tools that program a node, those that have something to do.
 fn program_node(namespace: &str, program: &Program) -> anyhow::Result<()> {
-    let busy = program.calls().into_iter().filter(|(_, text)| !text.is_empty());
-    busy.map(|(command, text)| tool::run(namespace, command, text).map(drop)).collect()
+    let mut busy = program.calls().into_iter().filter(|(_, text)| !text.is_empty());
+    busy.try_for_each(|(command, text)| tool::run(namespace, command, text).map(drop))
 }

@@ -16,12 +16,14 @@ const EXPIRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mil
 
 /// Reads the tables of the node that lives in this namespace.
 pub(super) fn read(name: &str) -> anyhow::Result<Tables> {
-    // Not from /proc/net/ip_vs, which loses lines where several namespaces have servers.
-    let services = services(&tool::run(name, &["ipvsadm", "-Ln"], "")?);
+    // First what ends as time passes; a tool takes its time.
+    let connections = connections(name)?;
     let flows = read_file(name, "nf_conntrack")?;
     let mut conntrack: Vec<_> = flows.lines().filter_map(flow).collect();
     conntrack.sort();
-    Ok(Tables { services, connections: connections(name)?, conntrack })
+    // Not from /proc/net/ip_vs, which loses lines where several namespaces have servers.
+    let services = services(&tool::run(name, &["ipvsadm", "-Ln"], "")?);
+    Ok(Tables { services, connections, conntrack })
 }
 
 /// Waits until no connection leads to a server that is gone: the kernel ends them by a worker.
