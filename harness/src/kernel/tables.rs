@@ -14,13 +14,27 @@ use crate::net::namespace;
 /// asked. It needs two ticks.
 const EXPIRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(10));
 
-/// Reads the tables of the node that lives in this namespace.
-pub(super) fn read(name: &str) -> anyhow::Result<Tables> {
-    // First what ends as time passes; a tool takes its time.
-    let connections = connections(name)?;
-    let flows = read_file(name, "nf_conntrack")?;
-    let mut conntrack: Vec<_> = flows.lines().filter_map(flow).collect();
-    conntrack.sort();
+/// What ends as time passes.
+#[derive(Clone, Debug)]
+pub(super) struct Timers {
+    connections: Vec<Timed>,
+    conntrack: Vec<Timed>,
+}
+
+impl Timers {
+    /// Those of the node that lives in this namespace.
+    pub(super) fn read(name: &str) -> anyhow::Result<Self> {
+        let connections = connections(name)?;
+        let flows = read_file(name, "nf_conntrack")?;
+        let mut conntrack: Vec<_> = flows.lines().filter_map(flow).collect();
+        conntrack.sort();
+        Ok(Self { connections, conntrack })
+    }
+}
+
+/// The tables of the node that lives in this namespace.
+pub(super) fn read(name: &str, timers: Timers) -> anyhow::Result<Tables> {
+    let Timers { connections, conntrack } = timers;
     // Not from /proc/net/ip_vs, which loses lines where several namespaces have servers.
     let services = services(&tool::run(name, &["ipvsadm", "-Ln"], "")?);
     Ok(Tables { services, connections, conntrack })
