@@ -130,6 +130,7 @@ fn full_services() {
         external_local: true,
         internal_local: true,
         affinity: Some(86_400),
+        one_packet: false,
         source_ranges: vec!["10.0.0.0/8".parse().unwrap(), "203.0.113.0/24".parse().unwrap()],
         scheduler: Scheduler::RoundRobin,
         ports: vec![
@@ -362,7 +363,7 @@ fn schema_has_the_keys() {
     assert_eq!(
         keys(Some("Service")),
         "clusterIP endpoints externalIPs externalTrafficPolicy internalTrafficPolicy \
-         loadBalancer loadBalancerSourceRanges name ports scheduler sessionAffinity \
+         loadBalancer loadBalancerSourceRanges name onePacket ports scheduler sessionAffinity \
          sessionAffinityConfig type"
     );
     assert_eq!(keys(Some("ServicePort")), "nodePort port proto targetPort");

@@ -229,6 +229,9 @@ pub struct Service {
     pub session_affinity_config: Option<SessionAffinityConfig>,
     /// The ipvs scheduler: rr.
     pub scheduler: Option<Written<Scheduler>>,
+    /// One-packet scheduling: ipvs schedules every datagram by itself; default false. kube-proxy
+    /// has no such setting.
+    pub one_packet: Option<Written<bool>>,
     /// Its ports; at least one.
     #[serde(default)]
     pub ports: List<ServicePort>,

@@ -12,5 +12,6 @@ mod tcp_state;
 pub use change::{Change, changes};
 pub use connection::{Connection, ConnectionTable, NewConnection, Watch};
 pub use live::{Ipvs, Server, Service};
+pub(super) use live::{NotScheduled, Reuse};
 pub use service::{Destination, Persistence, ServiceKey, VipKind, VirtualService, VirtualServices};
 pub use tcp_state::State;

@@ -148,7 +148,7 @@ impl VirtualServices {
                 local_policy,
                 scheduler: service.scheduler,
                 persistence: service.affinity.map(Persistence::of_client),
-                one_packet: false,
+                one_packet: service.one_packet,
                 destinations: chosen.iter().map(at_port).collect(),
             });
         }
