@@ -1,5 +1,5 @@
-//! Graceful termination: what kube-proxy tells ipvs when services and endpoints change, and later, when the
-//! connections of removed endpoints have ended (kube-proxy: pkg/proxy/ipvs/proxier.go,
+//! Graceful termination: what kube-proxy tells ipvs when services and endpoints change, and later,
+//! when the connections of removed endpoints have ended (kube-proxy: pkg/proxy/ipvs/proxier.go,
 //! graceful_termination.go; spec IPVS-44 to IPVS-46).
 //!
 //! It only decides. Whoever has an ipvs, the model's or a kernel's, makes the changes, and says how
@@ -19,11 +19,7 @@ const CHECK: Duration = Duration::from_secs(60);
 /// A destination of a service: its address and port.
 type Address = (Ipv4Addr, u16);
 
-<<<<<<<< HEAD:datapath/src/node/kube_proxy/termination.rs
-/// kube-proxy's list of destinations that are to go, on one node.
-========
 /// The destinations of one node that kube-proxy lets end their connections.
->>>>>>>> w-conns:datapath/src/node/kube_proxy/graceful.rs
 #[derive(Debug, Default)]
 pub struct GracefulTermination {
     /// Destinations with weight 0 whose connections have not ended.
