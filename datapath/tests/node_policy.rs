@@ -10,8 +10,9 @@ use datapath::journey::{MarkRule, Step};
 use datapath::lab::{self, Lab};
 use datapath::link::HostId;
 use datapath::node::ETH0;
-use datapath::node::ipvs::VipKind;
+use datapath::node::ipvs::{Persistence, VipKind};
 use datapath::verdict::DropReason;
+use datapath::wire::Protocol;
 
 const CIP: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 99);
 const XIP: Ipv4Addr = Ipv4Addr::new(47, 1, 1, 98);
@@ -247,5 +248,31 @@ fn a_virtual_address_as_a_source_is_marked_by_the_destination_s_port() {
         bench.packet(HOST, &tcp((CIP, 7_000), to, SYN));
         let marked = bench.steps().iter().any(|step| matches!(step, Step::Marked(_)));
         assert_eq!(marked, rule.is_some(), "{to:?}");
+    }
+}
+
+#[test]
+fn session_affinity_is_persistence_at_every_address() {
+    for (keys, expected) in [
+        ("", None),
+        ("sessionAffinity: None, ", None),
+        ("sessionAffinity: ClientIP, ", Some(10_800)),
+        (
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}, ",
+            Some(60),
+        ),
+    ] {
+        let keys = format!("{keys}{REACHED}, endpoints: [{{pod: t/b}}, {{pod: t/c}}]");
+        let mut bench = Bench::new(with_service("v1.28", &keys));
+        let expected = expected.map(Persistence::of_client);
+        for address in [(CIP, 80), (XIP, 80), (LB, 80), (N1, NODE_PORT)] {
+            let key = (Protocol::TCP, address.0, address.1);
+            let service = bench.node.config().services.get(key).expect("a virtual server");
+            assert_eq!(service.persistence, expected, "{address:?}");
+            let mut destination =
+                |port| bench.sent(CALI_A, &tcp((A, port), address, SYN)).view().dst;
+            let (first, second) = (destination(7_000), destination(7_001));
+            assert_eq!(first == second, expected.is_some(), "{address:?}");
+        }
     }
 }
