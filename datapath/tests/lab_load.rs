@@ -126,6 +126,7 @@ fn full_services() {
         external_local: true,
         internal_local: true,
         scheduler: Scheduler::RoundRobin,
+        fnat: None,
         ports: vec![
             port(Protocol::TCP, 80, 8080),
             port(Protocol::UDP, 53, 5353),

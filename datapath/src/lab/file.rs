@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::model::{GroupKind, LocalNoEndpoint, Profile, RpFilter, Scheduler, VipPing};
 use super::scalar::{
-    Accept, Int, Local, NoAffinity, PeerText, Port, PortProto, Ports, RuleProto, Text,
+    Accept, Int, Local, NoAffinity, PeerText, Port, PortProto, Ports, RuleProto, ServiceMode, Text,
 };
 use super::written::{Keyed, List, OneOrMany, Written};
 use crate::wire::Mac;
@@ -135,6 +135,11 @@ pub struct Node {
     pub eth0: Interface,
     /// Its trunk ENI; what is left out of vSwitch and securityGroups is as in eth0.
     pub trunk: Option<Interface>,
+    /// Secondary private addresses of eth0, one or a list, that services in mode fnat send from.
+    #[serde(default)]
+    pub local_addresses: OneOrMany<Ipv4Addr>,
+    /// Ports that services in mode fnat send from, as "1025-65535", the default.
+    pub local_ports: Option<Written<Ports>>,
 }
 
 /// A primary or a trunk ENI. Every address left out is derived.
@@ -217,6 +222,14 @@ pub struct Service {
     pub session_affinity: Option<Written<NoAffinity>>,
     /// The ipvs scheduler: rr.
     pub scheduler: Option<Written<Scheduler>>,
+    /// nat (default): kube-proxy's DNAT with masquerade. fnat: ipvs exchanges both addresses, as
+    /// DPVS does.
+    pub mode: Option<Written<ServiceMode>>,
+    /// With fnat: which of the nodes' localAddresses, one or a list; default all.
+    #[serde(default)]
+    pub local_addresses: OneOrMany<Ipv4Addr>,
+    /// With fnat: TCP requests carry the client's address and port in option 254; default false.
+    pub toa: Option<Written<bool>>,
     /// Its ports; at least one.
     #[serde(default)]
     pub ports: List<ServicePort>,

@@ -9,6 +9,7 @@ mod book;
 mod cluster;
 mod compute;
 mod fabric;
+mod fnat;
 mod ident;
 mod report;
 mod service;

@@ -38,7 +38,9 @@ impl<B: Buffer> Node<B> {
     pub(super) fn answer_for_vip(&mut self, p: &mut Passage<B>, now: Time) -> Stop {
         let tuple = p.packet.tuple;
         let served = self.config.services.find(tuple.proto, tuple.dst, tuple.dst_port).is_some();
-        let rejects = self.config.switches.vip_ping == VipPing::Reject;
+        // kube-proxy's filter knows virtual addresses only (spec FNAT-15).
+        let rejects = self.config.switches.vip_ping == VipPing::Reject
+            && self.config.services.is_vip(tuple.dst);
         if let Tracked::New(flow) = p.tracked {
             if rejects && !served {
                 let echo = matches!(p.packet.transport, Transport::Icmp { .. });

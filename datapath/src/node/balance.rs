@@ -9,12 +9,12 @@ use super::ipvs::{Connection, ServiceKey, State};
 use super::passage::{Passage, Refusal, Stop};
 use super::pipeline::Local;
 use super::prerouting::{exit_of, hit};
-use crate::journey::{Hook, Rewriter, Step};
+use crate::journey::{Hook, Step};
 use crate::port::Buffer;
 use crate::table::{Direction, Handle};
 use crate::time::Time;
 use crate::verdict::DropReason;
-use crate::wire::{Address, Protocol, Tuple, ZeroChecksum, tcp::Flags};
+use crate::wire::{Address, Protocol, ZeroChecksum, tcp::Flags};
 
 impl<B: Buffer> Node<B> {
     /// A packet for one of the node's addresses: ipvs restores an answer to the node's own
@@ -25,8 +25,9 @@ impl<B: Buffer> Node<B> {
             return self.ipvs_local_error(p, now);
         }
         if let Some(handle) = self.connections().find_reply(&p.packet.tuple, now) {
+            self.note_connection(p, Some(handle), Direction::Reply);
             self.restore_vip(p, handle, now);
-            return Continue(Local::Deliver);
+            return self.go_on_to_client(p, handle);
         }
         self.ipvs_request(p, now)
     }
@@ -66,7 +67,7 @@ impl<B: Buffer> Node<B> {
     }
 
     /// TTL of a packet about to be sent on (spec EGR-1).
-    fn outlives_hop(p: &Passage<B>) -> ControlFlow<Stop> {
+    pub(super) fn outlives_hop(p: &Passage<B>) -> ControlFlow<Stop> {
         if p.packet.ttl <= 1 {
             return Break(Stop::Refuse(DropReason::TtlExceeded, Refusal::TimeExceeded));
         }
@@ -74,7 +75,7 @@ impl<B: Buffer> Node<B> {
     }
 
     /// Whether a packet of this size may be sent on; without DF it will be cut (spec EGR-2, EGR-3).
-    fn fits_exit(&self, p: &mut Passage<B>, size: u16) -> ControlFlow<Stop> {
+    pub(super) fn fits_exit(&self, p: &mut Passage<B>, size: u16) -> ControlFlow<Stop> {
         let mtu = p.exit.map_or(u16::MAX, |exit| self.mtu(exit.port));
         if let Some(lesson) = &mut p.lesson {
             lesson.measured(mtu);
@@ -100,7 +101,8 @@ impl<B: Buffer> Node<B> {
         self.note_connection(p, Some(handle), Direction::Original);
         p.step(self.connection_step(&connection));
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Original, now);
-        self.send_translated(p, connection.destination())?;
+        self.send_translated(p, &connection)?;
+        self.tell_client(p, &connection);
         Continue(Local::SentByIpvs)
     }
 
@@ -148,8 +150,8 @@ impl<B: Buffer> Node<B> {
         let service = self.service_number(key);
         p.step(Step::Scheduled { service, vip: (request.dst, request.dst_port), destination });
         match self.ipvs.connect(request, server, now) {
-            Some(handle) => Continue(Some(handle)),
-            None => Break(Stop::Drop(DropReason::FlowTableFull)),
+            Ok(handle) => Continue(Some(handle)),
+            Err(reason) => Break(Stop::Drop(reason)),
         }
     }
 
@@ -168,16 +170,18 @@ impl<B: Buffer> Node<B> {
     fn send_translated(
         &mut self,
         p: &mut Passage<B>,
-        (ip, port): (std::net::Ipv4Addr, u16),
+        connection: &Connection,
     ) -> ControlFlow<Stop> {
-        self.route_to_destination(p, ip)?;
-        let to = Tuple { dst: ip, dst_port: port, ..p.packet.tuple };
-        p.rewrite(to, Rewriter::IpvsDnat, ZeroChecksum::Compute);
+        self.route_to_destination(p, connection.destination().0)?;
+        p.rewrite(connection.sent(), connection.sender(), ZeroChecksum::Compute);
         // One entry carries both NATs: the answer of a new flow will come from the destination
         // (spec CT-2).
         if let Tracked::New(flow) = &mut p.tracked {
-            flow.reply.src = ip;
-            flow.reply.src_port = port;
+            flow.reply = connection.reply();
+            if connection.local().is_some() {
+                // What an older connection from this port has left behind (spec FNAT-14).
+                self.conntrack.end(&flow.reply);
+            }
         }
         self.leave_conntrack(p);
         Continue(())
@@ -219,10 +223,9 @@ impl<B: Buffer> Node<B> {
     /// Puts the virtual address back into the source of an answer.
     fn restore_vip(&mut self, p: &mut Passage<B>, handle: Handle, now: Time) {
         let Some(connection) = self.connections().get(handle).copied() else { return };
-        let (vip, port) = connection.vip();
         p.step(self.connection_step(&connection));
-        let to = Tuple { src: vip, src_port: port, ..p.packet.tuple };
-        p.rewrite(to, Rewriter::IpvsUnDnat, ZeroChecksum::Compute);
+        self.note_answer(p, handle, &connection);
+        p.rewrite(connection.answer(), connection.restorer(), ZeroChecksum::Compute);
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Reply, now);
         self.leave_conntrack(p);
     }

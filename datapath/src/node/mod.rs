@@ -8,6 +8,7 @@ pub mod conntrack;
 mod defrag;
 mod egress;
 mod flow_cache;
+mod fnat;
 mod icmp;
 mod ingress;
 pub mod ipvs;
@@ -30,7 +31,8 @@ pub use config::{
 };
 use conntrack::Conntrack;
 pub use flow_cache::CacheCounters;
-use ipvs::{ConnectionTable, Ipvs, VirtualServices, changes};
+pub use fnat::ToaCounters;
+use ipvs::{ConnectionTable, Ipvs, LocalAddresses, VirtualServices, changes};
 pub use neighbour::NeighbourState;
 use neighbour::Neighbours;
 use passage::{Framed, Passage};
@@ -69,6 +71,7 @@ pub struct Node<B> {
     trunk: Trunk<Framed<B>>,
     fragments: Fragments<defrag::Waiting<B>>,
     cache: CacheCounters,
+    toa: ToaCounters,
     meter: ErrorMeter,
     random: Random,
     ledger: Ledger,
@@ -87,7 +90,9 @@ impl<B: Buffer> Node<B> {
         for (port, ip, mac) in &config.neighbours {
             neighbours.add_permanent(*port, *ip, *mac);
         }
-        let mut ipvs = Ipvs::new(limits.flows, seed);
+        let node = lab.nodes.get(index)?;
+        let local = LocalAddresses::new(&node.local_addresses, node.local_ports, seed);
+        let mut ipvs = Ipvs::new(limits.flows, seed, local);
         ipvs.apply(changes(&VirtualServices::default(), &config.services));
         Some(Self {
             ipvs,
@@ -96,6 +101,7 @@ impl<B: Buffer> Node<B> {
             trunk: Trunk::new(&config.queue_vids, limits.member_queue),
             fragments: Fragments::new(limits.fragments),
             cache: CacheCounters::default(),
+            toa: ToaCounters::default(),
             meter: ErrorMeter::default(),
             random: Random::new(seed),
             ledger: Ledger::default(),
@@ -152,6 +158,12 @@ impl<B: Buffer> Node<B> {
     #[must_use]
     pub const fn cache_counters(&self) -> CacheCounters {
         self.cache
+    }
+
+    /// What its fnat has told destinations of their clients.
+    #[must_use]
+    pub const fn toa_counters(&self) -> ToaCounters {
+        self.toa
     }
 
     /// Test switch: stops serving one queue of the trunk, or serves it again. What waited goes

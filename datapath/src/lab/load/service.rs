@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::compute::Machines;
 use super::fabric::Fabric;
+use super::fnat;
 use super::ident;
 use super::report::{Names, Report};
 use crate::lab::error::{Position, quoted};
@@ -73,6 +74,7 @@ fn read_service(
         external_local: external.is_some_and(|policy| policy.0),
         internal_local: internal.is_some_and(|policy| policy.0),
         scheduler: scheduler.unwrap_or_default(),
+        fnat: fnat::of_service(service, machines, report),
         ports: ports(service, report),
         endpoints: endpoints(service, machines, report),
     }

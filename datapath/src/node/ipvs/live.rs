@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::change::Change;
-use super::connection::{Connection, ConnectionTable, NewConnection};
+use super::connection::{Connection, ConnectionTable, NewConnection, Toa};
+use super::local_address::LocalAddresses;
 use super::scheduler::Scheduling;
 use super::service::{Destination, ServiceKey, VirtualService};
+use crate::lab::Scheduler;
 use crate::table::{Direction, Handle, Slab};
 use crate::time::Time;
-use crate::wire::{Tuple, tcp::Flags};
+use crate::verdict::DropReason;
+use crate::wire::{Protocol, Tuple, tcp::Flags};
 
 /// Destinations of a node, those that only connections still know included (spec LAW-6).
 const MOST_SERVERS: u32 = 65_536;
@@ -47,13 +50,15 @@ pub struct Ipvs {
     services: BTreeMap<ServiceKey, Service>,
     servers: Slab<Server>,
     connections: ConnectionTable,
+    local_addresses: LocalAddresses,
 }
 
 impl Ipvs {
     /// Nothing yet, with room for `limit` connections; `seed` keys its hashes.
     #[must_use]
-    pub fn new(limit: u32, seed: u64) -> Self {
+    pub fn new(limit: u32, seed: u64, local_addresses: LocalAddresses) -> Self {
         Self {
+            local_addresses,
             services: BTreeMap::new(),
             servers: Slab::with_capacity(MOST_SERVERS),
             connections: ConnectionTable::new(limit, seed),
@@ -89,6 +94,7 @@ impl Ipvs {
 
     fn delete_service(&mut self, key: ServiceKey) {
         let Some(service) = self.services.remove(&key) else { return };
+        self.local_addresses.forget(key);
         for handle in service.servers {
             self.unlink(handle);
         }
@@ -177,26 +183,60 @@ impl Ipvs {
         &self.connections
     }
 
+    /// Its local addresses, with their ports.
+    #[must_use]
+    pub const fn local_addresses(&self) -> &LocalAddresses {
+        &self.local_addresses
+    }
+
     /// The destination that the service's scheduler gives the first packet of a connection.
     pub fn schedule(&mut self, key: ServiceKey, packet: &Tuple<Ipv4Addr>) -> Option<Handle> {
         let service = self.services.get_mut(&key)?;
         service.scheduling.pick(&service.servers, &self.servers, packet)
     }
 
-    /// Makes a connection to a destination; `None` where the table is full.
+    /// Makes a connection to a destination, in mode fnat from a local address and port.
+    ///
+    /// # Errors
+    /// Why there is no room for one.
     pub fn connect(
         &mut self,
         request: Tuple<Ipv4Addr>,
         server: Handle,
         now: Time,
-    ) -> Option<Handle> {
-        let to = self.servers.get_mut(server)?;
-        let destination = to.destination.address();
-        let handle =
-            self.connections.insert(NewConnection { request, destination, server }, now)?;
+    ) -> Result<Handle, DropReason> {
+        let to = self.servers.get_mut(server).ok_or(DropReason::NoDestination)?;
+        let (key, destination) = (to.service, to.destination.address());
+        let service = self.services.get(&key);
+        let setup = service.and_then(|s| Some((s.setup.scheduler, s.setup.fnat.as_ref()?)));
+        let (mut local, mut toa) = (None, Toa::Never);
+        if let Some((scheduler, fnat)) = setup {
+            let in_turn = scheduler == Scheduler::RoundRobin;
+            let taken = &mut self.local_addresses;
+            let taken = taken.take(key, &fnat.local_addresses, in_turn, destination);
+            local = Some(taken.ok_or(DropReason::LocalPortsExhausted)?);
+            if fnat.toa && request.proto == Protocol::TCP {
+                toa = Toa::Syn;
+            }
+        }
+        let new = NewConnection { request, destination, server, local, toa };
+        let Some(handle) = self.connections.insert(new, now) else {
+            if let Some(local) = local {
+                self.local_addresses.give_back(key, local, destination);
+            }
+            return Err(DropReason::FlowTableFull);
+        };
         // A connection is active from its first state on that is (`IP_VS_CONN_F_INACTIVE`).
         to.inactive += 1;
-        Some(handle)
+        Ok(handle)
+    }
+
+    /// Notes the sequence number with which a connection's destination has answered a SYN, where
+    /// requests are to tell it who the client is.
+    pub fn answered(&mut self, handle: Handle, seq: u32) {
+        if self.connections.get(handle).is_some_and(|c| c.toa != Toa::Never) {
+            self.connections.set_toa(handle, Toa::Acknowledging(seq.wrapping_add(1)));
+        }
     }
 
     /// Moves a connection to the state that a packet with these TCP flags leads to and renews its
@@ -226,6 +266,10 @@ impl Ipvs {
 
     /// Takes an ended connection out of its destination's count.
     fn forget(&mut self, connection: &Connection) {
+        if let Some(local) = connection.local() {
+            let (service, destination) = (connection.service(), connection.destination());
+            self.local_addresses.give_back(service, local, destination);
+        }
         let Some(server) = self.servers.get_mut(connection.server) else { return };
         let count = match connection.state.is_active() {
             true => &mut server.active,

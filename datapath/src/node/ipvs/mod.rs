@@ -4,12 +4,14 @@
 mod change;
 mod connection;
 mod live;
+mod local_address;
 mod scheduler;
 mod service;
 mod tcp_state;
 
 pub use change::{Change, changes};
-pub use connection::{Connection, ConnectionTable, NewConnection, Watch};
+pub use connection::{Connection, ConnectionTable, NewConnection, Toa, Watch};
 pub use live::{Ipvs, Server, Service};
-pub use service::{Destination, ServiceKey, VipKind, VirtualService, VirtualServices};
+pub use local_address::{LocalAddresses, LocalPorts, ServiceAddress};
+pub use service::{Destination, Fnat, ServiceKey, VipKind, VirtualService, VirtualServices};
 pub use tcp_state::State;

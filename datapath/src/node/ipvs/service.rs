@@ -56,8 +56,19 @@ pub struct VirtualService {
     pub local_policy: bool,
     /// How a destination is picked.
     pub scheduler: Scheduler,
+    /// How requests get a local address for their source; `None` in mode nat.
+    pub fnat: Option<Fnat>,
     /// Destinations in order of addition.
     pub destinations: Vec<Destination>,
+}
+
+/// Mode fnat of a virtual service on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fnat {
+    /// The node's local addresses that the service may use, in order.
+    pub local_addresses: Vec<Ipv4Addr>,
+    /// TCP requests carry the client's address and port.
+    pub toa: bool,
 }
 
 /// Every virtual service of a node, found by protocol, address and port.
@@ -117,6 +128,10 @@ impl VirtualServices {
         let some_local = all.iter().any(|(local, ..)| *local);
         let fallback = lab.switches.local_no_endpoint == LocalNoEndpoint::Fallback;
         let only_local = local_policy && (some_local || !fallback);
+        let fnat = service.fnat.as_ref().zip(lab.nodes.get(node)).map(|(fnat, node)| Fnat {
+            local_addresses: fnat.addresses_of(node),
+            toa: fnat.toa,
+        });
         for port in &service.ports {
             let destinations = all
                 .iter()
@@ -135,6 +150,7 @@ impl VirtualServices {
                 kind,
                 local_policy,
                 scheduler: service.scheduler,
+                fnat: fnat.clone(),
                 destinations,
             });
         }
@@ -186,14 +202,15 @@ impl VirtualServices {
     }
 
     /// kube-proxy's nat rules for the first packet of a flow: which of them marks it for
-    /// masquerade, in their order (spec MARK-2 to MARK-6).
+    /// masquerade, in their order (spec MARK-2 to MARK-6). None
+    /// marks a service in mode fnat (spec FNAT-13).
     #[must_use]
     pub fn mark(&self, tuple: &Tuple<Ipv4Addr>, switches: &Switches) -> Option<MarkRule> {
         if tuple.src.is_loopback() {
             return None;
         }
         let at = self.find(tuple.proto, tuple.dst, tuple.dst_port)?;
-        let service = self.services.get(at)?;
+        let service = self.services.get(at).filter(|service| service.fnat.is_none())?;
         match service.kind {
             VipKind::LoadBalancer => (!service.local_policy).then_some(MarkRule::LoadBalancer),
             VipKind::External => (!service.local_policy).then_some(MarkRule::ExternalIp),
@@ -221,6 +238,6 @@ impl VirtualService {
     /// destinations.
     #[must_use]
     pub fn is_set_up_as(&self, other: &Self) -> bool {
-        self.scheduler == other.scheduler
+        self.scheduler == other.scheduler && self.fnat == other.fnat
     }
 }
