@@ -4,6 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::ServiceKey;
 use crate::random::Random;
 
@@ -48,7 +51,7 @@ struct LocalAddress {
 }
 
 /// What a local address has to count, all its pools together (DPVS's sa_used, sa_free, sa_miss).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LocalPorts {
     /// The address.
     pub ip: Ipv4Addr,
@@ -184,10 +187,17 @@ impl LocalAddresses {
         })
     }
 
-    /// The local addresses of a service that has used one, in its order.
-    #[must_use]
-    pub fn of_service(&self, service: ServiceKey) -> &[ServiceAddress] {
-        self.turns.get(&service).map_or(&[], |turn| &turn.addresses)
+    /// What `service` counts of each of its addresses `list`.
+    pub fn of_service<'a>(
+        &'a self,
+        service: ServiceKey,
+        list: &'a [Ipv4Addr],
+    ) -> impl Iterator<Item = ServiceAddress> + 'a {
+        let counted = self.turns.get(&service).map_or(&[][..], |turn| &turn.addresses);
+        list.iter().map(|ip| {
+            let one = counted.iter().find(|address| address.ip == *ip).copied();
+            one.unwrap_or(ServiceAddress { ip: *ip, connections: 0, missed: 0 })
+        })
     }
 }
 
