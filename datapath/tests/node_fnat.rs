@@ -57,9 +57,7 @@ fn requests_go_from_a_local_address_to_the_destination_and_answers_back_to_the_c
     assert_eq!(bench.states(), ["SYN_RECV"]);
 
     let (ip, port) = local;
-    let flow = format!(
-        "tcp {CLIENT}:40000 > {FNAT}:80 | tcp {C}:8080 > {ip}:{port}"
-    );
+    let flow = format!("tcp {CLIENT}:40000 > {FNAT}:80 | tcp {C}:8080 > {ip}:{port}");
     assert_eq!(bench.flows(), [flow]);
 }
 
@@ -134,10 +132,7 @@ fn no_two_connections_to_a_destination_have_the_same_source_and_the_last_is_refu
 
 #[test]
 fn a_port_is_free_when_its_connection_has_ended_and_then_the_last_to_be_taken() {
-    let mut bench = Bench::new(lab_fnat(
-        "2000-2003",
-        &format!("localAddresses: {}", LOCALS[0]),
-    ));
+    let mut bench = Bench::new(lab_fnat("2000-2003", &format!("localAddresses: {}", LOCALS[0])));
     let source = open(&mut bench, 40_000).src;
     bench.sent(ETH0, &tcp(SERVER, source, SYN_ACK));
     bench.sent(ETH0, &tcp((CLIENT, 40_000), (FNAT, 80), ACK));
@@ -162,9 +157,10 @@ fn a_new_connection_ends_what_conntrack_remembers_of_the_last_one_from_its_port(
     bench.wait(901 * SECOND);
     assert_eq!((bench.states().len(), bench.flows().len()), (0, 1));
     assert_eq!(open(&mut bench, 41_000).src, source);
-    assert_eq!(bench.flows(), [format!(
-        "tcp {CLIENT}:41000 > {FNAT}:80 | tcp {C}:8080 > {}:2000", LOCALS[0]
-    )]);
+    assert_eq!(
+        bench.flows(),
+        [format!("tcp {CLIENT}:41000 > {FNAT}:80 | tcp {C}:8080 > {}:2000", LOCALS[0])]
+    );
 }
 
 #[test]

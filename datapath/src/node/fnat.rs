@@ -14,9 +14,9 @@ use super::pipeline::Local;
 use crate::journey::Step;
 use crate::port::Buffer;
 use crate::table::Handle;
+use crate::wire::Transport;
 use crate::wire::tcp::Flags;
 use crate::wire::toa::{self, NoToa};
-use crate::wire::Transport;
 
 /// Segments that were to tell who their client is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

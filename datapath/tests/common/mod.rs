@@ -88,8 +88,7 @@ pub(crate) fn lab_fnat(ports: &str, keys: &str) -> Lab {
 /// The same with other keys of the file.
 pub(crate) fn lab_fnat_with(ports: &str, keys: &str, file: &str) -> Lab {
     let [one, two] = LOCALS;
-    let node =
-        format!("- name: n1\n    localAddresses: [{one}, {two}]\n    localPorts: {ports}\n");
+    let node = format!("- name: n1\n    localAddresses: [{one}, {two}]\n    localPorts: {ports}\n");
     let service = format!(
         "  - {{name: t/fnat, mode: fnat, {keys}, externalIPs: {FNAT}, endpoints: [{{pod: t/c}}], \
          ports: [{{port: 80, targetPort: 8080}}, {{port: 53, targetPort: 5353, proto: udp}}]}}\n\

@@ -75,12 +75,8 @@ pub(super) fn entries<B: Buffer>(_: &Lab, node: &Node<B>, _: Time) -> Vec<LocalE
             addresses: addresses.map(address).collect(),
         })
     };
-    let own = |ipvs::LocalPorts { ip, used, free, missed }| LocalEntry::Node {
-        ip,
-        used,
-        free,
-        missed,
-    };
+    let own =
+        |ipvs::LocalPorts { ip, used, free, missed }| LocalEntry::Node { ip, used, free, missed };
     node.ipvs().services().filter_map(service).chain(locals.ports().map(own)).collect()
 }
 

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Connection, ConntrackEntry, ElementDrops, Eni, Filter, Group, LocalEntry, Neighbour, Route, Rule, Session,
-    TableId, VirtualServer, drops, eni, ipvs, laddr, security_group, session, tc,
+    Connection, ConntrackEntry, ElementDrops, Eni, Filter, Group, LocalEntry, Neighbour, Route,
+    Rule, Session, TableId, VirtualServer, drops, eni, ipvs, laddr, security_group, session, tc,
 };
 
 /// What one node has of a table.

@@ -286,8 +286,7 @@ impl Fabric {
         } else if let Some(what) = reserved(cidr, ip) {
             let usable = derive::usable(cidr);
             let (first, last) = (Ipv4Addr::from(*usable.start()), Ipv4Addr::from(*usable.end()));
-            let message =
-                format!("{key}: `{ip}` is {what} of vSwitch {id}, which no ENI can have");
+            let message = format!("{key}: `{ip}` is {what} of vSwitch {id}, which no ENI can have");
             report.add_help(at, message, format!("its ENIs can have {first} to {last}"));
         }
     }

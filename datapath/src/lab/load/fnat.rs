@@ -73,7 +73,8 @@ pub(super) fn of_service(
         }
         local_addresses.push(ip);
     }
-    if machines.nodes.iter().all(|node| node.local_addresses.is_empty()) {
+    let none = machines.nodes.iter().all(|node| node.local_addresses.is_empty());
+    if none && given.items.is_empty() {
         let name = quoted(&service.name.text);
         let message = format!("service {name} has no local address to send from");
         let help = "mode fnat needs `localAddresses` on every node that serves it";

@@ -128,10 +128,11 @@ impl VirtualServices {
         let some_local = all.iter().any(|(local, ..)| *local);
         let fallback = lab.switches.local_no_endpoint == LocalNoEndpoint::Fallback;
         let only_local = local_policy && (some_local || !fallback);
-        let fnat = service.fnat.as_ref().zip(lab.nodes.get(node)).map(|(fnat, node)| Fnat {
-            local_addresses: fnat.addresses_of(node),
-            toa: fnat.toa,
-        });
+        let fnat = service
+            .fnat
+            .as_ref()
+            .zip(lab.nodes.get(node))
+            .map(|(fnat, node)| Fnat { local_addresses: fnat.addresses_of(node), toa: fnat.toa });
         for port in &service.ports {
             let destinations = all
                 .iter()
