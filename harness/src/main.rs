@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::commands::{self, bench, doctor, explain, lab, replay, run, schema, show};
+use harness::commands::{self, bench, doctor, explain, lab, replay, run, schema, show, test};
 use harness::show::ShowArgs;
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
@@ -21,6 +21,7 @@ enum Command {
     Ps(lab::Ps),
     Exec(lab::Exec),
     Run(run::Run),
+    Test(test::Test),
     Doctor(doctor::Doctor),
     /// Show a table of a lab as the tool of a real node prints it.
     Show(ShowArgs),
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Command::Ps(command) => command.run(),
         Command::Exec(command) => command.run(),
         Command::Run(command) => command.run(),
+        Command::Test(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Show(args) => show::run(&args),
         Command::Explain(command) => command.run(),

@@ -79,7 +79,7 @@ pub struct Connection {
 }
 
 /// The virtual servers of a node, by protocol and address.
-pub(super) fn virtual_servers<B: Buffer>(lab: &Lab, node: &Node<B>, _: Time) -> Vec<VirtualServer> {
+pub fn virtual_servers<B: Buffer>(lab: &Lab, node: &Node<B>, _: Time) -> Vec<VirtualServer> {
     node.ipvs().services().map(|service| virtual_server(lab, node, service)).collect()
 }
 
@@ -107,7 +107,7 @@ fn virtual_server<B: Buffer>(lab: &Lab, node: &Node<B>, service: &ipvs::Service)
 }
 
 /// The connections of a node, in the order of their records.
-pub(super) fn connections<B: Buffer>(lab: &Lab, node: &Node<B>, now: Time) -> Vec<Connection> {
+pub fn connections<B: Buffer>(lab: &Lab, node: &Node<B>, now: Time) -> Vec<Connection> {
     let name_of = |key| {
         let service = node.config().services.get(key);
         service.map_or_else(|| "?".to_owned(), |service| service_name(lab, service.service))

@@ -18,10 +18,10 @@ mod session;
 mod table;
 mod tc;
 
-pub use conntrack::{ConntrackEntry, ConntrackTuple};
+pub use conntrack::{ConntrackEntry, ConntrackTuple, entries};
 pub use drops::{Drop, ElementDrops};
 pub use eni::{Eni, PacketCounters, QueueCounters};
-pub use ipvs::{Connection, RealServer, VirtualServer};
+pub use ipvs::{Connection, RealServer, VirtualServer, connections, virtual_servers};
 pub use laddr::{LocalAddress, LocalEntry};
 pub use neighbour::Neighbour;
 pub use query::{Format, Query, ShowArgs, TableId, UnknownTable, What};
