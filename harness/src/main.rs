@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::commands::{self, bench, doctor, explain, lab, replay, run, schema, show, test};
+use harness::commands::{self, bench, doctor, explain, lab, lint, replay, run, schema, show, test};
 use harness::show::ShowArgs;
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
@@ -23,6 +23,7 @@ enum Command {
     Run(run::Run),
     Test(test::Test),
     Doctor(doctor::Doctor),
+    Lint(lint::Lint),
     /// Show a table of a lab as the tool of a real node prints it.
     Show(ShowArgs),
     Explain(explain::Explain),
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Run(command) => command.run(),
         Command::Test(command) => command.run(),
         Command::Doctor(command) => command.run(),
+        Command::Lint(command) => command.run(),
         Command::Show(args) => show::run(&args),
         Command::Explain(command) => command.run(),
         Command::Ledger(command) => command.run(),

@@ -45,7 +45,10 @@ impl Up {
         let text = std::fs::read_to_string(&self.lab)
             .with_context(|| format!("read {}", self.lab.display()))?;
         // Read here too, so that a mistake is told with the name of the user's own file.
-        let lab = datapath::lab::load(&text, &self.lab.display().to_string())?;
+        let (lab, lints) = datapath::lab::load_linted(&text, &self.lab.display().to_string())?;
+        if !lints.problems.is_empty() {
+            writeln!(std::io::stderr(), "{lints}")?;
+        }
         let name = self.name.clone().unwrap_or_else(|| default_name(&self.lab));
         let client = client::up(&name, &text, self.poll, Life::OfItsOwn)?;
         let (nodes, pods) = (lab.nodes.len(), lab.pods.len());

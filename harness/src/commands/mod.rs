@@ -9,6 +9,7 @@ pub mod bench;
 pub mod doctor;
 pub mod explain;
 pub mod lab;
+pub mod lint;
 pub mod replay;
 pub mod run;
 pub mod schema;
