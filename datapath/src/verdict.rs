@@ -78,6 +78,8 @@ drop_reasons! {
     ReversePath = "reverse-path",
     /// No rule and no table has a route.
     NoRoute = "no-route",
+    /// The load balancer's address is not for this source (loadBalancerSourceRanges).
+    SourceRange = "source-range",
     /// The service has no destination with a weight above zero.
     NoDestination = "no-destination",
     /// No service listens on this port of the virtual address.

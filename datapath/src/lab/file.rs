@@ -7,9 +7,12 @@ use ipnet::Ipv4Net;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::model::{GroupKind, LocalNoEndpoint, Profile, RpFilter, Scheduler, VipPing};
+use super::model::{
+    GroupKind, KubeProxyVersion, LocalNoEndpoint, Profile, RpFilter, Scheduler, VipPing,
+};
 use super::scalar::{
-    Accept, Int, Local, NoAffinity, PeerText, Port, PortProto, Ports, RuleProto, ServiceMode, Text,
+    Accept, Affinity, Int, Local, NodePort, PeerText, Port, PortProto, Ports, RuleProto,
+    ServiceMode, ServiceType, Text,
 };
 use super::written::{Keyed, List, OneOrMany, Written};
 use crate::wire::Mac;
@@ -205,6 +208,10 @@ pub struct Member {
 pub struct Service {
     /// Namespace and name, as NS/NAME.
     pub name: Written<Text>,
+    /// ClusterIP, NodePort or LoadBalancer; default LoadBalancer where there is a loadBalancer
+    /// address, else ClusterIP.
+    #[serde(rename = "type")]
+    pub kind: Option<Written<ServiceType>>,
     /// Its ClusterIP.
     #[serde(rename = "clusterIP")]
     pub cluster_ip: Option<Written<Ipv4Addr>>,
@@ -214,12 +221,17 @@ pub struct Service {
     /// status.loadBalancer.ingress addresses, one or a list.
     #[serde(default)]
     pub load_balancer: OneOrMany<Ipv4Addr>,
-    /// Cluster (default) or Local.
+    /// Sources that may use the loadBalancer addresses, one range or a list; default all.
+    #[serde(default)]
+    pub load_balancer_source_ranges: OneOrMany<Ipv4Net>,
+    /// Cluster (default) or Local; for a service that can be reached from outside.
     pub external_traffic_policy: Option<Written<Local>>,
     /// Cluster (default) or Local.
     pub internal_traffic_policy: Option<Written<Local>>,
-    /// None.
-    pub session_affinity: Option<Written<NoAffinity>>,
+    /// None (default) or ClientIP: a client keeps the endpoint it once got.
+    pub session_affinity: Option<Written<Affinity>>,
+    /// Settings of the session affinity.
+    pub session_affinity_config: Option<SessionAffinityConfig>,
     /// The ipvs scheduler: rr.
     pub scheduler: Option<Written<Scheduler>>,
     /// nat (default): kube-proxy's DNAT with masquerade. fnat: ipvs exchanges both addresses, as
@@ -248,6 +260,25 @@ pub struct ServicePort {
     pub target_port: Option<Written<Port>>,
     /// tcp (default) or udp.
     pub proto: Option<Written<PortProto>>,
+    /// The port of every node's address; for the types NodePort, which needs it, and LoadBalancer.
+    pub node_port: Option<Written<NodePort>>,
+}
+
+/// Settings of a session affinity.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SessionAffinityConfig {
+    /// Of the affinity ClientIP.
+    #[serde(default, rename = "clientIP")]
+    pub client_ip: ClientIpConfig,
+}
+
+/// Settings of the session affinity ClientIP.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClientIpConfig {
+    /// How long a client keeps its endpoint after its last connection, in seconds; default 10800.
+    pub timeout_seconds: Option<Written<Int<1, 86_400>>>,
 }
 
 /// An endpoint of a service.
@@ -258,6 +289,12 @@ pub struct Endpoint {
     pub pod: Written<Text>,
     /// ipvs weight, default 1; 0 takes no new connections.
     pub weight: Option<Written<Int<0, 65_535>>>,
+    /// Condition of its EndpointSlice; default true where it is serving and not terminating.
+    pub ready: Option<Written<bool>>,
+    /// Condition of its EndpointSlice; default what ready says, or true.
+    pub serving: Option<Written<bool>>,
+    /// Condition of its EndpointSlice: its pod is being deleted; default false.
+    pub terminating: Option<Written<bool>>,
 }
 
 /// A load balancer of the cloud.
@@ -314,6 +351,9 @@ pub struct Switches {
     pub vs_conntrack: Option<Written<bool>>,
     /// net.ipv4.vs.snat_reroute; default true.
     pub snat_reroute: Option<Written<bool>>,
+    /// Which generation of kube-proxy programs the nodes; default v1.20 up to terway-1.4.0, v1.28
+    /// from terway-1.4.2.
+    pub kube_proxy: Option<Written<KubeProxyVersion>>,
     /// kube-proxy's clusterCIDR: traffic to a ClusterIP from outside it is masqueraded; default
     /// none.
     #[serde(rename = "clusterCIDR")]
@@ -324,11 +364,10 @@ pub struct Switches {
     pub masquerade_random_fully: Option<Written<bool>>,
     /// net.ipv4.icmp_ratelimit in milliseconds, 0 for unlimited; default 1000.
     pub icmp_ratelimit: Option<Written<Int<0, 3_600_000>>>,
-    /// What a Local policy without a local endpoint does; default fail up to terway-1.4.0,
-    /// fallback from terway-1.4.2.
+    /// What a Local policy without a local endpoint does; default fail for kube-proxy v1.20,
+    /// fallback for v1.28.
     pub local_no_endpoint: Option<Written<LocalNoEndpoint>>,
-    /// What an echo request to a VIP meets; default answer up to terway-1.4.0, reject from
-    /// terway-1.4.2.
+    /// What an echo request to a VIP meets; default answer for kube-proxy v1.20, reject for v1.28.
     pub vip_ping: Option<Written<VipPing>>,
     /// kube-proxy's strictARP (arp_ignore=1, arp_announce=2); default false.
     pub strict_arp: Option<Written<bool>>,
@@ -340,6 +379,54 @@ pub struct Switches {
     /// Packets of established flows take the way their flow has learned instead of walking every
     /// hook, with the same result; default true.
     pub flow_cache: Option<Written<bool>>,
+    /// ipvs: net.ipv4.vs.* and its timeouts.
+    #[serde(default)]
+    pub ipvs: Ipvs,
+}
+
+/// Settings of ipvs.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Ipvs {
+    /// How long a connection lives without a packet.
+    #[serde(default)]
+    pub timeouts: IpvsTimeouts,
+    /// conn_reuse_mode: 0 keeps the destination of a closed connection that is opened again, 1 and
+    /// 2 schedule it anew; default 1.
+    pub conn_reuse_mode: Option<Written<Int<0, 2>>>,
+    /// expire_nodest_conn: connections end with their destination; default true.
+    pub expire_nodest_conn: Option<Written<bool>>,
+    /// expire_quiescent_template: affinity to a destination ends with its weight; default true.
+    pub expire_quiescent_template: Option<Written<bool>>,
+    /// sloppy_tcp: any segment but a reset begins a connection; default false.
+    pub sloppy_tcp: Option<Written<bool>>,
+    /// nat_icmp_send: port unreachable to a destination whose packet answers none; default false.
+    pub nat_icmp_send: Option<Written<bool>>,
+    /// kube-proxy keeps a removed TCP destination with weight 0 until its connections have ended;
+    /// default true.
+    pub graceful_termination: Option<Written<bool>>,
+}
+
+/// Timeouts of ipvs connections in seconds; the first three are those of `ipvsadm --set`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct IpvsTimeouts {
+    /// In ESTABLISHED; default 900.
+    pub tcp: Option<Written<Int<1, 2_147_483>>>,
+    /// In FIN_WAIT; default 120.
+    pub tcp_fin: Option<Written<Int<1, 2_147_483>>>,
+    /// UDP; default 300.
+    pub udp: Option<Written<Int<1, 2_147_483>>>,
+    /// In SYN_SENT; default 120.
+    pub syn_sent: Option<Written<Int<1, 2_147_483>>>,
+    /// In SYN_RECV; default 60.
+    pub syn_recv: Option<Written<Int<1, 2_147_483>>>,
+    /// In CLOSE_WAIT; default 60.
+    pub close_wait: Option<Written<Int<1, 2_147_483>>>,
+    /// In TIME_WAIT; default 120.
+    pub time_wait: Option<Written<Int<1, 2_147_483>>>,
+    /// In CLOSE; default 10.
+    pub close: Option<Written<Int<1, 2_147_483>>>,
 }
 
 /// Sizes of the bounded tables.

@@ -1,6 +1,7 @@
 //! A lab that has been checked: what the lab file says, with every derived value filled in and
 //! every name resolved to an index. A value of type [`Lab`] can be run (spec LAW-7).
 
+pub use super::ipvs::{IpvsSwitches, IpvsTimeouts};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -73,6 +74,8 @@ pub struct Switches {
     pub vs_conntrack: bool,
     /// net.ipv4.vs.snat_reroute: look the route up again after ipvs restored the VIP as source.
     pub snat_reroute: bool,
+    /// Which generation of kube-proxy programs the nodes.
+    pub kube_proxy: KubeProxyVersion,
     /// kube-proxy's clusterCIDR: traffic to a ClusterIP from outside it is masqueraded.
     pub cluster_cidr: Option<Ipv4Net>,
     /// kube-proxy's masqueradeAll: all traffic to a ClusterIP is masqueraded.
@@ -94,6 +97,17 @@ pub struct Switches {
     /// Packets of established flows take the way their flow has learned (spec FLOW). Off, every
     /// packet walks all hooks: slower, and the same in every other respect.
     pub flow_cache: bool,
+    /// ipvs.
+    pub ipvs: IpvsSwitches,
+}
+
+/// A generation of kube-proxy: that of the article's clusters, and today's (spec MARK-11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KubeProxyVersion {
+    /// v1.20: ready endpoints only; source ranges by a mark in nat that the kubelet drops.
+    V1_20,
+    /// v1.28: terminating endpoints where nothing else is left; source ranges in filter.
+    V1_28,
 }
 
 /// What a service with policy Local does on a node without a local endpoint.
@@ -343,6 +357,10 @@ pub struct Service {
     pub external_local: bool,
     /// internalTrafficPolicy is Local.
     pub internal_local: bool,
+    /// Session affinity ClientIP: for how many seconds a client keeps its endpoint.
+    pub affinity: Option<u32>,
+    /// loadBalancerSourceRanges, in file order; without any, everybody may.
+    pub source_ranges: Vec<Ipv4Net>,
     /// How a destination is picked.
     pub scheduler: Scheduler,
     /// Both addresses are translated by ipvs (`mode: fnat`); `None` for kube-proxy's NAT.
@@ -391,6 +409,18 @@ pub struct ServicePort {
     pub port: u16,
     /// The port of the endpoints.
     pub target_port: u16,
+    /// The port of the nodes, if it has one.
+    pub node_port: Option<u16>,
+}
+
+impl Service {
+    /// Whether something other than a ClusterIP leads to the service.
+    #[must_use]
+    pub fn is_external(&self) -> bool {
+        !self.external_ips.is_empty()
+            || !self.load_balancer.is_empty()
+            || self.ports.iter().any(|port| port.node_port.is_some())
+    }
 }
 
 /// One endpoint of a service.
@@ -400,6 +430,20 @@ pub struct Endpoint {
     pub pod: usize,
     /// ipvs weight; 0 takes no new connections.
     pub weight: u32,
+    /// What its EndpointSlice says of it.
+    pub condition: Condition,
+}
+
+/// What the conditions of an EndpointSlice come to for kube-proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// ready.
+    #[default]
+    Ready,
+    /// Not ready, but serving and terminating: a pod that is being deleted and works still.
+    ServingTerminating,
+    /// Any other that is not ready.
+    NotReady,
 }
 
 /// A load balancer of the cloud.

@@ -6,6 +6,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use super::Node;
 use super::conntrack::Tracked;
 use super::ipvs::{Connection, ServiceKey, State};
+use super::kube_proxy::{Chain, Verdict};
 use super::passage::{Passage, Refusal, Stop};
 use super::pipeline::Local;
 use super::prerouting::{exit_of, hit};
@@ -14,13 +15,14 @@ use crate::port::Buffer;
 use crate::table::{Direction, Handle};
 use crate::time::Time;
 use crate::verdict::DropReason;
-use crate::wire::{Address, Protocol, ZeroChecksum, tcp::Flags};
+use crate::wire::{Address, Protocol, Transport, ZeroChecksum, tcp::Flags};
 
 impl<B: Buffer> Node<B> {
     /// A packet for one of the node's addresses: ipvs restores an answer to the node's own
     /// connection, or takes a request for a virtual service. The rest is the node's.
     pub(super) fn local_in(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop, Local> {
         p.hook(Hook::LocalIn);
+        self.filter(p, Chain::Input)?;
         if p.packet.tuple.proto == Protocol::ICMP {
             return self.ipvs_local_error(p, now);
         }
@@ -30,6 +32,21 @@ impl<B: Buffer> Node<B> {
             return self.go_on_to_client(p, handle);
         }
         self.ipvs_request(p, now)
+    }
+
+    /// What kube-proxy's rules in a chain of filter say of a packet (spec MARK-13, MARK-14, IPVS-29). It is
+    /// nowhere near the chain FORWARD, where they drop nothing (spec MARK-16).
+    pub(super) fn filter(&self, p: &Passage<B>, chain: Chain) -> ControlFlow<Stop> {
+        let rules = &self.config.kube_proxy;
+        let echo = matches!(p.packet.transport, Transport::Icmp { .. });
+        match rules.filter(chain, &p.packet.tuple, &p.tracked, p.mark) {
+            Verdict::Accept => Continue(()),
+            Verdict::Drop => Break(Stop::Drop(DropReason::SourceRange)),
+            Verdict::Reject => {
+                let reason = if echo { DropReason::VipPingRejected } else { DropReason::NoService };
+                Break(Stop::Refuse(reason, Refusal::PortUnreachable))
+            }
+        }
     }
 
     /// A packet that passes through: an answer of a connection gets its virtual address back, and

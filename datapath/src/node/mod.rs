@@ -12,6 +12,7 @@ mod fnat;
 mod icmp;
 mod ingress;
 pub mod ipvs;
+pub mod kube_proxy;
 mod neighbour;
 mod output;
 mod passage;

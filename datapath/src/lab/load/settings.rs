@@ -2,14 +2,24 @@
 
 use super::report::Report;
 use crate::lab::file;
-use crate::lab::model::{Limits, LocalNoEndpoint, Profile, RpFilter, Switches, VipPing};
+use crate::lab::model::{
+    IpvsSwitches, IpvsTimeouts, KubeProxyVersion, Limits, LocalNoEndpoint, Profile, RpFilter,
+    Switches, VipPing,
+};
 use crate::lab::scalar::Int;
 use crate::lab::written::Written;
 
-/// What holds for `profile` where a file sets nothing.
-fn defaults(profile: Profile) -> Switches {
+/// What holds for `profile` and a kube-proxy, by default the profile's, where a file sets nothing.
+fn defaults(profile: Profile, kube_proxy: Option<KubeProxyVersion>) -> Switches {
     let modern = profile == Profile::P2;
+    let of_profile = if modern { KubeProxyVersion::V1_28 } else { KubeProxyVersion::V1_20 };
+    let kube_proxy = kube_proxy.unwrap_or(of_profile);
+    let (local_no_endpoint, vip_ping) = match kube_proxy {
+        KubeProxyVersion::V1_20 => (LocalNoEndpoint::Fail, VipPing::Answer),
+        KubeProxyVersion::V1_28 => (LocalNoEndpoint::Fallback, VipPing::Reject),
+    };
     Switches {
+        kube_proxy,
         from_rule_iif: !modern,
         vlan_push: profile != Profile::P0,
         vs_conntrack: true,
@@ -18,12 +28,13 @@ fn defaults(profile: Profile) -> Switches {
         masquerade_all: false,
         masquerade_random_fully: true,
         icmp_ratelimit_ms: 1000,
-        local_no_endpoint: if modern { LocalNoEndpoint::Fallback } else { LocalNoEndpoint::Fail },
-        vip_ping: if modern { VipPing::Reject } else { VipPing::Answer },
+        local_no_endpoint,
+        vip_ping,
         strict_arp: false,
         rp_filter: RpFilter::Off,
         permanent_neighbours: false,
         flow_cache: true,
+        ipvs: IpvsSwitches::default(),
     }
 }
 
@@ -33,8 +44,8 @@ pub(super) fn switches(
     profile: Profile,
     report: &mut Report,
 ) -> Switches {
-    let or = defaults(profile);
-    let Some(file) = file else { return or };
+    let Some(file) = file else { return defaults(profile, None) };
+    let or = defaults(profile, report.read_opt("kubeProxy", file.kube_proxy.as_ref()));
     let mut flag = |key: &str, written: &Option<Written<bool>>, default: bool| {
         report.read_opt(key, written.as_ref()).unwrap_or(default)
     };
@@ -57,6 +68,7 @@ pub(super) fn switches(
         vlan_push,
         vs_conntrack,
         snat_reroute,
+        kube_proxy: or.kube_proxy,
         cluster_cidr: report.read_opt("clusterCIDR", file.cluster_cidr.as_ref()),
         masquerade_all,
         masquerade_random_fully: random,
@@ -67,6 +79,48 @@ pub(super) fn switches(
         rp_filter: rp_filter.unwrap_or(or.rp_filter),
         permanent_neighbours: permanent.unwrap_or(or.permanent_neighbours),
         flow_cache: flow_cache.unwrap_or(or.flow_cache),
+        ipvs: ipvs(&file.ipvs, report),
+    }
+}
+
+fn ipvs(file: &file::Ipvs, report: &mut Report) -> IpvsSwitches {
+    let or = IpvsSwitches::default();
+    let reuse = report.read_opt("connReuseMode", file.conn_reuse_mode.as_ref());
+    let reuse = reuse.and_then(|mode| u8::try_from(mode.as_u32()).ok());
+    let timeouts = ipvs_timeouts(&file.timeouts, or.timeouts, report);
+    let mut flag = |key: &str, written: &Option<Written<bool>>, default: bool| {
+        report.read_opt(key, written.as_ref()).unwrap_or(default)
+    };
+    let (nodest, quiescent) = (&file.expire_nodest_conn, &file.expire_quiescent_template);
+    let graceful = &file.graceful_termination;
+    IpvsSwitches {
+        timeouts,
+        conn_reuse_mode: reuse.unwrap_or(or.conn_reuse_mode),
+        expire_nodest_conn: flag("expireNodestConn", nodest, or.expire_nodest_conn),
+        expire_quiescent_template: flag(
+            "expireQuiescentTemplate",
+            quiescent,
+            or.expire_quiescent_template,
+        ),
+        sloppy_tcp: flag("sloppyTcp", &file.sloppy_tcp, or.sloppy_tcp),
+        nat_icmp_send: flag("natIcmpSend", &file.nat_icmp_send, or.nat_icmp_send),
+        graceful_termination: flag("gracefulTermination", graceful, or.graceful_termination),
+    }
+}
+
+fn ipvs_timeouts(file: &file::IpvsTimeouts, or: IpvsTimeouts, report: &mut Report) -> IpvsTimeouts {
+    let mut timeout = |key: &str, written: &Option<Written<Int<1, 2_147_483>>>, default: u32| {
+        limit(key, written.as_ref(), default, report)
+    };
+    IpvsTimeouts {
+        tcp: timeout("tcp", &file.tcp, or.tcp),
+        tcp_fin: timeout("tcpFin", &file.tcp_fin, or.tcp_fin),
+        udp: timeout("udp", &file.udp, or.udp),
+        syn_sent: timeout("synSent", &file.syn_sent, or.syn_sent),
+        syn_recv: timeout("synRecv", &file.syn_recv, or.syn_recv),
+        close_wait: timeout("closeWait", &file.close_wait, or.close_wait),
+        time_wait: timeout("timeWait", &file.time_wait, or.time_wait),
+        close: timeout("close", &file.close, or.close),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod change;
 mod connection;
+pub(super) mod endpoints;
 mod live;
 mod local_address;
 mod scheduler;
@@ -13,5 +14,7 @@ pub use change::{Change, changes};
 pub use connection::{Connection, ConnectionTable, NewConnection, Toa, Watch};
 pub use live::{Ipvs, Server, Service};
 pub use local_address::{LocalAddresses, LocalPorts, ServiceAddress};
-pub use service::{Destination, Fnat, ServiceKey, VipKind, VirtualService, VirtualServices};
+pub use service::{
+    Destination, Fnat, Persistence, ServiceKey, VipKind, VirtualService, VirtualServices,
+};
 pub use tcp_state::State;
