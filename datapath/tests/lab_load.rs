@@ -357,14 +357,14 @@ fn schema_has_the_keys() {
     assert_eq!(keys(Some("SecurityGroup")), "egress ingress inner type");
     assert_eq!(keys(Some("Rule")), "peer policy ports priority proto");
     assert_eq!(keys(Some("Interface")), "eni ip mac mtu securityGroups srcDstCheck vSwitch");
-    assert_eq!(keys(Some("Node")), "eth0 name trunk");
+    assert_eq!(keys(Some("Node")), "eth0 localAddresses localPorts name trunk");
     assert_eq!(keys(Some("Pod")), "cali caliMac ip mac member mtu name node");
     assert_eq!(keys(Some("Member")), "eni securityGroups vSwitch vid");
     assert_eq!(
         keys(Some("Service")),
         "clusterIP endpoints externalIPs externalTrafficPolicy internalTrafficPolicy \
-         loadBalancer loadBalancerSourceRanges name ports scheduler sessionAffinity \
-         sessionAffinityConfig type"
+         loadBalancer loadBalancerSourceRanges localAddresses mode name ports scheduler \
+         sessionAffinity sessionAffinityConfig toa type"
     );
     assert_eq!(keys(Some("ServicePort")), "nodePort port proto targetPort");
     assert_eq!(keys(Some("Endpoint")), "pod ready serving terminating weight");
