@@ -82,6 +82,12 @@ drop_reasons! {
     SourceRange = "source-range",
     /// The service has no destination with a weight above zero.
     NoDestination = "no-destination",
+    /// The destination of the packet's connection has been removed.
+    DestinationGone = "destination-gone",
+    /// The packet ends its connection to begin another, which the flow it belongs to rules out.
+    ConnectionReused = "connection-reused",
+    /// Every connection of ipvs is in use.
+    ConnectionTableFull = "connection-table-full",
     /// No service listens on this port of the virtual address.
     NoService = "no-service",
     /// Not a first segment, and no connection that it belongs to.

@@ -130,6 +130,7 @@ fn full_services() {
         external_local: true,
         internal_local: true,
         affinity: Some(86_400),
+        one_packet: false,
         source_ranges: vec!["10.0.0.0/8".parse().unwrap(), "203.0.113.0/24".parse().unwrap()],
         scheduler: Scheduler::RoundRobin,
         fnat: None,
@@ -363,7 +364,7 @@ fn schema_has_the_keys() {
     assert_eq!(
         keys(Some("Service")),
         "clusterIP endpoints externalIPs externalTrafficPolicy internalTrafficPolicy \
-         loadBalancer loadBalancerSourceRanges localAddresses mode name ports scheduler \
+         loadBalancer loadBalancerSourceRanges localAddresses mode name onePacket ports scheduler \
          sessionAffinity sessionAffinityConfig toa type"
     );
     assert_eq!(keys(Some("ServicePort")), "nodePort port proto targetPort");

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use common::*;
 use datapath::lab::{self, Lab};
 use datapath::node::ETH0;
+use datapath::time::Time;
 use datapath::verdict::DropReason;
 
 const LB: Ipv4Addr = Ipv4Addr::new(47, 1, 1, 99);
@@ -52,7 +53,7 @@ fn an_established_flow_goes_on_as_its_generation_says() {
     for (kube_proxy, goes_on) in [("v1.20", true), ("v1.28", false)] {
         let mut bench = Bench::new(lab(kube_proxy, "10.0.4.27/32"));
         bench.sent(CALI_A, &tcp((A, 1), (LB, 80), SYN));
-        bench.node.apply(&lab(kube_proxy, "203.0.113.0/24"));
+        bench.node.apply(&lab(kube_proxy, "203.0.113.0/24"), Time::from_secs(1));
         let again = tcp((A, 1), (LB, 80), SYN);
         if goes_on {
             assert_eq!(bench.sent(CALI_A, &again).view().dst, (B, 8080));

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::commands::{self, bench, doctor, explain, lab, lint, replay, run, schema, show, test};
+use harness::commands::{
+    self, bench, doctor, explain, guest, lab, lint, oracle, replay, run, schema, show, test,
+};
 use harness::show::ShowArgs;
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
@@ -22,6 +24,7 @@ enum Command {
     Exec(lab::Exec),
     Run(run::Run),
     Test(test::Test),
+    Oracle(oracle::Oracle),
     Doctor(doctor::Doctor),
     Lint(lint::Lint),
     /// Show a table of a lab as the tool of a real node prints it.
@@ -33,6 +36,8 @@ enum Command {
     Schema(schema::Args),
     #[command(hide = true)]
     Daemon(lab::Daemon),
+    #[command(hide = true)]
+    Guest(guest::Guest),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +56,7 @@ fn main() -> ExitCode {
         Command::Exec(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Test(command) => command.run(),
+        Command::Oracle(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Lint(command) => command.run(),
         Command::Show(args) => show::run(&args),
@@ -60,6 +66,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => command.run(),
         Command::Schema(args) => args.run(),
         Command::Daemon(command) => command.run(),
+        Command::Guest(command) => command.run(),
     };
     result.unwrap_or_else(|error| {
         // Whoever read our output has read enough.

@@ -242,6 +242,9 @@ pub struct Service {
     pub local_addresses: OneOrMany<Ipv4Addr>,
     /// With fnat: TCP requests carry the client's address and port in option 254; default false.
     pub toa: Option<Written<bool>>,
+    /// One-packet scheduling: ipvs schedules every datagram by itself; default false. kube-proxy
+    /// has no such setting.
+    pub one_packet: Option<Written<bool>>,
     /// Its ports; at least one.
     #[serde(default)]
     pub ports: List<ServicePort>,

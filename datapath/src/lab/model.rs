@@ -359,6 +359,8 @@ pub struct Service {
     pub internal_local: bool,
     /// Session affinity ClientIP: for how many seconds a client keeps its endpoint.
     pub affinity: Option<u32>,
+    /// One-packet scheduling of its UDP ports.
+    pub one_packet: bool,
     /// loadBalancerSourceRanges, in file order; without any, everybody may.
     pub source_ranges: Vec<Ipv4Net>,
     /// How a destination is picked.

@@ -1,21 +1,35 @@
 //! IPVS at work in LOCAL_IN, FORWARD and LOCAL_OUT: schedule, translate, send, and restore
 //! (kernel: net/netfilter/ipvs/ip_vs_core.c, ip_vs_xmit.c, ip_vs_nfct.c; spec IPVS).
 
+use std::net::Ipv4Addr;
 use std::ops::ControlFlow::{self, Break, Continue};
 
-use super::Node;
 use super::conntrack::Tracked;
-use super::ipvs::{Connection, ServiceKey, State};
+use super::ipvs::{Change, Connection, NotScheduled, Reuse, ServiceKey};
 use super::kube_proxy::{Chain, Verdict};
 use super::passage::{Passage, Refusal, Stop};
 use super::pipeline::Local;
 use super::prerouting::{exit_of, hit};
-use crate::journey::{Hook, Step};
+use super::{EXPIRY_BUDGET, Node};
+use crate::journey::{Hook, Rewriter, Step};
 use crate::port::Buffer;
 use crate::table::{Direction, Handle};
 use crate::time::Time;
 use crate::verdict::DropReason;
-use crate::wire::{Address, Protocol, Transport, ZeroChecksum, tcp::Flags};
+use crate::wire::{Address, Protocol, Transport, Tuple, ZeroChecksum, tcp::Flags};
+
+/// A source port that is never scheduled: an FTP server's data connections come from it.
+const FTP_DATA: u16 = 20;
+
+/// Who takes a request.
+enum Taker {
+    /// A connection.
+    Connection(Handle),
+    /// A destination, for this packet only.
+    Destination((Ipv4Addr, u16)),
+    /// No service; the packet is the node's.
+    Nobody,
+}
 
 impl<B: Buffer> Node<B> {
     /// A packet for one of the node's addresses: ipvs restores an answer to the node's own
@@ -31,6 +45,7 @@ impl<B: Buffer> Node<B> {
             self.restore_vip(p, handle, now);
             return self.go_on_to_client(p, handle);
         }
+        self.answers_nobody(p)?;
         self.ipvs_request(p, now)
     }
 
@@ -61,7 +76,7 @@ impl<B: Buffer> Node<B> {
         }
         let found = self.connections().find_reply(&p.packet.tuple, now);
         self.note_connection(p, found, Direction::Reply);
-        let Some(handle) = found else { return Continue(()) };
+        let Some(handle) = found else { return self.answers_nobody(p) };
         self.restore_vip(p, handle, now);
         self.reroute_restored(p)
     }
@@ -109,8 +124,15 @@ impl<B: Buffer> Node<B> {
         if !matches!(p.packet.tuple.proto, Protocol::TCP | Protocol::UDP) {
             return Continue(Local::Deliver);
         }
-        let Some(handle) = self.connection_for(p, now)? else {
-            return Continue(Local::Deliver);
+        let handle = match self.connection_for(p, now)? {
+            Taker::Connection(handle) => handle,
+            // conntrack learns nothing of a packet without a connection (spec IPVS-39).
+            Taker::Destination((dst, dst_port)) => {
+                let to = Tuple { dst, dst_port, ..p.packet.tuple };
+                self.send_translated(p, to, Rewriter::IpvsDnat)?;
+                return Continue(Local::SentByIpvs);
+            }
+            Taker::Nobody => return Continue(Local::Deliver),
         };
         let Some(connection) = self.connections().get(handle).copied() else {
             return Continue(Local::Deliver);
@@ -118,58 +140,146 @@ impl<B: Buffer> Node<B> {
         self.note_connection(p, Some(handle), Direction::Original);
         p.step(self.connection_step(&connection));
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Original, now);
-        self.send_translated(p, &connection)?;
+        self.send_translated(p, connection.sent(), connection.sender())?;
+        // One entry carries both NATs: the answer of a new flow will come from the destination
+        // (spec CT-2).
+        if let Tracked::New(flow) = &mut p.tracked {
+            flow.reply = connection.reply();
+        }
         self.tell_client(p, &connection);
         Continue(Local::SentByIpvs)
     }
 
-    /// The connection of a request; a SYN on a closed one is scheduled anew (conn_reuse_mode 1,
-    /// spec IPVS-19). `None` where no service wants the packet.
-    fn connection_for(
-        &mut self,
-        p: &mut Passage<B>,
-        now: Time,
-    ) -> ControlFlow<Stop, Option<Handle>> {
+    /// Who takes a request: its connection, where that may go on, or a new one.
+    fn connection_for(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop, Taker> {
         let tuple = p.packet.tuple;
-        let first = p.packet.tcp_flags().contains(Flags::SYN);
-        if let Some(handle) = self.connections().find_request(&tuple, now) {
-            let state = self.connections().get(handle).map(|c| c.state);
-            if !(first && matches!(state, Some(State::TimeWait | State::Close))) {
-                return Continue(Some(handle));
+        let Some(handle) = self.connections().find_request(&tuple, now) else {
+            return self.begin_connection(p, now);
+        };
+        let opens = p.packet.tcp_flags().contains(Flags::SYN);
+        match self.ipvs.reuse(handle, opens) {
+            Reuse::Keep => Continue(Taker::Connection(handle)),
+            Reuse::Unavailable => Break(Stop::Drop(DropReason::DestinationGone)),
+            // The old connection would take the flow of conntrack with it that the packet is part
+            // of: the packet is dropped, and its sender may send it again (spec IPVS-19).
+            Reuse::Anew if self.is_known_flow(p) => {
+                self.end_connection(handle, now);
+                Break(Stop::Drop(DropReason::ConnectionReused))
             }
-            self.ipvs.disconnect(handle);
+            // Schedulers still count the old one.
+            Reuse::Anew => {
+                let taker = self.begin_connection(p, now);
+                self.ipvs.disconnect(handle);
+                taker
+            }
         }
-        let opens = first && !p.packet.tcp_flags().contains(Flags::RST);
-        if tuple.proto == Protocol::TCP && !opens {
-            return Continue(None);
-        }
-        let key = (tuple.proto, tuple.dst, tuple.dst_port);
-        if self.ipvs.service(key).is_none() {
-            return Continue(None);
-        }
-        self.schedule(p, key, now)
     }
 
-    /// Picks a destination for a new connection of a virtual service.
-    fn schedule(
-        &mut self,
-        p: &mut Passage<B>,
-        key: ServiceKey,
-        now: Time,
-    ) -> ControlFlow<Stop, Option<Handle>> {
+    /// Whether the packet belongs to a flow that conntrack has confirmed.
+    fn is_known_flow(&self, p: &Passage<B>) -> bool {
+        self.config.switches.vs_conntrack && matches!(p.tracked, Tracked::Known(..))
+    }
+
+    /// Ends a connection and its flow.
+    fn end_connection(&mut self, handle: Handle, now: Time) {
+        if let Some(connection) = self.ipvs.disconnect(handle) {
+            self.end_flow(&connection, now);
+        }
+    }
+
+    /// Conntrack forgets the flow of a connection that has ended (ip_vs_conn_drop_conntrack; spec
+    /// IPVS-36).
+    pub(super) fn end_flow(&mut self, connection: &Connection, now: Time) {
+        if self.config.switches.vs_conntrack
+            && !connection.is_template()
+            && let Some((flow, _)) = self.conntrack.find(&connection.request, now)
+        {
+            self.conntrack.remove(flow);
+        }
+    }
+
+    /// Ends connections past their deadline, and their flows.
+    pub(super) fn expire_connections(&mut self, now: Time) {
+        let mut budget = EXPIRY_BUDGET;
+        while let Some(connection) = self.ipvs.next_ended(now, &mut budget) {
+            self.end_flow(&connection, now);
+        }
+    }
+
+    /// kube-proxy's round: terminating destinations whose connections have ended go.
+    pub(super) fn terminate_gracefully(&mut self, now: Time) {
+        let ipvs = &self.ipvs;
+        let changes = self.graceful.on_time(now, |key, address| ipvs.in_use(key, address));
+        if !changes.is_empty() {
+            self.change_services(changes, now);
+        }
+    }
+
+    /// Changes ipvs. Paths learned before hold no more, and connections may end (spec IPVS-20).
+    pub(super) fn change_services(&mut self, changes: Vec<Change>, now: Time) {
+        let removes = |change: &Change| {
+            matches!(change, Change::DeleteService(_) | Change::DeleteDestination(..))
+        };
+        let flushes = changes.iter().any(removes);
+        self.ipvs.apply(changes);
+        if flushes {
+            for connection in self.ipvs.flush() {
+                self.end_flow(&connection, now);
+            }
+        }
+        self.neighbours.begin_epoch();
+    }
+
+    /// Begins a connection where the packet may and a service wants it.
+    fn begin_connection(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop, Taker> {
         let request = p.packet.tuple;
-        let picked = self.ipvs.schedule(key, &request);
-        let Some((server, destination)) = picked
-            .and_then(|server| Some((server, self.ipvs.server(server)?.destination.address())))
-        else {
-            return Break(Stop::Refuse(DropReason::NoDestination, Refusal::PortUnreachable));
+        let key = (request.proto, request.dst, request.dst_port);
+        let flags = p.packet.tcp_flags();
+        let opens = flags.contains(Flags::SYN) || self.config.switches.ipvs.sloppy_tcp;
+        if request.proto == Protocol::TCP && (!opens || flags.contains(Flags::RST)) {
+            return Continue(Taker::Nobody);
+        }
+        let Some(service) = self.ipvs.service(key).map(|service| &service.setup) else {
+            return Continue(Taker::Nobody);
+        };
+        if request.src_port == FTP_DATA {
+            return Continue(Taker::Nobody);
+        }
+        // Without a connection nothing would hold a local port (spec FNAT-5).
+        let one_packet =
+            service.one_packet && request.proto == Protocol::UDP && service.fnat.is_none();
+        let (server, template) = match self.ipvs.pick(key, &request, now) {
+            Ok(picked) => picked,
+            Err(NotScheduled::NoDestination) => {
+                return Break(Stop::Refuse(DropReason::NoDestination, Refusal::PortUnreachable));
+            }
+            Err(NotScheduled::Full) => return Break(Stop::Drop(DropReason::ConnectionTableFull)),
+        };
+        let Some(destination) = self.ipvs.server(server).map(|s| s.destination.address()) else {
+            return Continue(Taker::Nobody);
         };
         let service = self.service_number(key);
         p.step(Step::Scheduled { service, vip: (request.dst, request.dst_port), destination });
-        match self.ipvs.connect(request, server, now) {
-            Ok(handle) => Continue(Some(handle)),
+        if one_packet {
+            return Continue(Taker::Destination(destination));
+        }
+        match self.ipvs.connect(request, server, template, now) {
+            Ok(handle) => Continue(Taker::Connection(handle)),
             Err(reason) => Break(Stop::Drop(reason)),
         }
+    }
+
+    /// A packet of a destination that answers no request is refused where the switch
+    /// nat_icmp_send is on (ip_vs_out_hook; spec IPVS-43).
+    fn answers_nobody(&self, p: &Passage<B>) -> ControlFlow<Stop> {
+        if self.config.switches.ipvs.nat_icmp_send
+            && !p.packet.tcp_flags().contains(Flags::RST)
+            && matches!(p.packet.tuple.proto, Protocol::TCP | Protocol::UDP)
+            && self.ipvs.is_from_server(&p.packet.tuple)
+        {
+            return Break(Stop::Refuse(DropReason::NoConnection, Refusal::PortUnreachable));
+        }
+        Continue(())
     }
 
     /// What a journey says of a packet that belongs to a connection.
@@ -187,19 +297,11 @@ impl<B: Buffer> Node<B> {
     fn send_translated(
         &mut self,
         p: &mut Passage<B>,
-        connection: &Connection,
+        to: Tuple<Ipv4Addr>,
+        by: Rewriter,
     ) -> ControlFlow<Stop> {
-        self.route_to_destination(p, connection.destination().0)?;
-        p.rewrite(connection.sent(), connection.sender(), ZeroChecksum::Compute);
-        // One entry carries both NATs: the answer of a new flow will come from the destination
-        // (spec CT-2).
-        if let Tracked::New(flow) = &mut p.tracked {
-            flow.reply = connection.reply();
-            if connection.local().is_some() {
-                // What an older connection from this port has left behind (spec FNAT-14).
-                self.conntrack.end(&flow.reply);
-            }
-        }
+        self.route_to_destination(p, to.dst)?;
+        p.rewrite(to, by, ZeroChecksum::Compute);
         self.leave_conntrack(p);
         Continue(())
     }
@@ -208,7 +310,7 @@ impl<B: Buffer> Node<B> {
     pub(super) fn route_to_destination(
         &self,
         p: &mut Passage<B>,
-        ip: std::net::Ipv4Addr,
+        ip: Ipv4Addr,
     ) -> ControlFlow<Stop> {
         let query = super::route::Query {
             dst: ip,

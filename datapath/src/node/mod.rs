@@ -34,6 +34,7 @@ use conntrack::Conntrack;
 pub use flow_cache::CacheCounters;
 pub use fnat::ToaCounters;
 use ipvs::{ConnectionTable, Ipvs, LocalAddresses, VirtualServices, changes};
+use kube_proxy::GracefulTermination;
 pub use neighbour::NeighbourState;
 use neighbour::Neighbours;
 use passage::{Framed, Passage};
@@ -73,6 +74,7 @@ pub struct Node<B> {
     fragments: Fragments<defrag::Waiting<B>>,
     cache: CacheCounters,
     toa: ToaCounters,
+    graceful: GracefulTermination,
     meter: ErrorMeter,
     random: Random,
     ledger: Ledger,
@@ -94,6 +96,7 @@ impl<B: Buffer> Node<B> {
         let node = lab.nodes.get(index)?;
         let local = LocalAddresses::new(&node.local_addresses, node.local_ports, seed);
         let mut ipvs = Ipvs::new(limits.flows, seed, local);
+        ipvs.set(config.switches.ipvs);
         ipvs.apply(changes(&VirtualServices::default(), &config.services));
         Some(Self {
             ipvs,
@@ -103,6 +106,7 @@ impl<B: Buffer> Node<B> {
             fragments: Fragments::new(limits.fragments),
             cache: CacheCounters::default(),
             toa: ToaCounters::default(),
+            graceful: GracefulTermination::default(),
             meter: ErrorMeter::default(),
             random: Random::new(seed),
             ledger: Ledger::default(),
@@ -137,12 +141,15 @@ impl<B: Buffer> Node<B> {
 
     /// Has the services, rules, routes and switches of another version of its lab, one with the same
     /// machines (spec LAB-29). Flows and connections live on.
-    pub fn apply(&mut self, lab: &Lab) {
-        let old = &self.config;
+    pub fn apply(&mut self, lab: &Lab, now: Time) {
+        let old = Arc::clone(&self.config);
         let Some(config) = NodeConfig::new(lab, old.index, old.epoch + 1) else { return };
-        self.ipvs.apply(changes(&old.services, &config.services));
-        self.neighbours.begin_epoch();
+        self.ipvs.set(config.switches.ipvs);
         self.config = Arc::new(config);
+        let (ipvs, graceful) = (&self.ipvs, lab.switches.ipvs.graceful_termination);
+        let in_use = |key, address| ipvs.in_use(key, address).filter(|_| graceful);
+        let changes = self.graceful.sync(&old.services, &self.config.services, now, in_use);
+        self.change_services(changes, now);
     }
 
     /// Its neighbours by port and address, in a fixed order.
@@ -189,6 +196,7 @@ impl<B: Buffer> Element<B> for Node<B> {
             self.fragments.poll_at(),
             self.conntrack.poll_at(),
             self.ipvs.poll_at(),
+            self.graceful.poll_at(),
         ];
         tables.into_iter().chain([work]).flatten().min()
     }
@@ -198,7 +206,8 @@ impl<B: Buffer> Element<B> for Node<B> {
         self.chase_neighbours(now, out);
         self.expire_fragments(now, out);
         self.conntrack.expire(now, EXPIRY_BUDGET);
-        self.ipvs.expire(now, EXPIRY_BUDGET);
+        self.expire_connections(now);
+        self.terminate_gracefully(now);
     }
 
     fn ledger(&self) -> &Ledger {

@@ -376,6 +376,18 @@ impl Instance {
     }
 }
 
+impl Instance {
+    /// The time that passes in it.
+    #[must_use]
+    pub fn passing(&self) -> Duration {
+        let of = |step: &Step| match step {
+            Step::Advance(by) => *by,
+            _ => Duration::ZERO,
+        };
+        self.timeline.iter().map(of).sum()
+    }
+}
+
 impl Burst {
     /// The first packet of a connection, counted from 0.
     #[must_use]

@@ -20,10 +20,11 @@ mod suite;
 mod tables;
 
 pub use bed::{Bed, CannotJudge, CaseDatapath, Crossing, Tables, Timed};
+pub use expected::{Difference, compare};
 pub use instance::{CASE, Instance, folders, instances};
 pub use memory::Memory;
 pub use play::{Observation, Played, Seen, Sent, play};
 pub use render::{Line, render};
-pub use report::{capture, junit, text};
+pub use report::{capture, junit, text, told};
 pub use suite::{Judged, Suite, Verdict};
 pub use tables::tables;

@@ -34,7 +34,11 @@ pub fn text(judged: &Judged<'_>, on: &str, style: Style) -> String {
             format!("{}  {name}  {}\n", style.green("ok  "), style.dim(&note))
         }
         Verdict::NotJudged(why) => format!("{}  {name}  not judged: {why}\n", style.dim("--  ")),
-        Verdict::Failed { differences, played } => {
+        Verdict::Failed { expected: false, .. } => {
+            let note = "nothing is expected of it yet: --bless writes what memory shows";
+            format!("{}  {name}  {note}\n", style.red("FAIL"))
+        }
+        Verdict::Failed { differences, played, .. } => {
             let mut text = format!("{}  {name}\n", style.red("FAIL"));
             let _ = writeln!(text, "      {}", judged.instance.why);
             text += &told(differences, style);
@@ -44,7 +48,9 @@ pub fn text(judged: &Judged<'_>, on: &str, style: Style) -> String {
     }
 }
 
-fn told(differences: &[Difference], style: Style) -> String {
+/// Differences as text, the first of them with all their words.
+#[must_use]
+pub fn told(differences: &[Difference], style: Style) -> String {
     let mut text = String::new();
     for difference in differences.iter().take(DIFFERENCES) {
         let mut line = |begin: &str, words: &str| {

@@ -111,6 +111,27 @@ pub enum Setting {
     FromMac(Mac),
 }
 
+impl Setting {
+    /// Whether a packet of this kind has the field.
+    const fn fits(&self, what: What) -> bool {
+        match self {
+            Self::Seq(_) | Self::Ack(_) | Self::Window(_) | Self::Urgent(_) | Self::Options(_) => {
+                matches!(what, What::Tcp(_))
+            }
+            Self::Ident(_) | Self::Sequence(_) => {
+                matches!(what, What::Icmp(kind) if kind.is_query())
+            }
+            Self::Quoting(_) | Self::Quote(_) => {
+                matches!(what, What::Icmp(kind) if kind.is_error())
+            }
+            Self::Mtu(_) => matches!(what, What::Icmp(Kind { kind: 3, code: 4 })),
+            Self::NoSum => matches!(what, What::Udp),
+            Self::BadSum => !matches!(what, What::Other(_)),
+            _ => true,
+        }
+    }
+}
+
 /// A word that a case's packet cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, found `{word}`")]
@@ -182,7 +203,11 @@ impl Spec {
             )
         })?;
         for word in words {
-            self.settings.push(setting(word, lab, names)?);
+            let setting = setting(word, lab, names)?;
+            if !setting.fits(self.what) {
+                return Err(BadWord::new(word, format!("a setting that goes with `{what}`")));
+            }
+            self.settings.push(setting);
         }
         Ok(self)
     }

@@ -34,8 +34,10 @@ pub enum Verdict {
     },
     /// It did not.
     Failed {
-        /// Where.
+        /// Where; the whole of it, where nothing is expected yet.
         differences: Vec<Difference>,
+        /// Whether the file of expectations tells anything of it.
+        expected: bool,
         /// What was seen, and the ways of the packets.
         played: Box<Played>,
     },
@@ -113,7 +115,20 @@ impl Suite {
         if let Some(why) = instance.not_on.get(datapath.name()) {
             return Ok(Verdict::NotJudged(why.clone()));
         }
-        let played = match play(datapath, instance) {
+        self.hold(instance, play(datapath, instance), tolerance)
+    }
+
+    /// Holds what was played against what is expected.
+    ///
+    /// # Errors
+    /// What kept it from being played.
+    pub fn hold(
+        &self,
+        instance: &Instance,
+        played: anyhow::Result<Played>,
+        tolerance: u64,
+    ) -> anyhow::Result<Verdict> {
+        let played = match played {
             Ok(played) => played,
             Err(error) => {
                 let cannot = error.downcast::<CannotJudge>()?;
@@ -126,8 +141,11 @@ impl Suite {
         Ok(if comparison.differences.is_empty() {
             Verdict::Passed { not_judged: comparison.not_judged }
         } else {
-            let differences = comparison.differences;
-            Verdict::Failed { differences, played: Box::new(played) }
+            Verdict::Failed {
+                differences: comparison.differences,
+                expected: expected.is_some(),
+                played: Box::new(played),
+            }
         })
     }
 
@@ -164,7 +182,8 @@ impl Suite {
     }
 
     /// Progress on standard error, where that is a terminal.
-    fn bar(&self) -> ProgressBar {
+    #[must_use]
+    pub fn bar(&self) -> ProgressBar {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta}");
         let bar = ProgressBar::new(self.instances.len() as u64);
         style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))

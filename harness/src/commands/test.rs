@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use super::NO;
 use crate::case::{CaseDatapath, Judged, Memory, Suite, Verdict, capture, junit, play, text};
 use crate::journey::Style;
+use crate::oracle;
 
 /// Play cases and hold every frame, and every table they ask for, against what is expected.
 ///
@@ -38,6 +39,7 @@ pub struct Test {
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// How many cases are played at the same time; by default one a core.
+    /// On a kernel: how many guests, each with many cases; by default two.
     #[arg(short, long, value_name = "N")]
     jobs: Option<usize>,
 }
@@ -55,11 +57,19 @@ enum On {
 }
 
 impl On {
-    fn datapath(self) -> anyhow::Result<Box<dyn CaseDatapath + Sync>> {
+    const fn name(self) -> &'static str {
         match self {
-            Self::Memory => Ok(Box::new(Memory)),
+            Self::Memory => "memory",
+            Self::Afxdp => "afxdp",
+            Self::Kernel => "kernel",
+        }
+    }
+
+    fn judge(self, suite: &Suite, guests: Option<usize>) -> anyhow::Result<Vec<Judged<'_>>> {
+        match self {
+            Self::Memory => suite.judge(&Memory, self.tolerance()),
             Self::Afxdp => anyhow::bail!("cases cannot be played on afxdp yet"),
-            Self::Kernel => anyhow::bail!("cases cannot be played on a kernel yet"),
+            Self::Kernel => oracle::judge_expected(suite, guests, self.tolerance()),
         }
     }
 
@@ -99,11 +109,10 @@ impl Test {
             writeln!(out, "{} cases, {changed} changed", suite.instances.len())?;
             return Ok(ExitCode::SUCCESS);
         }
-        let datapath = self.on.datapath()?;
-        let judged = suite.judge(datapath.as_ref(), self.on.tolerance())?;
-        self.tell(&judged, datapath.name())?;
+        let judged = self.on.judge(&suite, self.jobs)?;
+        self.tell(&judged, self.on.name())?;
         if let Some(path) = &self.junit {
-            junit(path, &judged, datapath.name())?;
+            junit(path, &judged, self.on.name())?;
         }
         let failed = judged.iter().any(|one| matches!(one.verdict, Verdict::Failed { .. }));
         Ok(if failed { NO } else { ExitCode::SUCCESS })

@@ -85,6 +85,7 @@ fn read_service(
         external_local: external.is_some_and(|policy| policy.0),
         internal_local: internal.is_some_and(|policy| policy.0),
         affinity: affinity(service, report),
+        one_packet: report.read_opt("onePacket", service.one_packet.as_ref()).unwrap_or(false),
         source_ranges: source_ranges(service, report),
         scheduler: scheduler.unwrap_or_default(),
         fnat: fnat::of_service(service, machines, report),

@@ -291,13 +291,6 @@ impl Conntrack {
         Ok(handle)
     }
 
-    /// Ends the flow that has this tuple, if any has.
-    pub fn end(&mut self, tuple: &Tuple<Ipv4Addr>) {
-        if let Some((handle, _)) = self.flows.find(tuple) {
-            self.remove(handle);
-        }
-    }
-
     /// Ends a flow.
     pub fn remove(&mut self, handle: Handle) {
         self.flows.remove(handle);

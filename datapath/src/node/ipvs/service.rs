@@ -165,7 +165,7 @@ impl VirtualServices {
                 scheduler: service.scheduler,
                 fnat: fnat.clone(),
                 persistence: service.affinity.map(Persistence::of_client),
-                one_packet: false,
+                one_packet: service.one_packet,
                 destinations: chosen.iter().map(at_port).collect(),
             });
         }

@@ -2,6 +2,7 @@
 //! them (kube-proxy: pkg/proxy/ipvs/proxier.go; spec MARK). The rules are data, so that what a
 //! packet meets here and what a kernel is given are the same.
 
+mod graceful;
 mod program;
 mod rules;
 mod sets;
@@ -13,6 +14,7 @@ use super::ipvs::VirtualServices;
 use crate::journey::{MarkRule, MasqueradeRule};
 use crate::lab::Lab;
 use crate::wire::Tuple;
+pub use graceful::GracefulTermination;
 pub use rules::{Chain, Match, Rule, Table, Target};
 use rules::{Facts, Walk};
 pub use sets::{Dimensions, Entry, Set, Sets};

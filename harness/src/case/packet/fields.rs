@@ -63,7 +63,8 @@ impl Packet {
         say("total", self.total.map(|total| format!("total={total}")));
         say("ipsum", (self.header_sum == Sum::Wrong).then(|| "badipsum".to_owned()));
         let sum = match self.sum {
-            Sum::Right | Sum::Unknown => None,
+            Sum::Right => None,
+            Sum::Unknown(sum) => Some(format!("sum={sum:#06x}")),
             Sum::Wrong => Some("badsum".to_owned()),
             Sum::Absent => Some("nosum".to_owned()),
         };

@@ -33,8 +33,8 @@ pub enum Sum {
     Wrong,
     /// Left out, as UDP may.
     Absent,
-    /// The packet is not all there, so nobody can tell.
-    Unknown,
+    /// This, of a packet that is not all there, so that nobody can tell.
+    Unknown(u16),
 }
 
 /// An IPv4 packet or fragment.
@@ -253,12 +253,7 @@ impl Packet {
 
     /// Writes the transport's checksum into its bytes.
     fn seal(&self, payload: &mut [u8]) {
-        let at = match self.body {
-            Body::Tcp(_) => 16,
-            Body::Udp { .. } => 6,
-            Body::Icmp { .. } => 2,
-            Body::Bare(_) => return,
-        };
+        let Some(at) = self.sum_at() else { return };
         if self.sum == Sum::Absent {
             return;
         }
@@ -266,7 +261,21 @@ impl Packet {
             0 if matches!(self.body, Body::Udp { .. }) => 0xffff,
             sum => sum,
         };
-        payload[at..at + 2].copy_from_slice(&spoiled(sum, self.sum).to_be_bytes());
+        let sum = match self.sum {
+            Sum::Unknown(sum) => sum,
+            state => spoiled(sum, state),
+        };
+        payload[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    /// Where in the transport header its checksum is.
+    const fn sum_at(&self) -> Option<usize> {
+        match self.body {
+            Body::Tcp(_) => Some(16),
+            Body::Udp { .. } => Some(6),
+            Body::Icmp { .. } => Some(2),
+            Body::Bare(_) => None,
+        }
     }
 
     /// The sum over a transport's bytes and what else it covers: all ones where it is right.

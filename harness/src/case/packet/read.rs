@@ -38,7 +38,6 @@ impl Packet {
             packet.read_body(protocol, payload);
         } else {
             payload.clone_into(&mut packet.data);
-            packet.sum = Sum::Unknown;
         }
         Some(packet)
     }
@@ -52,17 +51,18 @@ impl Packet {
         };
         let Some((body, at)) = read else {
             payload.clone_into(&mut self.data);
-            self.sum = Sum::Unknown;
             return;
         };
         self.body = body;
         payload[at..].clone_into(&mut self.data);
-        let absent = matches!(self.body, Body::Udp { .. }) && payload[6..8] == [0, 0];
-        self.sum = match () {
-            () if absent => Sum::Absent,
-            () if self.more || self.total.is_some() => Sum::Unknown,
-            () if self.sum_of(payload) == u16::MAX => Sum::Right,
-            () => Sum::Wrong,
+        let Some(sum) = self.sum_at().and_then(|at| payload.get(at..)?.first_chunk()) else {
+            return;
+        };
+        self.sum = match u16::from_be_bytes(*sum) {
+            0 if matches!(self.body, Body::Udp { .. }) => Sum::Absent,
+            sum if self.more || self.total.is_some() => Sum::Unknown(sum),
+            _ if self.sum_of(payload) == u16::MAX => Sum::Right,
+            _ => Sum::Wrong,
         };
     }
 }
