@@ -1,9 +1,9 @@
 //! Labs that load: everything spelled out, everything derived, and the lab of the kernel traces.
 
 use datapath::lab::model::{
-    Condition, Endpoint, EniKind, GroupKind, GroupRule, IpvsSwitches, KubeProxyVersion, Lab,
-    Limits, Listener, LocalNoEndpoint, Peer, Profile, RpFilter, Scheduler, Service, ServicePort,
-    Switches, VipPing, VpcRoute,
+    Condition, ConntrackSwitches, Endpoint, EniKind, GroupKind, GroupRule, IpvsSwitches,
+    KubeProxyVersion, Lab, Limits, Listener, LocalNoEndpoint, Peer, Profile, RpFilter, Scheduler,
+    Service, ServicePort, Switches, TcpTimeouts, VipPing, VpcRoute,
 };
 use datapath::lab::{derive, load};
 use datapath::wire::{Mac, Protocol};
@@ -47,6 +47,28 @@ fn full_settings() {
         permanent_neighbours: true,
         flow_cache: false,
         ipvs: IpvsSwitches::default(),
+        conntrack: ConntrackSwitches {
+            tcp: TcpTimeouts {
+                syn_sent: 1,
+                syn_recv: 2,
+                established: 3,
+                fin_wait: 4,
+                close_wait: 5,
+                last_ack: 6,
+                time_wait: 7,
+                close: 8,
+                max_retrans: 9,
+                unacknowledged: 10,
+            },
+            udp: 11,
+            udp_stream: 12,
+            icmp: 13,
+            generic: 14,
+            be_liberal: true,
+            loose: false,
+            max_retrans: 15,
+            ignore_invalid_rst: true,
+        },
     };
     assert_eq!(lab.switches, switches);
     let limits = Limits {
@@ -374,7 +396,7 @@ fn schema_has_the_keys() {
     assert_eq!(keys(Some("Outside")), "ips mac name");
     assert_eq!(
         keys(Some("Switches")),
-        "clusterCIDR flowCache fromRuleIif icmpRatelimit ipvs kubeProxy localNoEndpoint masqueradeAll \
+        "clusterCIDR conntrack flowCache fromRuleIif icmpRatelimit ipvs kubeProxy localNoEndpoint masqueradeAll \
          masqueradeRandomFully permanentNeighbours rpFilter snatReroute strictArp vipPing vlanPush vsConntrack"
     );
 }

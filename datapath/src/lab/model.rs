@@ -1,6 +1,7 @@
 //! A lab that has been checked: what the lab file says, with every derived value filled in and
 //! every name resolved to an index. A value of type [`Lab`] can be run (spec LAW-7).
 
+pub use super::conntrack::{ConntrackSwitches, TcpTimeouts};
 pub use super::ipvs::{IpvsSwitches, IpvsTimeouts};
 use std::net::Ipv4Addr;
 
@@ -99,6 +100,8 @@ pub struct Switches {
     pub flow_cache: bool,
     /// ipvs.
     pub ipvs: IpvsSwitches,
+    /// Connection tracking.
+    pub conntrack: ConntrackSwitches,
 }
 
 /// A generation of kube-proxy: that of the article's clusters, and today's (spec MARK-11).

@@ -32,6 +32,7 @@ pub use config::{
 };
 use conntrack::Conntrack;
 pub use flow_cache::CacheCounters;
+use flow_cache::Ways;
 pub use fnat::ToaCounters;
 use ipvs::{ConnectionTable, Ipvs, LocalAddresses, VirtualServices, changes};
 use kube_proxy::GracefulTermination;
@@ -51,8 +52,9 @@ use crate::random::Random;
 use crate::time::Time;
 use crate::wire::Vid;
 
-/// Entries looked at in one call of `on_time`, so that no call takes long.
-const EXPIRY_BUDGET: usize = 4_096;
+/// Entries of each table looked at in one call of `on_time`, so that no call takes long (spec
+/// CT-30).
+const EXPIRY_BUDGET: usize = 64;
 
 /// Where the routing decision sends a packet that came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,7 @@ pub struct Node<B> {
     cache: CacheCounters,
     toa: ToaCounters,
     graceful: GracefulTermination,
+    ways: Ways,
     meter: ErrorMeter,
     random: Random,
     ledger: Ledger,
@@ -107,6 +110,7 @@ impl<B: Buffer> Node<B> {
             cache: CacheCounters::default(),
             toa: ToaCounters::default(),
             graceful: GracefulTermination::default(),
+            ways: Ways::new(seed),
             meter: ErrorMeter::default(),
             random: Random::new(seed),
             ledger: Ledger::default(),

@@ -188,6 +188,15 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         }
     }
 
+    /// A slot below the limit that `key` names: always the same for a key and a seed, and as likely
+    /// as any other.
+    #[must_use]
+    pub fn place_of(&self, key: &K) -> u32 {
+        let hash = u128::from(self.index.hash_of(key));
+        // The high half of a 64 x 64 multiplication never reaches the limit.
+        u32::try_from((hash * u128::from(self.limit())) >> 64).unwrap_or(0)
+    }
+
     /// The flow that has `key`, whose hash is `hash`, in either direction.
     fn owner(&self, hash: u64, key: &K) -> Option<Handle> {
         let slot = self.index.find(hash, |slot| {

@@ -17,6 +17,7 @@ use datapath::vpc::Vpc;
 
 use super::program::Program;
 use super::stack::Stack;
+use super::tables::Timers;
 use super::wires::{Names, Wires, node_namespace, topology};
 use super::{tables, tool};
 use crate::case::{Bed, CaseDatapath, Crossing, Tables};
@@ -68,6 +69,10 @@ struct KernelBed {
     /// Frames on their way to a port.
     pending: VecDeque<(Socket, Vec<u8>)>,
     seen: Vec<Crossing>,
+    /// Time that the case has let pass. Real time is ahead of it.
+    passed: Duration,
+    /// The nodes' timers as they were after what happened last; empty where nobody has asked.
+    timers: Vec<Timers>,
     /// Last, so that the sockets are closed before the namespaces go.
     _names: Names,
 }
@@ -92,6 +97,8 @@ impl KernelBed {
             wires: Wires::open(lab, name)?,
             pending: VecDeque::new(),
             seen: Vec::new(),
+            passed: Duration::ZERO,
+            timers: Vec::new(),
             _names: names,
         })
     }
@@ -157,6 +164,7 @@ impl KernelBed {
 impl Bed for KernelBed {
     fn send(&mut self, from: HostId, frame: &[u8]) -> anyhow::Result<()> {
         let socket = socket_of(&self.lab, from).context("the lab has no such host")?;
+        self.timers.clear();
         self.pending.push_back((socket, frame.to_vec()));
         Ok(())
     }
@@ -167,7 +175,10 @@ impl Bed for KernelBed {
     }
 
     fn advance(&mut self, by: Duration) -> anyhow::Result<()> {
-        let until = Instant::now() + by;
+        self.timers.clear();
+        self.passed += by;
+        // What the work since then took has passed already.
+        let until = self.started + self.passed;
         loop {
             self.pump()?;
             let now = self.now();
@@ -187,6 +198,7 @@ impl Bed for KernelBed {
     }
 
     fn apply(&mut self, lab: &Lab, _: &str) -> anyhow::Result<()> {
+        self.timers.clear();
         if !self.lab.has_machines_of(lab) {
             bail!("the other lab has other machines");
         }
@@ -204,12 +216,19 @@ impl Bed for KernelBed {
     }
 
     fn tables(&mut self, node: usize) -> anyhow::Result<Tables> {
-        tables::read(&node_namespace(&self.name, node))
+        // The tools take their time, which is none of the case's: all nodes' timers are read at
+        // the first question after something happened.
+        if self.timers.is_empty() {
+            let names = (0..self.lab.nodes.len()).map(|node| node_namespace(&self.name, node));
+            self.timers = names.map(|name| Timers::read(&name)).collect::<anyhow::Result<_>>()?;
+        }
+        let timers = self.timers.get(node).context("the lab has no such node")?.clone();
+        tables::read(&node_namespace(&self.name, node), timers)
     }
 }
 
 /// Runs the tools that program a node, those that have something to do.
 fn program_node(namespace: &str, program: &Program) -> anyhow::Result<()> {
-    let busy = program.calls().into_iter().filter(|(_, text)| !text.is_empty());
-    busy.map(|(command, text)| tool::run(namespace, command, text).map(drop)).collect()
+    let mut busy = program.calls().into_iter().filter(|(_, text)| !text.is_empty());
+    busy.try_for_each(|(command, text)| tool::run(namespace, command, text).map(drop))
 }

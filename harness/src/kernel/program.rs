@@ -4,10 +4,11 @@
 use std::fmt::{self, Display, Write};
 
 use anyhow::Context;
-use datapath::lab::{Lab, RpFilter, Scheduler, Service, VipPing};
+use datapath::lab::{Lab, RpFilter, Scheduler};
 use datapath::node::ipvs::{
-    Change, Destination, ServiceKey, VipKind, VirtualService, VirtualServices, changes,
+    Change, Destination, Persistence, ServiceKey, VirtualService, VirtualServices, changes,
 };
+use datapath::node::kube_proxy::Table;
 use datapath::node::{NodeConfig, TRUNK_TABLE};
 use datapath::wire::Protocol;
 
@@ -42,8 +43,8 @@ impl Program {
             sysctls: sysctls(lab),
             ip: addresses_and_routes(lab, node, &config)?,
             tc: trunk_filters(lab, node),
-            sets: sets(lab, node, config.services.all()),
-            rules: rules(lab),
+            sets: config.kube_proxy.sets().to_string(),
+            rules: [Table::Nat, Table::Filter].map(|t| config.kube_proxy.restore(t)).concat(),
             servers: calls(&changes(&VirtualServices::default(), &config.services)),
         })
     }
@@ -198,102 +199,6 @@ fn trunk_filters(lab: &Lab, node: usize) -> String {
     text
 }
 
-/// kube-proxy's sets by address, protocol and port.
-const SETS: [&str; 5] = [
-    "KUBE-CLUSTER-IP",
-    "KUBE-EXTERNAL-IP",
-    "KUBE-EXTERNAL-IP-LOCAL",
-    "KUBE-LOAD-BALANCER",
-    "KUBE-LOAD-BALANCER-LOCAL",
-];
-
-fn sets(lab: &Lab, node: usize, services: &[VirtualService]) -> String {
-    let mut text = String::new();
-    for set in SETS {
-        let _ = writeln!(text, "create {set} hash:ip,port");
-    }
-    text += "create KUBE-LOOP-BACK hash:ip,port,ip\ncreate KUBE-IPVS-IPS hash:ip\n";
-    for VirtualService { vip, proto, port, kind, local_policy, .. } in services {
-        let mut add = |set| {
-            let _ = writeln!(text, "add {set} {vip},{proto}:{port}");
-        };
-        match (kind, local_policy) {
-            (VipKind::ClusterIp, _) => add("KUBE-CLUSTER-IP"),
-            (VipKind::External, false) => add("KUBE-EXTERNAL-IP"),
-            (VipKind::External, true) => add("KUBE-EXTERNAL-IP-LOCAL"),
-            (VipKind::LoadBalancer, local) => {
-                add("KUBE-LOAD-BALANCER");
-                if *local {
-                    add("KUBE-LOAD-BALANCER-LOCAL");
-                }
-            }
-        }
-        let _ = writeln!(text, "add KUBE-IPVS-IPS {vip} -exist");
-    }
-    for Service { ports, endpoints, .. } in &lab.services {
-        let pods = endpoints.iter().filter_map(|endpoint| lab.pods.get(endpoint.pod));
-        for pod in pods.filter(|pod| pod.node == node) {
-            for port in ports {
-                let (ip, proto, port) = (pod.ip, port.proto, port.target_port);
-                let _ = writeln!(text, "add KUBE-LOOP-BACK {ip},{proto}:{port},{ip} -exist");
-            }
-        }
-    }
-    text
-}
-
-/// kube-proxy's chains.
-fn rules(lab: &Lab) -> String {
-    let switches = &lab.switches;
-    let random = if switches.masquerade_random_fully { " --random-fully" } else { "" };
-    let cluster_ip = match (switches.masquerade_all, switches.cluster_cidr) {
-        (true, _) => "-m set --match-set KUBE-CLUSTER-IP dst,dst".to_owned(),
-        (false, Some(cidr)) => format!("-m set --match-set KUBE-CLUSTER-IP dst,dst ! -s {cidr}"),
-        (false, None) => "-m set --match-set KUBE-CLUSTER-IP src,dst".to_owned(),
-    };
-    let filter = match switches.vip_ping {
-        VipPing::Answer => "",
-        VipPing::Reject => FILTER,
-    };
-    format!(
-        "*nat
-:KUBE-SERVICES -
-:KUBE-POSTROUTING -
-:KUBE-LOAD-BALANCER -
-:KUBE-MARK-MASQ -
--A PREROUTING -j KUBE-SERVICES
--A OUTPUT -j KUBE-SERVICES
--A POSTROUTING -j KUBE-POSTROUTING
--A KUBE-POSTROUTING -m set --match-set KUBE-LOOP-BACK dst,dst,src -j MASQUERADE
--A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
--A KUBE-POSTROUTING -j MARK --xor-mark 0x4000
--A KUBE-POSTROUTING -j MASQUERADE{random}
--A KUBE-MARK-MASQ -j MARK --or-mark 0x4000
--A KUBE-SERVICES -s 127.0.0.0/8 -j RETURN
--A KUBE-SERVICES -m set --match-set KUBE-LOAD-BALANCER dst,dst -j KUBE-LOAD-BALANCER
--A KUBE-LOAD-BALANCER -m set --match-set KUBE-LOAD-BALANCER-LOCAL dst,dst -j RETURN
--A KUBE-LOAD-BALANCER -j KUBE-MARK-MASQ
--A KUBE-SERVICES {cluster_ip} -j KUBE-MARK-MASQ
--A KUBE-SERVICES -m set --match-set KUBE-EXTERNAL-IP dst,dst -j KUBE-MARK-MASQ
--A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT
--A KUBE-SERVICES -m set --match-set KUBE-LOAD-BALANCER dst,dst -j ACCEPT
-COMMIT
-{filter}"
-    )
-}
-
-/// KUBE-IPVS-FILTER: what is for a VIP and for no service is refused.
-const FILTER: &str = "*filter
-:KUBE-IPVS-FILTER -
--A INPUT -j KUBE-IPVS-FILTER
--A KUBE-IPVS-FILTER -m set --match-set KUBE-LOAD-BALANCER dst,dst -j RETURN
--A KUBE-IPVS-FILTER -m set --match-set KUBE-CLUSTER-IP dst,dst -j RETURN
--A KUBE-IPVS-FILTER -m set --match-set KUBE-EXTERNAL-IP dst,dst -j RETURN
--A KUBE-IPVS-FILTER -m set --match-set KUBE-EXTERNAL-IP-LOCAL dst,dst -j RETURN
--A KUBE-IPVS-FILTER -m conntrack --ctstate NEW -m set --match-set KUBE-IPVS-IPS dst -j REJECT
-COMMIT
-";
-
 /// The calls to ipvs as `ipvsadm -R` reads them.
 fn calls(changes: &[Change]) -> String {
     let mut text = String::new();
@@ -322,7 +227,10 @@ fn service(setup: &VirtualService) -> String {
     let scheduler = match setup.scheduler {
         Scheduler::RoundRobin => "rr",
     };
-    format!("{} -s {scheduler}", address(setup.key()))
+    let persistent = setup
+        .persistence
+        .map_or(String::new(), |Persistence { timeout, mask }| format!(" -p {timeout} -M {mask}"));
+    format!("{} -s {scheduler}{persistent}", address(setup.key()))
 }
 
 /// A real server with everything that can be set of it.

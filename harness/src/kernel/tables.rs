@@ -14,14 +14,30 @@ use crate::net::namespace;
 /// asked. It needs two ticks.
 const EXPIRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(10));
 
-/// Reads the tables of the node that lives in this namespace.
-pub(super) fn read(name: &str) -> anyhow::Result<Tables> {
+/// What ends as time passes.
+#[derive(Clone, Debug)]
+pub(super) struct Timers {
+    connections: Vec<Timed>,
+    conntrack: Vec<Timed>,
+}
+
+impl Timers {
+    /// Those of the node that lives in this namespace.
+    pub(super) fn read(name: &str) -> anyhow::Result<Self> {
+        let connections = connections(name)?;
+        let flows = read_file(name, "nf_conntrack")?;
+        let mut conntrack: Vec<_> = flows.lines().filter_map(flow).collect();
+        conntrack.sort();
+        Ok(Self { connections, conntrack })
+    }
+}
+
+/// The tables of the node that lives in this namespace.
+pub(super) fn read(name: &str, timers: Timers) -> anyhow::Result<Tables> {
+    let Timers { connections, conntrack } = timers;
     // Not from /proc/net/ip_vs, which loses lines where several namespaces have servers.
     let services = services(&tool::run(name, &["ipvsadm", "-Ln"], "")?);
-    let flows = read_file(name, "nf_conntrack")?;
-    let mut conntrack: Vec<_> = flows.lines().filter_map(flow).collect();
-    conntrack.sort();
-    Ok(Tables { services, connections: connections(name)?, conntrack })
+    Ok(Tables { services, connections, conntrack })
 }
 
 /// Waits until no connection leads to a server that is gone: the kernel ends them by a worker.

@@ -1,5 +1,5 @@
 //! Differences between memory and kernel that are meant to be: the file `exceptions.yaml` beside
-//! the cases (spec ORA-8).
+//! the cases (spec ORA-9).
 
 use std::cell::Cell;
 use std::fs;

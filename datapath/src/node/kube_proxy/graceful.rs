@@ -1,5 +1,5 @@
-//! Graceful termination: what kube-proxy tells ipvs when services and endpoints change, and later, when the
-//! connections of removed endpoints have ended (kube-proxy: pkg/proxy/ipvs/proxier.go,
+//! Graceful termination: what kube-proxy tells ipvs when services and endpoints change, and later,
+//! when the connections of removed endpoints have ended (kube-proxy: pkg/proxy/ipvs/proxier.go,
 //! graceful_termination.go; spec IPVS-44 to IPVS-46).
 //!
 //! It only decides. Whoever has an ipvs, the model's or a kernel's, makes the changes, and says how
