@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use crate::time::Time;
 use crate::verdict::DropReason;
+use crate::wire::toa::NoToa;
 use crate::wire::{Mac, Tuple, Vid, tcp};
 
 /// A port of an element: an index into its list of ports.
@@ -146,6 +147,10 @@ pub enum Rewriter {
     IpvsDnat,
     /// ipvs: destination back to virtual address.
     IpvsUnDnat,
+    /// ipvs in mode fnat: client and virtual address to local address and destination.
+    IpvsFnat,
+    /// ipvs in mode fnat: destination and local address back to virtual address and client.
+    IpvsUnFnat,
     /// conntrack: source to the node's address.
     Masquerade,
     /// conntrack: the masquerade undone in a reply.
@@ -227,6 +232,12 @@ pub enum Step {
         /// Destination address and port.
         destination: (Ipv4Addr, u16),
     },
+    /// The segment tells who its client is (TCP option 254).
+    ToaSeen(Ipv4Addr, u16),
+    /// ipvs has put the client's address and port into the segment.
+    ToaInserted(Ipv4Addr, u16),
+    /// The client's address and port should be in the segment, but for this.
+    ToaLeftOut(NoToa),
     /// A masquerade was set up for the flow.
     Masqueraded(MasqueradeRule),
     /// The packet's tuple changed.

@@ -94,6 +94,8 @@ drop_reasons! {
     NoConnection = "no-connection",
     /// The echo request to a virtual address is rejected by kube-proxy's filter.
     VipPingRejected = "vip-ping-rejected",
+    /// No local address of the service has a free port towards the destination.
+    LocalPortsExhausted = "local-ports-exhausted",
     /// The ICMP error is about a translated flow, but a redirect, or its checksum is wrong.
     UntranslatableError = "untranslatable-error",
     /// No source port is free for the masqueraded flow.

@@ -155,6 +155,7 @@ fn full_services() {
         one_packet: false,
         source_ranges: vec!["10.0.0.0/8".parse().unwrap(), "203.0.113.0/24".parse().unwrap()],
         scheduler: Scheduler::RoundRobin,
+        fnat: None,
         ports: vec![
             port(Protocol::TCP, 80, 8080, Some(30_080)),
             port(Protocol::UDP, 53, 5353, Some(30_080)),
@@ -379,14 +380,14 @@ fn schema_has_the_keys() {
     assert_eq!(keys(Some("SecurityGroup")), "egress ingress inner type");
     assert_eq!(keys(Some("Rule")), "peer policy ports priority proto");
     assert_eq!(keys(Some("Interface")), "eni ip mac mtu securityGroups srcDstCheck vSwitch");
-    assert_eq!(keys(Some("Node")), "eth0 name trunk");
+    assert_eq!(keys(Some("Node")), "eth0 localAddresses localPorts name trunk");
     assert_eq!(keys(Some("Pod")), "cali caliMac ip mac member mtu name node");
     assert_eq!(keys(Some("Member")), "eni securityGroups vSwitch vid");
     assert_eq!(
         keys(Some("Service")),
         "clusterIP endpoints externalIPs externalTrafficPolicy internalTrafficPolicy \
-         loadBalancer loadBalancerSourceRanges name onePacket ports scheduler sessionAffinity \
-         sessionAffinityConfig type"
+         loadBalancer loadBalancerSourceRanges localAddresses mode name onePacket ports scheduler \
+         sessionAffinity sessionAffinityConfig toa type"
     );
     assert_eq!(keys(Some("ServicePort")), "nodePort port proto targetPort");
     assert_eq!(keys(Some("Endpoint")), "pod ready serving terminating weight");

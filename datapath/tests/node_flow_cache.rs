@@ -29,12 +29,13 @@ struct Twins {
 }
 
 impl Twins {
-    fn new(profile: &str, switches: &str, limits: &str) -> Self {
+    fn new(profile: &str, switches: &str, limits: &str, toa: bool) -> Self {
         let lab = |cache: bool| {
-            lab_with(&format!(
+            let keys = format!(
                 "profile: {profile}\nswitches: {{flowCache: {cache}, icmpRatelimit: 0, {switches}}}\n\
                  limits: {{{limits}}}"
-            ))
+            );
+            lab_fnat_with("2000-2002", &format!("toa: {toa}"), &keys)
         };
         let node = |cache: bool| (Node::new(&lab(cache), 0).expect("a node"), Output::default());
         let now = Time::from_secs(1);
@@ -67,7 +68,11 @@ impl Twins {
         let neighbours: Vec<_> = node.neighbours().collect();
         let queues: Vec<_> = node.trunk_counters().collect();
         let ledger = (node.ledger(), node.held(), node.conntrack().evicted());
-        format!("{flows:#?}\n{connections:#?}\n{neighbours:#?}\n{queues:#?}\n{ledger:#?}")
+        let locals: Vec<_> = node.ipvs().local_addresses().ports().collect();
+        let toa = node.toa_counters();
+        format!(
+            "{locals:?}\n{toa:?}\n{flows:#?}\n{connections:#?}\n{neighbours:#?}\n{queues:#?}\n{ledger:#?}"
+        )
     }
 
     fn put(&mut self, port: PortId, queue: u16, frame: &[u8]) -> Vec<Sent> {
@@ -152,10 +157,10 @@ type Ends = (PortId, Addr, Addr, bool);
 
 fn ends() -> impl Strategy<Value = Ends> {
     let clients = vec![(CALI_A, A), (CALI_B, B), (HOST, N1), (ETH0, CLIENT), (ETH0, C)];
-    let servers = vec![FAR, FAR_XIP, NEAR, NEAR_XIP, MANY, OWN, LOCAL_XIP, B, C, D, A];
+    let servers = vec![FAR, FAR_XIP, NEAR, NEAR_XIP, MANY, OWN, LOCAL_XIP, FNAT, B, C, D, A];
     prop_oneof![
         // Conversations that get into each other's way: one client port, one endpoint.
-        (Just((CALI_A, A)), select(vec![FAR, FAR_XIP, C]), Just(40_001), any::<bool>()),
+        (Just((CALI_A, A)), select(vec![FAR, FAR_XIP, FNAT, C]), Just(40_001), any::<bool>()),
         (select(clients), select(servers), select(vec![40_001, 8_080]), any::<bool>()),
     ]
     .prop_map(|((from, ip), server, source, udp)| {
@@ -251,25 +256,27 @@ fn play(twins: &mut Twins, flows: &[Ends], memory: &mut Memory, event: &Event) {
 #[test]
 fn nobody_can_tell_a_node_with_a_cache_from_one_without() {
     let profile = select(vec!["terway-1.3", "terway-1.4.0", "terway-1.4.2"]);
-    let lab = (profile, prop::bool::weighted(0.8), any::<bool>(), 0..3_u8, 0..4_u8);
+    let kube_proxy = (prop::bool::weighted(0.8), any::<bool>());
+    let lab = (profile, kube_proxy, 0..3_u8, 0..4_u8, any::<bool>());
     let strategy =
         (lab, proptest::collection::vec(ends(), 1..6), proptest::collection::vec(event(), 1..150));
     let hits = Cell::new(0);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(400));
-    let outcome = runner.run(&strategy, |((profile, ct, random, rp, small), flows, events)| {
-        let switches =
-            format!("vsConntrack: {ct}, masqueradeRandomFully: {random}, rpFilter: {rp}");
-        let limits = if small == 0 { "flows: 3, neighbours: 5" } else { "flows: 64" };
-        let mut twins = Twins::new(profile, &switches, limits);
-        twins.introduce(1);
-        let mut memory = Memory::default();
-        for event in &events {
-            play(&mut twins, &flows, &mut memory, event);
-        }
-        hits.set(hits.get() + twins.counters().hits);
-        assert_eq!(twins.walking.0.cache_counters(), CacheCounters::default());
-        Ok(())
-    });
+    let outcome =
+        runner.run(&strategy, |((profile, (ct, random), rp, small, toa), flows, events)| {
+            let switches =
+                format!("vsConntrack: {ct}, masqueradeRandomFully: {random}, rpFilter: {rp}");
+            let limits = if small == 0 { "flows: 3, neighbours: 5" } else { "flows: 64" };
+            let mut twins = Twins::new(profile, &switches, limits, toa);
+            twins.introduce(1);
+            let mut memory = Memory::default();
+            for event in &events {
+                play(&mut twins, &flows, &mut memory, event);
+            }
+            hits.set(hits.get() + twins.counters().hits);
+            assert_eq!(twins.walking.0.cache_counters(), CacheCounters::default());
+            Ok(())
+        });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(hits.get() > 1_000, "the cache was hardly used: {} hits", hits.get());
 }
@@ -277,9 +284,8 @@ fn nobody_can_tell_a_node_with_a_cache_from_one_without() {
 /// Established conversations of every kind, and how many of their packets need no walk.
 #[test]
 fn every_packet_of_an_established_flow_but_the_first_of_each_direction_hits() {
-    for (is_udp, server) in
-        [(false, FAR), (false, FAR_XIP), (false, NEAR), (false, C), (true, FAR_XIP), (true, C)]
-    {
+    let tcp = [FAR, FAR_XIP, NEAR, FNAT, C].map(|server| (false, server));
+    for (is_udp, server) in tcp.into_iter().chain([FAR_XIP, FNAT, C].map(|server| (true, server))) {
         let port = match (is_udp, server) {
             (true, C) => 5_353,
             (false, C) => 8_080,
@@ -287,7 +293,8 @@ fn every_packet_of_an_established_flow_but_the_first_of_each_direction_hits() {
             (false, _) => 80,
         };
         let flow: Ends = (CALI_A, (A, 40_001), (server, port), is_udp);
-        let mut twins = Twins::new("terway-1.4.0", "masqueradeRandomFully: false", "flows: 8");
+        let switches = "masqueradeRandomFully: false";
+        let mut twins = Twins::new("terway-1.4.0", switches, "flows: 8", false);
         twins.introduce(1);
         let mut memory = Memory::default();
         let mut say = |twins: &mut Twins, back: bool, flags| {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use harness::commands::{
-    self, bench, doctor, explain, guest, lab, oracle, replay, run, schema, show, test,
+    self, bench, doctor, explain, guest, lab, lint, oracle, replay, run, schema, show, test,
 };
 use harness::show::ShowArgs;
 
@@ -26,6 +26,7 @@ enum Command {
     Test(test::Test),
     Oracle(oracle::Oracle),
     Doctor(doctor::Doctor),
+    Lint(lint::Lint),
     /// Show a table of a lab as the tool of a real node prints it.
     Show(ShowArgs),
     Explain(explain::Explain),
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Test(command) => command.run(),
         Command::Oracle(command) => command.run(),
         Command::Doctor(command) => command.run(),
+        Command::Lint(command) => command.run(),
         Command::Show(args) => show::run(&args),
         Command::Explain(command) => command.run(),
         Command::Ledger(command) => command.run(),

@@ -64,16 +64,16 @@ fn the_oldest_profile_has_the_conditions_of_the_articles() {
     }
 }
 
-/// spec SCN-6, SCN-43: the ten, and four more.
+/// spec SCN-6, SCN-43, SCN-44: the ten, and five more.
 #[test]
 fn all_ten_are_there() {
     let ten: Vec<_> = (1..=10).map(|number| format!("S{number}")).collect();
     let names: Vec<_> = names().collect();
     assert_eq!(names[..10], ten);
-    assert_eq!(names[10..], ["node-pod", "node-clusterip", "pod-node", "hairpin"]);
+    assert_eq!(names[10..], ["node-pod", "node-clusterip", "pod-node", "hairpin", "fnat"]);
 }
 
-/// spec SCN-23, SCN-24, SCN-43: whoever has a say can close the scenario by itself, and no other does.
+/// spec SCN-23, SCN-24, SCN-43, SCN-44: whoever has a say can close the scenario by itself, and no other does.
 #[test]
 fn each_deciding_eni_has_its_variant() {
     let closing = |name: &str, profile| -> Vec<String> {
@@ -95,7 +95,7 @@ fn each_deciding_eni_has_its_variant() {
         (&["S5", "S6"], member_back, by_member),
         (&["S8", "S9"], by_eth0, trunk),
         (&["S10"], &["mem2 in request"], &["mem2 in request"]),
-        (&["node-pod", "node-clusterip"], by_eth0, by_eth0),
+        (&["node-pod", "node-clusterip", "fnat"], by_eth0, by_eth0),
         (&["pod-node"], to_node, to_node),
     ];
     for (scenarios, article, later) in conditions {

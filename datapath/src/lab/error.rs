@@ -60,23 +60,56 @@ impl std::error::Error for LabError {}
 
 impl fmt::Display for LabError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, problem) in self.problems.iter().enumerate() {
-            if n > 0 {
-                f.write_str("\n\n")?;
-            }
-            let Problem { at, message, help, excerpt, caret } = problem;
-            let Position { line, column } = at;
-            let number = line.to_string();
-            let gap = number.len();
-            writeln!(f, "{}:{line}:{column}: {message}", self.source_name)?;
-            writeln!(f, " {number} | {excerpt}")?;
-            write!(f, " {:gap$} | {:caret$}^", "", "")?;
-            if let Some(help) = help {
-                write!(f, "\n {:gap$} = help: {help}", "")?;
-            }
-        }
-        Ok(())
+        write_all(f, &self.source_name, "", &self.problems)
     }
+}
+
+/// What a lab file that can be loaded says without meaning it, probably: it works, and loses or
+/// hides something without a word (spec LAB-30).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lints {
+    /// The file's name, as given to the loader.
+    pub source_name: String,
+    /// What was found, in file order.
+    pub problems: Vec<Problem>,
+}
+
+impl Lints {
+    /// `findings` about `text`.
+    pub(crate) fn new(text: &str, source_name: &str, findings: Vec<Finding>) -> Self {
+        Self { source_name: source_name.to_owned(), problems: located(text, findings) }
+    }
+}
+
+impl fmt::Display for Lints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_all(f, &self.source_name, "warning: ", &self.problems)
+    }
+}
+
+/// Writes each problem with its line under it, an empty line between two.
+fn write_all(
+    f: &mut fmt::Formatter<'_>,
+    source_name: &str,
+    kind: &str,
+    problems: &[Problem],
+) -> fmt::Result {
+    for (n, problem) in problems.iter().enumerate() {
+        if n > 0 {
+            f.write_str("\n\n")?;
+        }
+        let Problem { at, message, help, excerpt, caret } = problem;
+        let Position { line, column } = at;
+        let number = line.to_string();
+        let gap = number.len();
+        writeln!(f, "{source_name}:{line}:{column}: {kind}{message}")?;
+        writeln!(f, " {number} | {excerpt}")?;
+        write!(f, " {:gap$} | {:caret$}^", "", "")?;
+        if let Some(help) = help {
+            write!(f, "\n {:gap$} = help: {help}", "")?;
+        }
+    }
+    Ok(())
 }
 
 /// A mistake before the offending line is known.
@@ -89,21 +122,23 @@ pub(crate) struct Finding {
 
 impl LabError {
     /// `findings` about `text`, put into file order and given their lines.
-    pub(crate) fn new(text: &str, source_name: &str, mut findings: Vec<Finding>) -> Self {
-        findings.sort();
-        findings.dedup();
-        let lines = split_lines(text);
-        let problems = findings
-            .into_iter()
-            .map(|Finding { at, message, help }| {
-                let index = usize::try_from(at.line.saturating_sub(1)).unwrap_or(usize::MAX);
-                let line = lines.get(index).copied().unwrap_or_default();
-                let (excerpt, caret) = cut(line, at.column);
-                Problem { at, message, help, excerpt, caret }
-            })
-            .collect();
-        Self { source_name: source_name.to_owned(), problems }
+    pub(crate) fn new(text: &str, source_name: &str, findings: Vec<Finding>) -> Self {
+        Self { source_name: source_name.to_owned(), problems: located(text, findings) }
     }
+}
+
+/// `findings` in file order, each once and with its line.
+fn located(text: &str, mut findings: Vec<Finding>) -> Vec<Problem> {
+    findings.sort();
+    findings.dedup();
+    let lines = split_lines(text);
+    let with_line = |Finding { at, message, help }| {
+        let Position { line, column } = at;
+        let index = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
+        let (excerpt, caret) = cut(lines.get(index).copied().unwrap_or_default(), column);
+        Problem { at, message, help, excerpt, caret }
+    };
+    findings.into_iter().map(with_line).collect()
 }
 
 /// The lines of `text` as YAML counts them: ended by LF, CR LF or CR.

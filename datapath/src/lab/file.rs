@@ -12,7 +12,7 @@ use super::model::{
 };
 use super::scalar::{
     Accept, Affinity, Int, Local, NodePort, PeerText, Port, PortProto, Ports, RuleProto,
-    ServiceType, Text,
+    ServiceMode, ServiceType, Text,
 };
 use super::written::{Keyed, List, OneOrMany, Written};
 use crate::wire::Mac;
@@ -138,6 +138,11 @@ pub struct Node {
     pub eth0: Interface,
     /// Its trunk ENI; what is left out of vSwitch and securityGroups is as in eth0.
     pub trunk: Option<Interface>,
+    /// Secondary private addresses of eth0, one or a list, that services in mode fnat send from.
+    #[serde(default)]
+    pub local_addresses: OneOrMany<Ipv4Addr>,
+    /// Ports that services in mode fnat send from, as "1025-65535", the default.
+    pub local_ports: Option<Written<Ports>>,
 }
 
 /// A primary or a trunk ENI. Every address left out is derived.
@@ -229,6 +234,14 @@ pub struct Service {
     pub session_affinity_config: Option<SessionAffinityConfig>,
     /// The ipvs scheduler: rr.
     pub scheduler: Option<Written<Scheduler>>,
+    /// nat (default): kube-proxy's DNAT with masquerade. fnat: ipvs exchanges both addresses, as
+    /// DPVS does.
+    pub mode: Option<Written<ServiceMode>>,
+    /// With fnat: which of the nodes' localAddresses, one or a list; default all.
+    #[serde(default)]
+    pub local_addresses: OneOrMany<Ipv4Addr>,
+    /// With fnat: TCP requests carry the client's address and port in option 254; default false.
+    pub toa: Option<Written<bool>>,
     /// One-packet scheduling: ipvs schedules every datagram by itself; default false. kube-proxy
     /// has no such setting.
     pub one_packet: Option<Written<bool>>,

@@ -9,14 +9,16 @@ mod book;
 mod cluster;
 mod compute;
 mod fabric;
+mod fnat;
 mod ident;
+mod lint;
 mod report;
 mod service;
 mod settings;
 mod settle;
 mod syntax;
 
-use super::error::LabError;
+use super::error::{LabError, Lints};
 use super::file::File;
 use super::model::Lab;
 use book::Book;
@@ -29,11 +31,24 @@ use report::Report;
 /// # Errors
 /// Every mistake in the file, in file order; a YAML or structural mistake comes alone.
 pub fn load(text: &str, source_name: &str) -> Result<Lab, LabError> {
+    load_linted(text, source_name).map(|(lab, _)| lab)
+}
+
+/// Loads a lab file as [`load`] does, and tells what it says without meaning it, probably.
+///
+/// # Errors
+/// Every mistake in the file, as [`load`] has them.
+pub fn load_linted(text: &str, source_name: &str) -> Result<(Lab, Lints), LabError> {
     let file = syntax::parse(text, source_name)?;
     let mut report = Report::default();
     let lab = build(&file, &mut report);
     match (lab, report.into_findings()) {
-        (Some(lab), findings) if findings.is_empty() => Ok(lab),
+        (Some(lab), findings) if findings.is_empty() => {
+            let mut report = Report::default();
+            lint::fnat(&file, &lab, &mut report);
+            let lints = Lints::new(text, source_name, report.into_findings());
+            Ok((lab, lints))
+        }
         (_, findings) => Err(LabError::new(text, source_name, findings)),
     }
 }

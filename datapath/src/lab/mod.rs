@@ -34,8 +34,8 @@ mod queues;
 pub mod scalar;
 pub mod written;
 
-pub use error::{LabError, Position, Problem};
-pub use load::load;
+pub use error::{LabError, Lints, Position, Problem};
+pub use load::{load, load_linted};
 pub use model::*;
 
 /// The JSON Schema of a lab file.

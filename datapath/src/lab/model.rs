@@ -316,6 +316,10 @@ pub struct Node {
     pub host0_mac: Mac,
     /// MAC of host0's other end, in the node's own stack.
     pub host_mac: Mac,
+    /// Secondary addresses of eth0's ENI that fnat sends from, in order (spec FNAT-1).
+    pub local_addresses: Vec<Ipv4Addr>,
+    /// First and last port fnat sends from, both included (spec FNAT-2).
+    pub local_ports: (u16, u16),
 }
 
 /// One pod.
@@ -364,10 +368,33 @@ pub struct Service {
     pub source_ranges: Vec<Ipv4Net>,
     /// How a destination is picked.
     pub scheduler: Scheduler,
+    /// Both addresses are translated by ipvs (`mode: fnat`); `None` for kube-proxy's NAT.
+    pub fnat: Option<Fnat>,
     /// Its ports, in file order.
     pub ports: Vec<ServicePort>,
     /// Its endpoints, in order of addition.
     pub endpoints: Vec<Endpoint>,
+}
+
+/// How a service with `mode: fnat` is translated (spec FNAT).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fnat {
+    /// The local addresses it may use, each some node's; empty for all of the node that serves it.
+    pub local_addresses: Vec<Ipv4Addr>,
+    /// Requests tell the endpoint who the client is, in a TCP option (spec FNAT-20).
+    pub toa: bool,
+}
+
+impl Fnat {
+    /// Those of a node's local addresses that the service may use, in the order in which it does.
+    #[must_use]
+    pub fn addresses_of(&self, node: &Node) -> Vec<Ipv4Addr> {
+        let own = |ip: &&Ipv4Addr| node.local_addresses.contains(ip);
+        match self.local_addresses.is_empty() {
+            true => node.local_addresses.clone(),
+            false => self.local_addresses.iter().filter(own).copied().collect(),
+        }
+    }
 }
 
 /// An ipvs scheduler.

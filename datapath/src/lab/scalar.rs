@@ -303,6 +303,17 @@ words!(PortProto, "string", {
     "tcp" => Self(Protocol::TCP), "udp" => Self(Protocol::UDP)
 });
 
+/// How a service is translated: by ipvs alone (fnat), or with kube-proxy's masquerade (nat).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceMode {
+    /// ipvs exchanges the destination; the source is kube-proxy's matter.
+    Nat,
+    /// ipvs exchanges both.
+    Fnat,
+}
+
+words!(ServiceMode, "string", { "nat" => Self::Nat, "fnat" => Self::Fnat });
+
 impl Scalar for Scheduler {
     fn expected() -> String {
         "`rr`".to_owned()

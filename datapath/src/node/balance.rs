@@ -41,8 +41,9 @@ impl<B: Buffer> Node<B> {
             return self.ipvs_local_error(p, now);
         }
         if let Some(handle) = self.connections().find_reply(&p.packet.tuple, now) {
+            self.note_connection(p, Some(handle), Direction::Reply);
             self.restore_vip(p, handle, now);
-            return Continue(Local::Deliver);
+            return self.go_on_to_client(p, handle);
         }
         self.answers_nobody(p)?;
         self.ipvs_request(p, now)
@@ -98,7 +99,7 @@ impl<B: Buffer> Node<B> {
     }
 
     /// TTL of a packet about to be sent on (spec EGR-1).
-    fn outlives_hop(p: &Passage<B>) -> ControlFlow<Stop> {
+    pub(super) fn outlives_hop(p: &Passage<B>) -> ControlFlow<Stop> {
         if p.packet.ttl <= 1 {
             return Break(Stop::Refuse(DropReason::TtlExceeded, Refusal::TimeExceeded));
         }
@@ -106,7 +107,7 @@ impl<B: Buffer> Node<B> {
     }
 
     /// Whether a packet of this size may be sent on; without DF it will be cut (spec EGR-2, EGR-3).
-    fn fits_exit(&self, p: &mut Passage<B>, size: u16) -> ControlFlow<Stop> {
+    pub(super) fn fits_exit(&self, p: &mut Passage<B>, size: u16) -> ControlFlow<Stop> {
         let mtu = p.exit.map_or(u16::MAX, |exit| self.mtu(exit.port));
         if let Some(lesson) = &mut p.lesson {
             lesson.measured(mtu);
@@ -126,8 +127,9 @@ impl<B: Buffer> Node<B> {
         let handle = match self.connection_for(p, now)? {
             Taker::Connection(handle) => handle,
             // conntrack learns nothing of a packet without a connection (spec IPVS-39).
-            Taker::Destination(destination) => {
-                self.send_translated(p, destination)?;
+            Taker::Destination((dst, dst_port)) => {
+                let to = Tuple { dst, dst_port, ..p.packet.tuple };
+                self.send_translated(p, to, Rewriter::IpvsDnat)?;
                 return Continue(Local::SentByIpvs);
             }
             Taker::Nobody => return Continue(Local::Deliver),
@@ -138,14 +140,13 @@ impl<B: Buffer> Node<B> {
         self.note_connection(p, Some(handle), Direction::Original);
         p.step(self.connection_step(&connection));
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Original, now);
-        let (ip, port) = connection.destination();
-        self.send_translated(p, (ip, port))?;
+        self.send_translated(p, connection.sent(), connection.sender())?;
         // One entry carries both NATs: the answer of a new flow will come from the destination
         // (spec CT-2).
         if let Tracked::New(flow) = &mut p.tracked {
-            flow.reply.src = ip;
-            flow.reply.src_port = port;
+            flow.reply = connection.reply();
         }
+        self.tell_client(p, &connection);
         Continue(Local::SentByIpvs)
     }
 
@@ -244,7 +245,9 @@ impl<B: Buffer> Node<B> {
         if request.src_port == FTP_DATA {
             return Continue(Taker::Nobody);
         }
-        let one_packet = service.one_packet && request.proto == Protocol::UDP;
+        // Without a connection nothing would hold a local port (spec FNAT-5).
+        let one_packet =
+            service.one_packet && request.proto == Protocol::UDP && service.fnat.is_none();
         let (server, template) = match self.ipvs.pick(key, &request, now) {
             Ok(picked) => picked,
             Err(NotScheduled::NoDestination) => {
@@ -261,8 +264,8 @@ impl<B: Buffer> Node<B> {
             return Continue(Taker::Destination(destination));
         }
         match self.ipvs.connect(request, server, template, now) {
-            Some(handle) => Continue(Taker::Connection(handle)),
-            None => Break(Stop::Drop(DropReason::ConnectionTableFull)),
+            Ok(handle) => Continue(Taker::Connection(handle)),
+            Err(reason) => Break(Stop::Drop(reason)),
         }
     }
 
@@ -294,11 +297,11 @@ impl<B: Buffer> Node<B> {
     fn send_translated(
         &mut self,
         p: &mut Passage<B>,
-        (ip, port): (Ipv4Addr, u16),
+        to: Tuple<Ipv4Addr>,
+        by: Rewriter,
     ) -> ControlFlow<Stop> {
-        self.route_to_destination(p, ip)?;
-        let to = Tuple { dst: ip, dst_port: port, ..p.packet.tuple };
-        p.rewrite(to, Rewriter::IpvsDnat, ZeroChecksum::Compute);
+        self.route_to_destination(p, to.dst)?;
+        p.rewrite(to, by, ZeroChecksum::Compute);
         self.leave_conntrack(p);
         Continue(())
     }
@@ -339,10 +342,9 @@ impl<B: Buffer> Node<B> {
     /// Puts the virtual address back into the source of an answer.
     fn restore_vip(&mut self, p: &mut Passage<B>, handle: Handle, now: Time) {
         let Some(connection) = self.connections().get(handle).copied() else { return };
-        let (vip, port) = connection.vip();
         p.step(self.connection_step(&connection));
-        let to = Tuple { src: vip, src_port: port, ..p.packet.tuple };
-        p.rewrite(to, Rewriter::IpvsUnDnat, ZeroChecksum::Compute);
+        self.note_answer(p, handle, &connection);
+        p.rewrite(connection.answer(), connection.restorer(), ZeroChecksum::Compute);
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Reply, now);
         self.leave_conntrack(p);
     }

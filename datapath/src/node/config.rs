@@ -104,6 +104,8 @@ pub struct NodeConfig {
     pub host_mac: Mac,
     /// Interfaces by [`PortId`].
     pub interfaces: Vec<Interface>,
+    /// Addresses that fnat sends from (spec FNAT-1).
+    pub local_addresses: Vec<Ipv4Addr>,
     /// Pods by address.
     pub pods: Vec<LocalPod>,
     /// VID of each trunk queue; queue 0 has none.
@@ -147,6 +149,7 @@ impl NodeConfig {
             epoch,
             index,
             ip: primary.ip,
+            local_addresses: node.local_addresses.clone(),
             host_mac: node.host_mac,
             interfaces,
             pods,
@@ -171,10 +174,17 @@ impl NodeConfig {
         self.pods.binary_search_by_key(&ip, |pod| pod.ip).ok().and_then(|at| self.pods.get(at))
     }
 
-    /// Whether the address is the node's own: its IP or a virtual address.
+    /// Whether the address is the node's own: its IP, or one that ipvs works with.
     #[must_use]
     pub fn is_local(&self, ip: Ipv4Addr) -> bool {
-        ip == self.ip || self.services.is_vip(ip)
+        ip == self.ip || self.is_balancing(ip)
+    }
+
+    /// Whether the address is one that ipvs works with, and nobody listens on: a virtual address,
+    /// or one that fnat sends from.
+    #[must_use]
+    pub fn is_balancing(&self, ip: Ipv4Addr) -> bool {
+        self.services.is_vip(ip) || self.local_addresses.contains(&ip)
     }
 }
 
@@ -237,6 +247,9 @@ fn routes(
     tables.add_route(super::route::LOCAL, Ipv4Addr::new(127, 0, 0, 0), 8, local);
     tables.add_route(super::route::LOCAL, primary.ip, 32, local);
     tables.add_route(super::route::LOCAL, subnet.cidr.broadcast(), 32, broadcast);
+    for ip in &node.local_addresses {
+        tables.add_route(super::route::LOCAL, *ip, 32, local);
+    }
     for vip in services.vips() {
         tables.add_route(super::route::LOCAL, vip, 32, local);
     }

@@ -75,7 +75,7 @@ impl<B: Buffer> Node<B> {
         let Some((quoted, answers)) = about_connection(p) else { return Continue(Local::Deliver) };
         if let Some(handle) = self.connections().find_reply(&answers, now) {
             self.restore_error(p, quoted, handle)?;
-            return Continue(Local::Deliver);
+            return self.go_on_to_client(p, handle);
         }
         if let Some(handle) = self.connections().find_request(&answers, now) {
             self.send_error(p, quoted, handle)?;
@@ -127,11 +127,12 @@ impl<B: Buffer> Node<B> {
     ) -> ControlFlow<Stop> {
         let Some(connection) = self.connections().get(handle) else { return Continue(()) };
         self.recognise(p, connection)?;
-        let (vip, port) = connection.vip();
-        let to = Tuple { dst: vip, dst_port: port, ..quoted.tuple };
-        quoted.rewrite(p.ip_mut(), to, QuotedSums::HeaderOnly);
-        let to = Tuple { src: vip, ..p.packet.tuple };
-        p.rewrite(to, Rewriter::IpvsUnDnat, ZeroChecksum::Keep);
+        quoted.rewrite(p.ip_mut(), connection.request, QuotedSums::HeaderOnly);
+        let mut to = Tuple { src: connection.vip().0, ..p.packet.tuple };
+        if connection.local().is_some() {
+            to.dst = connection.request.src;
+        }
+        p.rewrite(to, connection.restorer(), ZeroChecksum::Keep);
         self.leave_conntrack(p);
         Continue(())
     }
@@ -146,12 +147,14 @@ impl<B: Buffer> Node<B> {
     ) -> ControlFlow<Stop> {
         let Some(connection) = self.connections().get(handle) else { return Continue(()) };
         self.recognise(p, connection)?;
-        let (ip, port) = connection.destination();
+        let (ip, _) = connection.destination();
         self.route_to_destination(p, ip)?;
-        let to = Tuple { src: ip, src_port: port, ..quoted.tuple };
-        quoted.rewrite(p.ip_mut(), to, QuotedSums::HeaderOnly);
-        let to = Tuple { dst: ip, ..p.packet.tuple };
-        p.rewrite(to, Rewriter::IpvsDnat, ZeroChecksum::Keep);
+        quoted.rewrite(p.ip_mut(), connection.reply(), QuotedSums::HeaderOnly);
+        let mut to = Tuple { dst: ip, ..p.packet.tuple };
+        if let Some((local, _)) = connection.local() {
+            to.src = local;
+        }
+        p.rewrite(to, connection.sender(), ZeroChecksum::Keep);
         self.leave_conntrack(p);
         Continue(())
     }

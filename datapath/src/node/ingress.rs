@@ -138,7 +138,8 @@ impl<B: Buffer> Node<B> {
     fn answers_arp(&self, arp: &Arp, port: PortId) -> bool {
         let strict = self.config.switches.strict_arp;
         let kind = self.config.interface(port).map(|i| i.kind);
-        let own = arp.target_ip == self.config.ip;
+        let addresses = &self.config.local_addresses;
+        let own = arp.target_ip == self.config.ip || addresses.contains(&arp.target_ip);
         match kind {
             Some(InterfaceKind::Primary | InterfaceKind::Trunk) => {
                 own || (!strict && self.config.is_local(arp.target_ip))

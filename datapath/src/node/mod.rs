@@ -8,6 +8,7 @@ pub mod conntrack;
 mod defrag;
 mod egress;
 mod flow_cache;
+mod fnat;
 mod icmp;
 mod ingress;
 pub mod ipvs;
@@ -32,7 +33,8 @@ pub use config::{
 use conntrack::Conntrack;
 pub use flow_cache::CacheCounters;
 use flow_cache::Ways;
-use ipvs::{ConnectionTable, Ipvs, VirtualServices, changes};
+pub use fnat::ToaCounters;
+use ipvs::{ConnectionTable, Ipvs, LocalAddresses, VirtualServices, changes};
 use kube_proxy::GracefulTermination;
 pub use neighbour::NeighbourState;
 use neighbour::Neighbours;
@@ -73,6 +75,7 @@ pub struct Node<B> {
     trunk: Trunk<Framed<B>>,
     fragments: Fragments<defrag::Waiting<B>>,
     cache: CacheCounters,
+    toa: ToaCounters,
     graceful: GracefulTermination,
     ways: Ways,
     meter: ErrorMeter,
@@ -93,7 +96,9 @@ impl<B: Buffer> Node<B> {
         for (port, ip, mac) in &config.neighbours {
             neighbours.add_permanent(*port, *ip, *mac);
         }
-        let mut ipvs = Ipvs::new(limits.flows, seed);
+        let node = lab.nodes.get(index)?;
+        let local = LocalAddresses::new(&node.local_addresses, node.local_ports, seed);
+        let mut ipvs = Ipvs::new(limits.flows, seed, local);
         ipvs.set(config.switches.ipvs);
         ipvs.apply(changes(&VirtualServices::default(), &config.services));
         Some(Self {
@@ -103,6 +108,7 @@ impl<B: Buffer> Node<B> {
             trunk: Trunk::new(&config.queue_vids, limits.member_queue),
             fragments: Fragments::new(limits.fragments),
             cache: CacheCounters::default(),
+            toa: ToaCounters::default(),
             graceful: GracefulTermination::default(),
             ways: Ways::new(seed),
             meter: ErrorMeter::default(),
@@ -164,6 +170,12 @@ impl<B: Buffer> Node<B> {
     #[must_use]
     pub const fn cache_counters(&self) -> CacheCounters {
         self.cache
+    }
+
+    /// What its fnat has told destinations of their clients.
+    #[must_use]
+    pub const fn toa_counters(&self) -> ToaCounters {
+        self.toa
     }
 
     /// Test switch: stops serving one queue of the trunk, or serves it again. What waited goes

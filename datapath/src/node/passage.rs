@@ -12,7 +12,7 @@ use crate::journey::{Fate, Hook, Hop, PortId, Rewriter, Sighting, Step, fingerpr
 use crate::port::Buffer;
 use crate::time::Time;
 use crate::verdict::DropReason;
-use crate::wire::{Packet, Tuple, ZeroChecksum, ethernet, tcp};
+use crate::wire::{Packet, Tuple, ZeroChecksum, ethernet, tcp, toa};
 
 /// Why a packet's walk ends before it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +147,10 @@ impl<B: Buffer> Passage<B> {
             hop.payload_len = packet.payload_len();
             if let Some(arrival) = &mut hop.arrival {
                 arrival.tuple = Some(packet.tuple);
+            }
+            let ip = framed.frame.bytes().get(ethernet::HEADER_LEN..).unwrap_or_default();
+            if let Some((ip, port)) = toa::find(ip, &packet) {
+                hop.steps.push(Step::ToaSeen(ip, port));
             }
         }
         let tracked = Tracked::Invalid;

@@ -155,10 +155,10 @@ impl<B: Buffer> Node<B> {
         }
     }
 
-    /// Hands a packet for the node itself to its own stack, by host0. A packet for a virtual
-    /// address is never delivered there: the node answers it here (spec ROUTE-9).
+    /// Hands a packet for the node itself to its own stack, by host0. A packet for a virtual or
+    /// local address is never delivered there: the node answers it here (spec ROUTE-9).
     pub(super) fn deliver(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop> {
-        if self.config.services.is_vip(p.packet.tuple.dst) {
+        if self.config.is_balancing(p.packet.tuple.dst) {
             return Break(self.answer_for_vip(p, now));
         }
         if let Tracked::New(flow) = p.tracked {

@@ -6,6 +6,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::conntrack::{Status, Tracked};
 use super::icmp::Manip;
+use super::kube_proxy::MASQUERADE_MARK;
 use super::passage::{Exit, Passage, Refusal, Stop};
 use super::route::{Found, Iif, Query, RouteKind, martian};
 use super::{Decision, Node};
@@ -60,7 +61,11 @@ impl<B: Buffer> Node<B> {
     pub(super) fn nat_destination(&mut self, p: &mut Passage<B>) {
         match p.tracked {
             Tracked::New(_) => {
-                let (mark, rule) = self.config.kube_proxy.mark(&p.packet.tuple, &p.tracked);
+                let (mut mark, mut rule) = self.config.kube_proxy.mark(&p.packet.tuple, &p.tracked);
+                if self.config.services.is_fnat(&p.packet.tuple) {
+                    // Its source is ipvs's to exchange (spec FNAT-13).
+                    (mark, rule) = (mark & !MASQUERADE_MARK, None);
+                }
                 p.mark |= mark;
                 if let Some(rule) = rule {
                     p.step(Step::Marked(rule));

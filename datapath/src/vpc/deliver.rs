@@ -63,7 +63,8 @@ impl<B: Buffer> Vpc<B> {
         size: u16,
     ) -> Result<(), DropReason> {
         if let End::Eni(eni) = receiver
-            && self.network.eni(eni).is_some_and(|e| e.check && e.ip != packet.tuple.dst)
+            && self.network.eni(eni).is_some_and(|e| e.check)
+            && !self.network.is_own(receiver, packet.tuple.dst)
         {
             return Err(DropReason::DestinationCheck);
         }

@@ -18,6 +18,7 @@ mod trace;
 
 pub use counters::{EniCounters, SgCounters};
 pub use ports::{Ports, VpcPort};
+pub(crate) use security_group::SecurityGroups;
 pub use session::{BALANCER_IDLE, GROUP_IDLE, SessionOwner, SessionView};
 
 use std::net::Ipv4Addr;

@@ -178,7 +178,9 @@ impl Network {
     /// Whether an address is `end`'s own.
     pub(super) fn is_own(&self, end: End, ip: Ipv4Addr) -> bool {
         match end {
-            End::Eni(eni) => self.enis.get(eni).is_some_and(|e| e.ip == ip),
+            End::Eni(eni) => {
+                self.enis.get(eni).is_some_and(|e| e.ip == ip) || self.owner_eni(ip) == Some(eni)
+            }
             End::Outside(host) => self.outside.get(host).is_some_and(|h| h.ips.contains(&ip)),
         }
     }
@@ -271,6 +273,10 @@ fn owners(lab: &Lab) -> HashMap<Ipv4Addr, Owner, FixedState> {
     owners.extend(lab.slbs.iter().enumerate().map(|(index, slb)| (slb.vip, Owner::Slb(index))));
     let enis = lab.enis.iter().enumerate();
     owners.extend(enis.map(|(index, eni)| (eni.ip, Owner::Eni(index))));
+    for node in &lab.nodes {
+        // Secondary addresses of eth0's ENI (spec VPC-24).
+        owners.extend(node.local_addresses.iter().map(|ip| (*ip, Owner::Eni(node.primary))));
+    }
     owners
 }
 

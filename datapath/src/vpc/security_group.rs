@@ -14,14 +14,14 @@ pub(super) const SYSTEM_RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(100, 64, 0, 0), 1
 
 /// What security groups say of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
-    pub(super) accept: bool,
-    pub(super) decision: SgDecision,
+pub(crate) struct Verdict {
+    pub(crate) accept: bool,
+    pub(crate) decision: SgDecision,
 }
 
 /// The groups of every ENI, ready to judge.
 #[derive(Debug)]
-pub(super) struct SecurityGroups {
+pub(crate) struct SecurityGroups {
     /// One policy for each list of groups that some ENI has.
     policies: Vec<Policy>,
     /// For each ENI its policy.
@@ -50,7 +50,7 @@ struct Rule {
 
 impl SecurityGroups {
     /// The groups of `lab`.
-    pub(super) fn new(lab: &Lab) -> Self {
+    pub(crate) fn new(lab: &Lab) -> Self {
         let mut policies: Vec<Policy> = Vec::new();
         let mut of_eni = Vec::with_capacity(lab.enis.len());
         for eni in &lab.enis {
@@ -65,7 +65,7 @@ impl SecurityGroups {
 
     /// Judges a packet that has no session (spec SG-7 from its second step on). `peer` is the ENI
     /// that owns the address of the other side, whichever ENI the packet came from (spec SG-14).
-    pub(super) fn judge(
+    pub(crate) fn judge(
         &self,
         eni: usize,
         direction: SgDirection,

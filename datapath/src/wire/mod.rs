@@ -11,6 +11,8 @@ pub mod ipv4;
 mod packet;
 mod quoted;
 pub mod tcp;
+mod tcp_option;
+pub mod toa;
 mod translation;
 mod tuple;
 pub mod udp;

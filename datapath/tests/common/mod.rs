@@ -74,6 +74,30 @@ pub(crate) fn lab_with(keys: &str) -> Lab {
     lab::load(&format!("{LAB}{keys}\n"), "lab.yaml").expect("a lab")
 }
 
+/// Local addresses of node 1.
+pub(crate) const LOCALS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 4, 41), Ipv4Addr::new(10, 0, 4, 42)];
+/// External IP of a service in mode fnat whose endpoint is c.
+pub(crate) const FNAT: Ipv4Addr = Ipv4Addr::new(47, 1, 1, 30);
+
+/// The quiet lab with a service in mode fnat: node 1 has `ports` and two local addresses for it,
+/// and `keys` are added to the service, as `toa: true`.
+pub(crate) fn lab_fnat(ports: &str, keys: &str) -> Lab {
+    lab_fnat_with(ports, keys, "switches: {icmpRatelimit: 0}")
+}
+
+/// The same with other keys of the file.
+pub(crate) fn lab_fnat_with(ports: &str, keys: &str, file: &str) -> Lab {
+    let [one, two] = LOCALS;
+    let node = format!("- name: n1\n    localAddresses: [{one}, {two}]\n    localPorts: {ports}\n");
+    let service = format!(
+        "  - {{name: t/fnat, mode: fnat, {keys}, externalIPs: {FNAT}, endpoints: [{{pod: t/c}}], \
+         ports: [{{port: 80, targetPort: 8080}}, {{port: 53, targetPort: 5353, proto: udp}}]}}\n\
+         slbs:\n"
+    );
+    let text = LAB.replace("- name: n1\n", &node).replace("slbs:\n", &service);
+    lab::load(&format!("{text}{file}\n"), "lab.yaml").expect("a lab")
+}
+
 /// The lab with some switches besides those it needs to be quiet and predictable.
 pub(crate) fn lab_switched(switches: &str) -> Lab {
     lab_with(&format!("switches: {{masqueradeRandomFully: false, icmpRatelimit: 0, {switches}}}"))

@@ -67,6 +67,32 @@ pub(crate) fn tcp_data(src: Addr, dst: Addr, flags: Flags, data: &[u8]) -> Vec<u
     Segment { data: data.to_vec(), ..Segment::new(flags, 1_000, ack) }.packet(src, dst)
 }
 
+/// A segment with sequence numbers and options, as `[2, 4, 5, 180]`.
+pub(crate) fn segment(
+    (src, dst): (Addr, Addr),
+    flags: Flags,
+    (seq, ack): (u32, u32),
+    options: &[u8],
+    data: &[u8],
+) -> Vec<u8> {
+    let mut header = TcpHeader::new(src.1, dst.1, seq, 4_096);
+    header.acknowledgment_number = ack;
+    header.syn = flags.contains(Flags::SYN);
+    header.ack = flags.contains(Flags::ACK);
+    header.fin = flags.contains(Flags::FIN);
+    header.rst = flags.contains(Flags::RST);
+    header.set_options_raw(options).expect("options");
+    let ip = ip(src.0, dst.0, IpNumber::TCP, header.header_len() + data.len());
+    header.checksum = header.calc_checksum_ipv4(&ip, data).expect("a sum");
+    [&ip.to_bytes()[..], &header.to_bytes(), data].concat()
+}
+
+/// The options of the segment in an untagged frame.
+pub(crate) fn options_of(frame: &[u8]) -> Vec<u8> {
+    let (header, _) = TcpHeader::from_slice(&frame[34..]).expect("a segment");
+    header.options.as_slice().to_vec()
+}
+
 /// A segment without data.
 pub(crate) fn tcp(src: Addr, dst: Addr, flags: Flags) -> Vec<u8> {
     tcp_data(src, dst, flags, &[])

@@ -202,6 +202,8 @@ fn node(number: u8, primary: usize, trunk: usize) -> Node {
         trunk_mtu: 1500,
         host0_mac: Mac([2, 1, 0, 0, 0, number]),
         host_mac: Mac([2, 2, 0, 0, 0, number]),
+        local_addresses: Vec::new(),
+        local_ports: (1025, 65_535),
     }
 }
 

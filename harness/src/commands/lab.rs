@@ -9,12 +9,14 @@ use anyhow::{Context, bail};
 use clap::Args;
 use datapath::lab::Lab;
 use datapath::link::HostId;
+use datapath::node::ToaCounters;
+use datapath::node::ipvs::LocalPorts;
 
 use super::{NO, Versioned};
 use crate::lab_file;
 use crate::live::client::{self, Life};
 use crate::live::daemon;
-use crate::live::protocol::Ledger;
+use crate::live::protocol::{FnatReport, Ledger};
 use crate::live::state::State;
 use crate::live::topology::host_namespace;
 use crate::live::worker::Poll;
@@ -43,7 +45,10 @@ impl Up {
         let text = std::fs::read_to_string(&self.lab)
             .with_context(|| format!("read {}", self.lab.display()))?;
         // Read here too, so that a mistake is told with the name of the user's own file.
-        let lab = datapath::lab::load(&text, &self.lab.display().to_string())?;
+        let (lab, lints) = datapath::lab::load_linted(&text, &self.lab.display().to_string())?;
+        if !lints.problems.is_empty() {
+            writeln!(std::io::stderr(), "{lints}")?;
+        }
         let name = self.name.clone().unwrap_or_else(|| default_name(&self.lab));
         let client = client::up(&name, &text, self.poll, Life::OfItsOwn)?;
         let (nodes, pods) = (lab.nodes.len(), lab.pods.len());
@@ -238,6 +243,19 @@ impl LedgerArgs {
     }
 }
 
+/// Ports of the local addresses, and what was told of clients.
+fn print_fnat(fnat: &FnatReport, out: &mut impl Write) -> std::io::Result<()> {
+    for LocalPorts { ip, used, free, missed } in &fnat.local_addresses {
+        writeln!(out, "  {used:>10}  ports of {ip} used, {free} free, {missed} missed")?;
+    }
+    let ToaCounters { inserted, too_large, no_room } = fnat.toa;
+    let left_out = too_large + no_room;
+    if inserted + left_out > 0 {
+        writeln!(out, "  {inserted:>10}  segments with TOA, {left_out} without for want of room")?;
+    }
+    Ok(())
+}
+
 fn print_ledger(ledger: &Ledger, out: &mut impl Write) -> std::io::Result<()> {
     let names = width(28, ledger.elements.keys().map(String::as_str));
     let ports = width(16, ledger.ports.iter().map(|port| port.port.as_str()));
@@ -257,6 +275,9 @@ fn print_ledger(ledger: &Ledger, out: &mut impl Write) -> std::io::Result<()> {
         }
         if let Some(cache) = ledger.flow_caches.get(name) {
             writeln!(out, "  {:>10}  sent by learned paths", cache.hits)?;
+        }
+        if let Some(fnat) = ledger.fnat.get(name) {
+            print_fnat(fnat, out)?;
         }
     }
     writeln!(out)?;

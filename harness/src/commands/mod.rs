@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod explain;
 pub mod guest;
 pub mod lab;
+pub mod lint;
 pub mod oracle;
 pub mod replay;
 pub mod run;

@@ -56,6 +56,10 @@ pub struct Row {
     /// Why the flow is masqueraded, where this packet set that up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masquerade: Option<String>,
+    /// What becomes of the client's address in the segment (TCP option 254): `tells of IP:PORT`,
+    /// `inserted IP:PORT`, or why it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub toa: Option<String>,
     /// What changed the tuple.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<String>,
@@ -98,15 +102,21 @@ impl Symbols {
         Self::default()
     }
 
-    /// The client's port as `$client` and the one of its masquerade as `$masq`: what differs from
-    /// run to run though all is equal.
+    /// The client's port as `$client`, the one of its masquerade as `$masq` and the one it gets in
+    /// mode fnat as `$local`: what differs from run to run though all is equal.
     #[must_use]
     pub fn of(flow: &Flow) -> Self {
         let mut symbols = vec![((flow.tuple.src, flow.tuple.src_port), "$client")];
         let requests = flow.of(super::Leg::Request).flat_map(|j| &j.passages);
         for step in requests.flat_map(|passage| &passage.hop.steps) {
-            if let Step::Rewritten { by: Rewriter::Masquerade, to, .. } = step {
-                symbols.push(((to.src, to.src_port), "$masq"));
+            match step {
+                Step::Rewritten { by: Rewriter::Masquerade, to, .. } => {
+                    symbols.push(((to.src, to.src_port), "$masq"));
+                }
+                Step::Rewritten { by: Rewriter::IpvsFnat, to, .. } => {
+                    symbols.push(((to.src, to.src_port), "$local"));
+                }
+                _ => {}
             }
         }
         Self(symbols)
@@ -264,6 +274,13 @@ impl Writer<'_> {
                 let text = connection(names, *service, *vip, *destination, false);
                 self.last().service.get_or_insert(text);
             }
+            Step::ToaSeen(ip, port) => self.last().toa = Some(format!("tells of {ip}:{port}")),
+            Step::ToaInserted(ip, port) => {
+                self.last().toa = Some(format!("inserted {ip}:{port}"));
+            }
+            Step::ToaLeftOut(why) => {
+                self.last().toa = Some(format!("left out: {}", why.meaning()));
+            }
             Step::Masqueraded(rule) => self.last().masquerade = Some(masquerade(*rule).into()),
             Step::Rewritten { by, to, .. } => self.rewritten(*by, to),
             Step::Neighbour(ip, mac) => self.last().neighbour = Some(format!("{ip} at {mac}")),
@@ -358,6 +375,8 @@ const fn rewriter(by: Rewriter) -> &'static str {
     match by {
         Rewriter::IpvsDnat => "ipvs DNAT",
         Rewriter::IpvsUnDnat => "ipvs restores the VIP",
+        Rewriter::IpvsFnat => "ipvs FNAT",
+        Rewriter::IpvsUnFnat => "ipvs restores VIP and client",
         Rewriter::Masquerade => "masquerade",
         Rewriter::UnMasquerade => "masquerade undone",
         Rewriter::Slb => "SLB to backend",

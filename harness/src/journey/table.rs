@@ -188,6 +188,9 @@ fn details(row: &Row) -> Vec<(String, Tone)> {
     // The second look-up comes behind the change that asks for it.
     let (early, late) = if row.rerouted { (None, route) } else { (route, None) };
     early.into_iter().for_each(&mut say);
+    if let Some(toa) = &row.toa {
+        say(format!("TOA {toa}"));
+    }
     if let Some(why) = &row.masquerade {
         say(format!("masquerade by {why}"));
     }

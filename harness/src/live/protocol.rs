@@ -6,7 +6,8 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use datapath::counters::LedgerReport;
 use datapath::journey::Hop;
 use datapath::link::{ElementId, Socket};
-use datapath::node::CacheCounters;
+use datapath::node::ipvs::LocalPorts;
+use datapath::node::{CacheCounters, ToaCounters};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -197,6 +198,16 @@ pub struct Status {
     pub pods: usize,
 }
 
+/// What mode fnat has counted on a node.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FnatReport {
+    /// The ports of every local address.
+    pub local_addresses: Vec<LocalPorts>,
+    /// Segments that were to tell endpoints who their client is.
+    pub toa: ToaCounters,
+}
+
 /// The books of a lab: what came in is what went out and what was lost, with a name for each loss.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -205,6 +216,8 @@ pub struct Ledger {
     pub elements: BTreeMap<String, LedgerReport>,
     /// What the flow cache of each node has done.
     pub flow_caches: BTreeMap<String, CacheCounters>,
+    /// Local ports and TOA of each node that has local addresses.
+    pub fnat: BTreeMap<String, FnatReport>,
     /// Every port, and both ends of its wire.
     pub ports: Vec<PortReport>,
     /// Whatever the check of the books has found.

@@ -12,7 +12,7 @@ use datapath_io::{KernelCounters, LiveLink, QueueCounters};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::protocol::Ledger;
+use super::protocol::{FnatReport, Ledger};
 use super::topology::{Places, STACK_IFNAME, host_namespace};
 use crate::net::namespace;
 use crate::net::stats::{self, LinkStats};
@@ -121,6 +121,7 @@ impl From<&LinkStats> for LinkReport {
 pub struct Counted {
     elements: BTreeMap<String, LedgerReport>,
     flow_caches: BTreeMap<String, CacheCounters>,
+    fnat: BTreeMap<String, FnatReport>,
     queues: Vec<(Socket, Vec<(QueueCounters, KernelCounters)>)>,
 }
 
@@ -129,8 +130,17 @@ pub struct Counted {
 pub fn count(link: &LiveLink) -> Counted {
     let nodes = link.lab().nodes.iter().zip(link.nodes());
     let caches = nodes.map(|(named, node)| (named.name.clone(), node.cache_counters()));
-    let mut counted =
-        Counted { elements: BTreeMap::new(), flow_caches: caches.collect(), queues: Vec::new() };
+    let nodes = link.lab().nodes.iter().zip(link.nodes());
+    let fnat = nodes.filter(|(named, _)| !named.local_addresses.is_empty()).map(|(named, node)| {
+        let local_addresses = node.ipvs().local_addresses().ports().collect();
+        (named.name.clone(), FnatReport { local_addresses, toa: node.toa_counters() })
+    });
+    let mut counted = Counted {
+        elements: BTreeMap::new(),
+        flow_caches: caches.collect(),
+        fnat: fnat.collect(),
+        queues: Vec::new(),
+    };
     for (id, element, ports) in link.elements() {
         let report = LedgerReport::new(element.ledger(), element.held());
         counted.elements.insert(id.name(link.lab()).to_owned(), report);
@@ -159,7 +169,7 @@ pub fn ledger(
     counted: Counted,
     imbalances: Vec<String>,
 ) -> anyhow::Result<Ledger> {
-    let Counted { elements, flow_caches, queues } = counted;
+    let Counted { elements, flow_caches, fnat, queues } = counted;
     let names: Vec<_> = places.topology.namespaces.iter().map(|n| n.name.clone()).collect();
     let links = stats::read_all(&names)?;
     let link = |namespace: &str, ifname: &str| {
@@ -184,7 +194,7 @@ pub fn ledger(
             far,
         });
     }
-    Ok(Ledger { elements, flow_caches, ports, imbalances })
+    Ok(Ledger { elements, flow_caches, fnat, ports, imbalances })
 }
 
 fn veth_counters(namespace: &str, ifname: &str) -> anyhow::Result<BTreeMap<String, u64>> {

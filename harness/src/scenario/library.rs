@@ -29,6 +29,7 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "node-clusterip.yaml",
     "pod-node.yaml",
     "hairpin.yaml",
+    "fnat.yaml",
     "article.yaml",
     "article-slb.yaml",
 ];

@@ -46,6 +46,8 @@ pub struct VirtualServer {
 pub struct RealServer {
     /// Address and port.
     pub address: SocketAddrV4,
+    /// How packets are sent to it: Masq, or FullNat in mode fnat.
+    pub forward: &'static str,
     /// Its weight.
     pub weight: u32,
     /// Connections in SYN_RECV and ESTABLISHED.
@@ -70,6 +72,8 @@ pub struct Connection {
     pub source: SocketAddrV4,
     /// Virtual address and port.
     pub virtual_address: SocketAddrV4,
+    /// What stands in for the client in mode fnat.
+    pub local_address: Option<SocketAddrV4>,
     /// The real server.
     pub destination: SocketAddrV4,
 }
@@ -82,6 +86,7 @@ pub fn virtual_servers<B: Buffer>(lab: &Lab, node: &Node<B>, _: Time) -> Vec<Vir
 fn virtual_server<B: Buffer>(lab: &Lab, node: &Node<B>, service: &ipvs::Service) -> VirtualServer {
     let real_server = |server: &ipvs::Server| RealServer {
         address: SocketAddrV4::new(server.destination.ip, server.destination.port),
+        forward: if service.setup.fnat.is_some() { "FullNat" } else { "Masq" },
         weight: server.destination.weight,
         active_connections: server.active,
         inactive_connections: server.inactive,
@@ -117,6 +122,7 @@ pub fn connections<B: Buffer>(lab: &Lab, node: &Node<B>, now: Time) -> Vec<Conne
             state: connection.state.name(),
             source: address((request.src, request.src_port)),
             virtual_address: address(connection.vip()),
+            local_address: connection.local().map(address),
             destination: address(connection.destination()),
         }
     };
@@ -131,13 +137,13 @@ impl fmt::Display for VirtualServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = self.protocol.to_uppercase();
         write!(f, "{protocol}  {} {}", self.address, self.scheduler)?;
-        for RealServer { address, weight, active_connections, inactive_connections } in
-            &self.destinations
-        {
+        for server in &self.destinations {
+            let RealServer { address, forward, weight, active_connections, inactive_connections } =
+                server;
             let address = address.to_string();
             write!(
                 f,
-                "\n  -> {address:<28} Masq    {weight:<6} {active_connections:<10} \
+                "\n  -> {address:<28} {forward:<7} {weight:<6} {active_connections:<10} \
                  {inactive_connections:<10}"
             )?;
         }
@@ -152,8 +158,12 @@ impl fmt::Display for Connection {
         let (source, virtual_address) = (self.source.to_string(), self.virtual_address.to_string());
         write!(
             f,
-            "{protocol:<3} {expires:<6} {:<11} {source:<18} {virtual_address:<18} {}",
-            self.state, self.destination
-        )
+            "{protocol:<3} {expires:<6} {:<11} {source:<18} {virtual_address:<18} ",
+            self.state
+        )?;
+        if let Some(local) = self.local_address {
+            write!(f, "{:<18} ", local.to_string())?;
+        }
+        write!(f, "{}", self.destination)
     }
 }

@@ -8,6 +8,7 @@ mod conntrack;
 mod drops;
 mod eni;
 mod ipvs;
+mod laddr;
 mod neighbour;
 mod query;
 mod route;
@@ -21,6 +22,7 @@ pub use conntrack::{ConntrackEntry, ConntrackTuple, entries};
 pub use drops::{Drop, ElementDrops};
 pub use eni::{Eni, PacketCounters, QueueCounters};
 pub use ipvs::{Connection, RealServer, VirtualServer, connections, virtual_servers};
+pub use laddr::{LocalAddress, LocalEntry};
 pub use neighbour::Neighbour;
 pub use query::{Format, Query, ShowArgs, TableId, UnknownTable, What};
 pub use route::{Flag, Route, RouteType, Scope};
@@ -87,6 +89,7 @@ pub fn take<B: Buffer>(
         What::Ipvs if query.connections => {
             Table::IpvsConnections { nodes: view.each(ipvs::connections) }
         }
+        What::Ipvs if query.laddr => Table::LocalAddresses { nodes: view.each(laddr::entries) },
         What::Ipvs => Table::Ipvs { nodes: view.each(ipvs::virtual_servers) },
         What::Conntrack => Table::Conntrack { nodes: view.each(conntrack::entries) },
         What::Tc => Table::Tc { nodes: view.each(tc::filters) },

@@ -18,7 +18,8 @@ pub enum What {
     Route,
     /// Neighbours, as `ip neigh` prints them.
     Neigh,
-    /// Virtual servers, as `ipvsadm -Ln` prints them; with -c connections, as `ipvsadm -Lnc`.
+    /// Virtual servers, as `ipvsadm -Ln` prints them; with -c connections, as `ipvsadm -Lnc`;
+    /// with --laddr local addresses, as DPVS's `ipvsadm -G` and `dpip addr show -s`.
     Ipvs,
     /// Flows, as `conntrack -L` prints them.
     Conntrack,
@@ -51,6 +52,10 @@ pub struct Query {
     #[arg(short, long)]
     #[serde(default)]
     pub connections: bool,
+    /// With ipvs: the local addresses of services in mode fnat, and their ports.
+    #[arg(long, conflicts_with = "connections")]
+    #[serde(default)]
+    pub laddr: bool,
     /// With sg: the sessions instead of the groups.
     #[arg(long)]
     #[serde(default)]
@@ -61,7 +66,14 @@ impl Query {
     /// A table of all nodes: table main of routes, servers of ipvs, groups of sg.
     #[must_use]
     pub fn new(what: What) -> Self {
-        Self { what, node: None, table: TableId::default(), connections: false, sessions: false }
+        Self {
+            what,
+            node: None,
+            table: TableId::default(),
+            connections: false,
+            laddr: false,
+            sessions: false,
+        }
     }
 }
 

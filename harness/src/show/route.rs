@@ -103,6 +103,9 @@ fn of(
         RouteKind::Local if dst.addr() == config.ip => {
             vec![local("eth0", config.ip), local("eth1", config.ip)]
         }
+        RouteKind::Local if config.local_addresses.contains(&dst.addr()) => {
+            vec![local("eth0", dst.addr())]
+        }
         RouteKind::Local => vec![local("kube-ipvs0", dst.addr())],
         RouteKind::Broadcast => {
             vec![made(RouteType::Broadcast, "eth0", Scope::Link, config.ip)]

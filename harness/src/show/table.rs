@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Connection, ConntrackEntry, ElementDrops, Eni, Filter, Group, Neighbour, Route, Rule, Session,
-    TableId, VirtualServer, drops, eni, ipvs, security_group, session, tc,
+    Connection, ConntrackEntry, ElementDrops, Eni, Filter, Group, LocalEntry, Neighbour, Route,
+    Rule, Session, TableId, VirtualServer, drops, eni, ipvs, laddr, security_group, session, tc,
 };
 
 /// What one node has of a table.
@@ -49,6 +49,11 @@ pub enum Table {
     IpvsConnections {
         /// By node.
         nodes: Vec<OnNode<Connection>>,
+    },
+    /// Local addresses of services in mode fnat, then those of the node with their ports.
+    LocalAddresses {
+        /// By node.
+        nodes: Vec<OnNode<LocalEntry>>,
     },
     /// Tracked flows.
     Conntrack {
@@ -103,6 +108,10 @@ impl fmt::Display for Table {
             Self::IpvsConnections { nodes } => per_node(f, nodes, |f, connections| {
                 f.write_str(ipvs::CONNECTIONS_HEADER)?;
                 lines(f, connections)
+            }),
+            Self::LocalAddresses { nodes } => per_node(f, nodes, |f, entries| {
+                f.write_str(laddr::HEADER)?;
+                lines(f, entries)
             }),
             Self::Conntrack { nodes } => per_node(f, nodes, lines),
             Self::Tc { nodes } => per_node(f, nodes, tc::print),

@@ -112,6 +112,9 @@ impl Claims {
             if let Some(trunk) = &node.trunk {
                 self.interface(trunk, &format!("trunk of node `{name}`"));
             }
+            for ip in &node.local_addresses {
+                self.ip(Some(ip), User::Host, || format!("local address of node `{name}`"));
+            }
         }
         for pod in &file.pods {
             let owner = || format!("pod `{}`", pod.name.text);

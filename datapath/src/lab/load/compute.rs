@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::fabric::Fabric;
+use super::fnat;
 use super::ident;
 use super::report::{Names, Report};
 use crate::lab::derive;
@@ -24,6 +25,8 @@ pub(super) struct NodeDraft {
     pub(super) name: String,
     pub(super) primary_mtu: u16,
     pub(super) trunk_mtu: u16,
+    pub(super) local_addresses: Vec<Ipv4Addr>,
+    pub(super) local_ports: (u16, u16),
 }
 
 /// A pod; its ENI is the draft at its index past those of the nodes.
@@ -146,7 +149,10 @@ impl Machines {
             ..Source::of(format!("trunk of node {}", quoted(name)), node.name.at, trunk)
         };
         self.add(&trunk_source, fabric, report);
+        let vswitch = self.enis.get(primary).and_then(|eni| eni.vswitch);
         self.nodes.push(NodeDraft {
+            local_addresses: fnat::local_addresses(node, vswitch, fabric, report),
+            local_ports: fnat::local_ports(node, report),
             name: name.to_owned(),
             primary_mtu: read_mtu(node.eth0.mtu.as_ref(), report),
             trunk_mtu: read_mtu(trunk.mtu.as_ref(), report),
@@ -208,7 +214,7 @@ impl Machines {
         };
         match (ip, source.ip, vswitch) {
             (Some(ip), Some(written), Some(vswitch)) => {
-                fabric.check_address(vswitch, ip, written.at, report);
+                fabric.check_address("ip", vswitch, ip, written.at, report);
             }
             (Some(ip), Some(written), None)
                 if source.vswitch.is_none() && fabric.ranges_known() =>

@@ -273,6 +273,7 @@ impl Fabric {
     /// Whether an ENI of vSwitch `index` can have `ip`, which is at `at`.
     pub(super) fn check_address(
         &self,
+        key: &str,
         index: usize,
         ip: Ipv4Addr,
         at: Position,
@@ -281,11 +282,11 @@ impl Fabric {
         let Some(cidr) = self.range(index) else { return };
         let id = self.vswitch_id(index);
         if !cidr.contains(&ip) {
-            report.add(at, format!("ip: `{ip}` lies outside {cidr} of vSwitch {id}"));
+            report.add(at, format!("{key}: `{ip}` lies outside {cidr} of vSwitch {id}"));
         } else if let Some(what) = reserved(cidr, ip) {
             let usable = derive::usable(cidr);
             let (first, last) = (Ipv4Addr::from(*usable.start()), Ipv4Addr::from(*usable.end()));
-            let message = format!("ip: `{ip}` is {what} of vSwitch {id}, which no ENI can have");
+            let message = format!("{key}: `{ip}` is {what} of vSwitch {id}, which no ENI can have");
             report.add_help(at, message, format!("its ENIs can have {first} to {last}"));
         }
     }

@@ -7,6 +7,7 @@ use ipnet::Ipv4Net;
 
 use super::compute::Machines;
 use super::fabric::Fabric;
+use super::fnat;
 use super::ident;
 use super::report::{Names, Report};
 use crate::lab::error::{Position, quoted};
@@ -87,6 +88,7 @@ fn read_service(
         one_packet: report.read_opt("onePacket", service.one_packet.as_ref()).unwrap_or(false),
         source_ranges: source_ranges(service, report),
         scheduler: scheduler.unwrap_or_default(),
+        fnat: fnat::of_service(service, machines, report),
         ports: ports(service, report),
         endpoints: endpoints(service, machines, report),
     }

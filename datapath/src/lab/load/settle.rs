@@ -119,11 +119,21 @@ impl Free<'_> {
 
     /// The node of `draft`, whose ENIs are at `primary` and after it.
     fn node(&mut self, draft: NodeDraft, primary: usize) -> Node {
-        let NodeDraft { name, primary_mtu, trunk_mtu } = draft;
+        let NodeDraft { name, primary_mtu, trunk_mtu, local_addresses, local_ports } = draft;
         let host0_mac = self.mac(None, &format!("host0 of node {name}"));
         let host_mac = self.mac(None, &format!("host0's peer of node {name}"));
         let trunk = primary.saturating_add(1);
-        Node { name, primary, trunk, primary_mtu, trunk_mtu, host0_mac, host_mac }
+        Node {
+            name,
+            primary,
+            trunk,
+            primary_mtu,
+            trunk_mtu,
+            host0_mac,
+            host_mac,
+            local_addresses,
+            local_ports,
+        }
     }
 
     fn pod(&mut self, draft: PodDraft, node: usize, vid: Vid, member: usize, ip: Ipv4Addr) -> Pod {

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::{ServiceKey, State};
+use crate::journey::Rewriter;
 use crate::lab::IpvsTimeouts;
 use crate::table::{Direction, Handle, Index, Patrol, Slab};
 use crate::time::Time;
@@ -24,6 +25,10 @@ pub struct Connection {
     pub request: Tuple<Ipv4Addr>,
     /// Where they go: the destination's address and port.
     destination: (Ipv4Addr, u16),
+    /// In mode fnat, what they then come from.
+    local: Option<(Ipv4Addr, u16)>,
+    /// Which of them tell the destination who the client is.
+    pub toa: Toa,
     /// The destination, which counts the connection.
     pub server: Handle,
     /// TCP state, or UDP; of a template, none or assured.
@@ -59,12 +64,45 @@ impl Connection {
         self.destination
     }
 
-    /// The answers as they come: destination to client.
+    /// The local address and port that stand in for the client in mode fnat.
+    #[must_use]
+    pub const fn local(&self) -> Option<(Ipv4Addr, u16)> {
+        self.local
+    }
+
+    /// The client's packets as they leave: from it, or its local address, to the destination.
+    #[must_use]
+    pub const fn sent(&self) -> Tuple<Ipv4Addr> {
+        let (dst, dst_port) = self.destination;
+        let (src, src_port) = match self.local {
+            Some(local) => local,
+            None => (self.request.src, self.request.src_port),
+        };
+        Tuple { src, dst, src_port, dst_port, proto: self.request.proto }
+    }
+
+    /// What a journey calls the translation of requests.
+    #[must_use]
+    pub const fn sender(&self) -> Rewriter {
+        if self.local.is_some() { Rewriter::IpvsFnat } else { Rewriter::IpvsDnat }
+    }
+
+    /// What a journey calls the translation of answers.
+    #[must_use]
+    pub const fn restorer(&self) -> Rewriter {
+        if self.local.is_some() { Rewriter::IpvsUnFnat } else { Rewriter::IpvsUnDnat }
+    }
+
+    /// The answers as they come: destination to client, or its local address.
     #[must_use]
     pub const fn reply(&self) -> Tuple<Ipv4Addr> {
-        let (src, src_port) = self.destination;
-        let Tuple { src: dst, src_port: dst_port, proto, .. } = self.request;
-        Tuple { src, dst, src_port, dst_port, proto }
+        turned(self.sent())
+    }
+
+    /// The answers as they leave: virtual address to client.
+    #[must_use]
+    pub const fn answer(&self) -> Tuple<Ipv4Addr> {
+        turned(self.request)
     }
 
     /// What names the virtual service it was scheduled by.
@@ -102,6 +140,24 @@ impl Connection {
     }
 }
 
+/// The other direction of a TCP or UDP tuple.
+const fn turned(tuple: Tuple<Ipv4Addr>) -> Tuple<Ipv4Addr> {
+    let Tuple { src: dst, dst: src, src_port: dst_port, dst_port: src_port, proto } = tuple;
+    Tuple { src, dst, src_port, dst_port, proto }
+}
+
+/// Which of a connection's requests carry the client's address and port (spec FNAT-21).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Toa {
+    /// None.
+    #[default]
+    Never,
+    /// The SYN; the destination has not answered yet.
+    Syn,
+    /// The SYN, and what acknowledges nothing beyond the destination's SYN: this number.
+    Acknowledging(u32),
+}
+
 /// What makes a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct NewConnection {
@@ -111,6 +167,10 @@ pub struct NewConnection {
     pub destination: (Ipv4Addr, u16),
     /// That destination.
     pub server: Handle,
+    /// In mode fnat, what stands in for the client.
+    pub local: Option<(Ipv4Addr, u16)>,
+    /// Which requests tell the destination who the client is.
+    pub toa: Toa,
 }
 
 /// How many connections had been made whose request or answer falls into the same class as a
@@ -241,9 +301,10 @@ impl ConnectionTable {
     ) -> Option<Handle> {
         let state = if new.request.proto == Protocol::UDP { State::Udp } else { State::None };
         let deadline = now + state.timeout(timeouts);
-        let NewConnection { request, destination, server } = new;
+        let NewConnection { request, destination, server, local, toa } = new;
         let role = Role::Flow { serial: self.serial, template: template.map(|t| t.slot) };
-        let connection = Connection { request, destination, server, state, deadline, role };
+        let connection =
+            Connection { request, destination, local, toa, server, state, deadline, role };
         let handle = self.connections.insert(connection)?;
         self.serial = self.serial.wrapping_add(1);
         // Slab and indexes have the same limit; what the slab took, they take too.
@@ -278,11 +339,12 @@ impl ConnectionTable {
         timeout: u32,
         now: Time,
     ) -> Option<Handle> {
-        let NewConnection { request, destination, server } = new;
+        let NewConnection { request, destination, server, local, toa } = new;
         let deadline = now + Duration::from_secs(u64::from(timeout));
         let role = Role::Template { followers: 0, timeout };
         let state = State::None;
-        let template = Connection { request, destination, server, state, deadline, role };
+        let template =
+            Connection { request, destination, local, toa, server, state, deadline, role };
         let handle = self.connections.insert(template)?;
         let _ = self.by_request.insert(self.by_request.hash_of(&request), handle.slot);
         self.patrol.watch(handle.slot, deadline, now);
@@ -302,6 +364,13 @@ impl ConnectionTable {
     #[must_use]
     pub fn get(&self, handle: Handle) -> Option<&Connection> {
         self.connections.get(handle)
+    }
+
+    /// Notes which requests tell the destination who the client is.
+    pub fn set_toa(&mut self, handle: Handle, toa: Toa) {
+        if let Some(connection) = self.connections.get_mut(handle) {
+            connection.toa = toa;
+        }
     }
 
     /// Moves the connection to the state that a packet with these TCP flags leads to and renews

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::change::Change;
-use super::connection::{Connection, ConnectionTable, NewConnection};
+use super::connection::{Connection, ConnectionTable, NewConnection, Toa};
+use super::local_address::LocalAddresses;
 use super::scheduler::Scheduling;
 use super::service::{Destination, Persistence, ServiceKey, VirtualService};
 use super::tcp_state::State;
-use crate::lab::IpvsSwitches;
+use crate::lab::{IpvsSwitches, Scheduler};
 use crate::table::{Direction, Handle, Slab};
 use crate::time::Time;
-use crate::wire::{Tuple, tcp::Flags};
+use crate::verdict::DropReason;
+use crate::wire::{Protocol, Tuple, tcp::Flags};
 
 /// Destinations of a node, those that only connections still know included (spec LAW-6).
 const MOST_SERVERS: u32 = 65_536;
@@ -89,14 +91,16 @@ pub struct Ipvs {
     services: BTreeMap<ServiceKey, Service>,
     servers: Slab<Server>,
     connections: ConnectionTable,
+    local_addresses: LocalAddresses,
     switches: IpvsSwitches,
 }
 
 impl Ipvs {
     /// Nothing yet, with room for `limit` connections; `seed` keys its hashes.
     #[must_use]
-    pub fn new(limit: u32, seed: u64) -> Self {
+    pub fn new(limit: u32, seed: u64, local_addresses: LocalAddresses) -> Self {
         Self {
+            local_addresses,
             services: BTreeMap::new(),
             servers: Slab::with_capacity(MOST_SERVERS),
             connections: ConnectionTable::new(limit, seed),
@@ -138,6 +142,7 @@ impl Ipvs {
 
     fn delete_service(&mut self, key: ServiceKey) {
         let Some(service) = self.services.remove(&key) else { return };
+        self.local_addresses.forget(key);
         for handle in service.servers {
             self.unlink(handle);
         }
@@ -227,6 +232,12 @@ impl Ipvs {
         &self.connections
     }
 
+    /// Its local addresses, with their ports.
+    #[must_use]
+    pub const fn local_addresses(&self) -> &LocalAddresses {
+        &self.local_addresses
+    }
+
     /// The destination that the service's scheduler gives the first packet of a connection.
     pub fn schedule(&mut self, key: ServiceKey, packet: &Tuple<Ipv4Addr>) -> Option<Handle> {
         let service = self.services.get_mut(&key)?;
@@ -278,7 +289,8 @@ impl Ipvs {
         let server = self.schedule(key, request).ok_or(NotScheduled::NoDestination)?;
         let to = self.servers.get_mut(server).ok_or(NotScheduled::NoDestination)?;
         let destination = to.destination.address();
-        let new = NewConnection { request: client, destination, server };
+        let (local, toa) = (None, Toa::Never);
+        let new = NewConnection { request: client, destination, server, local, toa };
         let template = self.connections.insert_template(new, timeout, now);
         let template = template.ok_or(NotScheduled::Full)?;
         to.persistent += 1;
@@ -293,22 +305,51 @@ impl Ipvs {
             .is_some_and(|s| s.linked && !(quiescent && s.destination.weight == 0))
     }
 
-    /// Makes a connection to a destination, which follows `template`; `None` where the table is
-    /// full.
+    /// Makes a connection to a destination, which follows `template`, in mode fnat from a
+    /// local address and port.
+    ///
+    /// # Errors
+    /// Why there is no room for one.
     pub fn connect(
         &mut self,
         request: Tuple<Ipv4Addr>,
         server: Handle,
         template: Option<Handle>,
         now: Time,
-    ) -> Option<Handle> {
-        let to = self.servers.get_mut(server)?;
-        let destination = to.destination.address();
-        let new = NewConnection { request, destination, server };
-        let handle = self.connections.insert(new, template, &self.switches.timeouts, now)?;
+    ) -> Result<Handle, DropReason> {
+        let to = self.servers.get_mut(server).ok_or(DropReason::NoDestination)?;
+        let (key, destination) = (to.service, to.destination.address());
+        let service = self.services.get(&key);
+        let setup = service.and_then(|s| Some((s.setup.scheduler, s.setup.fnat.as_ref()?)));
+        let (mut local, mut toa) = (None, Toa::Never);
+        if let Some((scheduler, fnat)) = setup {
+            let in_turn = scheduler == Scheduler::RoundRobin;
+            let taken = &mut self.local_addresses;
+            let taken = taken.take(key, &fnat.local_addresses, in_turn, destination);
+            local = Some(taken.ok_or(DropReason::LocalPortsExhausted)?);
+            if fnat.toa && request.proto == Protocol::TCP {
+                toa = Toa::Syn;
+            }
+        }
+        let new = NewConnection { request, destination, server, local, toa };
+        let Some(handle) = self.connections.insert(new, template, &self.switches.timeouts, now)
+        else {
+            if let Some(local) = local {
+                self.local_addresses.give_back(key, local, destination);
+            }
+            return Err(DropReason::ConnectionTableFull);
+        };
         // A connection is active from its first state on that is (`IP_VS_CONN_F_INACTIVE`).
         to.inactive += 1;
-        Some(handle)
+        Ok(handle)
+    }
+
+    /// Notes the sequence number with which a connection's destination has answered a SYN, where
+    /// requests are to tell it who the client is.
+    pub fn answered(&mut self, handle: Handle, seq: u32) {
+        if self.connections.get(handle).is_some_and(|c| c.toa != Toa::Never) {
+            self.connections.set_toa(handle, Toa::Acknowledging(seq.wrapping_add(1)));
+        }
     }
 
     /// Moves a connection to the state that a packet with these TCP flags leads to and renews its
@@ -339,6 +380,10 @@ impl Ipvs {
 
     /// Takes an ended connection out of its destination's count.
     fn forget(&mut self, connection: &Connection) {
+        if let Some(local) = connection.local() {
+            let (service, destination) = (connection.service(), connection.destination());
+            self.local_addresses.give_back(service, local, destination);
+        }
         let Some(server) = self.servers.get_mut(connection.server) else { return };
         *server.count_of(connection) -= 1;
         if server.is_unused() {

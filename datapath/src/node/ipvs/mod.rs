@@ -5,13 +5,17 @@ mod change;
 mod connection;
 pub(super) mod endpoints;
 mod live;
+mod local_address;
 mod scheduler;
 mod service;
 mod tcp_state;
 
 pub use change::{Change, changes};
-pub use connection::{Connection, ConnectionTable, NewConnection, Watch};
+pub use connection::{Connection, ConnectionTable, NewConnection, Toa, Watch};
 pub use live::{Ipvs, Server, Service};
 pub(super) use live::{NotScheduled, Reuse};
-pub use service::{Destination, Persistence, ServiceKey, VipKind, VirtualService, VirtualServices};
+pub use local_address::{LocalAddresses, LocalPorts, ServiceAddress};
+pub use service::{
+    Destination, Fnat, Persistence, ServiceKey, VipKind, VirtualService, VirtualServices,
+};
 pub use tcp_state::State;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::endpoints;
 use crate::lab::{Lab, Scheduler, Service};
-use crate::wire::Protocol;
+use crate::wire::{Protocol, Tuple};
 
 /// What kind of address a virtual service listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,12 +75,23 @@ pub struct VirtualService {
     pub local_policy: bool,
     /// How a destination is picked.
     pub scheduler: Scheduler,
+    /// How requests get a local address for their source; `None` in mode nat.
+    pub fnat: Option<Fnat>,
     /// Affinity of its clients to a destination.
     pub persistence: Option<Persistence>,
     /// One-packet scheduling: every datagram is scheduled by itself (`ipvsadm -o`).
     pub one_packet: bool,
     /// Destinations in order of addition.
     pub destinations: Vec<Destination>,
+}
+
+/// Mode fnat of a virtual service on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fnat {
+    /// The node's local addresses that the service may use, in order.
+    pub local_addresses: Vec<Ipv4Addr>,
+    /// TCP requests carry the client's address and port.
+    pub toa: bool,
 }
 
 /// Every virtual service of a node, found by protocol, address and port.
@@ -131,6 +142,11 @@ impl VirtualServices {
             VipKind::ClusterIp => service.internal_local,
             VipKind::External | VipKind::LoadBalancer | VipKind::NodePort => service.external_local,
         };
+        let fnat = service
+            .fnat
+            .as_ref()
+            .zip(lab.nodes.get(node))
+            .map(|(fnat, node)| Fnat { local_addresses: fnat.addresses_of(node), toa: fnat.toa });
         let chosen = endpoints::destinations(lab, node, service, local_policy);
         for port in &service.ports {
             let listens = match kind {
@@ -147,6 +163,7 @@ impl VirtualServices {
                 kind,
                 local_policy,
                 scheduler: service.scheduler,
+                fnat: fnat.clone(),
                 persistence: service.affinity.map(Persistence::of_client),
                 one_packet: service.one_packet,
                 destinations: chosen.iter().map(at_port).collect(),
@@ -178,6 +195,13 @@ impl VirtualServices {
         self.services.binary_search_by_key(&key, VirtualService::key).ok()
     }
 
+    /// Whether a packet is for a virtual service in mode fnat.
+    #[must_use]
+    pub fn is_fnat(&self, tuple: &Tuple<Ipv4Addr>) -> bool {
+        let service = self.get((tuple.proto, tuple.dst, tuple.dst_port));
+        service.is_some_and(|service| service.fnat.is_some())
+    }
+
     /// The virtual service of that name.
     #[must_use]
     pub fn get(&self, (proto, vip, port): ServiceKey) -> Option<&VirtualService> {
@@ -199,5 +223,6 @@ impl VirtualService {
         self.scheduler == other.scheduler
             && self.persistence == other.persistence
             && self.one_packet == other.one_packet
+            && self.fnat == other.fnat
     }
 }

@@ -1,6 +1,9 @@
 //! TCP options.
 
 use std::fmt;
+use std::net::SocketAddrV4;
+
+use datapath::wire::toa;
 
 const EOL: u8 = 0;
 const NOP: u8 = 1;
@@ -10,8 +13,8 @@ const SACK_OK: u8 = 4;
 const SACK: u8 = 5;
 const STAMP: u8 = 8;
 
-/// One option, written as `mss:1460`, `ws:7`, `sackok`, `sack:1-2`, `ts:1-0`, `nop` or, for any
-/// other, `KIND:HEX`.
+/// One option, written as `mss:1460`, `ws:7`, `sackok`, `sack:1-2`, `ts:1-0`, `nop`,
+/// `toa:198.51.100.7:40000` or, for any other, `KIND:HEX`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TcpOption {
     /// No operation.
@@ -27,6 +30,8 @@ pub enum TcpOption {
     Sack(Vec<(u32, u32)>),
     /// Time of sending and the time echoed.
     Stamp(u32, u32),
+    /// The client's address and port, which a load balancer has put in.
+    Toa(SocketAddrV4),
     /// Anything else: kind and content.
     Other(u8, Vec<u8>),
 }
@@ -43,6 +48,7 @@ impl fmt::Display for TcpOption {
                 blocks.iter().try_for_each(|(from, to)| write!(f, ":{from}-{to}"))
             }
             Self::Stamp(value, echo) => write!(f, "ts:{value}-{echo}"),
+            Self::Toa(client) => write!(f, "toa:{client}"),
             Self::Other(kind, content) => write!(f, "{kind}:{}", super::fields::hex(content)),
         }
     }
@@ -67,6 +73,7 @@ impl TcpOption {
                 let (value, echo) = pair(value)?;
                 Self::Stamp(value, echo)
             }
+            "toa" => Self::Toa(value.parse().ok()?),
             kind => Self::Other(kind.parse().ok()?, super::fields::from_hex(value)?),
         })
     }
@@ -90,6 +97,10 @@ pub(super) fn bytes(options: &[TcpOption]) -> Vec<u8> {
             }
             TcpOption::Stamp(value, echo) => {
                 (STAMP, [value.to_be_bytes(), echo.to_be_bytes()].concat())
+            }
+            TcpOption::Toa(client) => {
+                let (port, ip) = (client.port().to_be_bytes(), client.ip().octets());
+                (toa::KIND, [&port[..], &ip].concat())
             }
             TcpOption::Other(kind, content) => (*kind, content.clone()),
         };
@@ -134,6 +145,11 @@ fn option(kind: u8, content: &[u8]) -> Option<TcpOption> {
         (SACK, len) if len > 0 && len % 8 == 0 => {
             let block = |at| Some((word(at)?, word(at + 4)?));
             TcpOption::Sack((0..len).step_by(8).map(block).collect::<Option<_>>()?)
+        }
+        (toa::KIND, 6) => {
+            let (port, ip) = content.split_first_chunk()?;
+            let ip: [u8; 4] = *ip.first_chunk()?;
+            TcpOption::Toa(SocketAddrV4::new(ip.into(), u16::from_be_bytes(*port)))
         }
         _ => TcpOption::Other(kind, content.to_vec()),
     })
