@@ -52,6 +52,18 @@ impl ClientNode {
         this
     }
 
+    /// Runs the node's timers once; whether more is due at the same moment.
+    pub fn on_time(&mut self, now: Time) -> bool {
+        self.node.on_time(now, &mut self.out);
+        self.node.poll_at().is_some_and(|at| at <= now)
+    }
+
+    /// How many conntrack entries and ipvs connections live.
+    #[must_use]
+    pub fn living(&self, now: Time) -> (usize, usize) {
+        (self.node.conntrack().iter(now).count(), self.node.connections().iter(now).count())
+    }
+
     /// The one frame that leaves because of `frame`.
     fn forward(&mut self, frame: &[u8], from: Place, to: PortId) -> Vec<u8> {
         self.node.process(&mut vec![Heap::new(frame)], from, Time::ZERO, &mut self.out);

@@ -6,7 +6,7 @@ use crate::port::Buffer;
 use crate::time::Time;
 
 /// A port and one of its queues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The port.
     pub port: PortId,

@@ -1,9 +1,9 @@
 //! Labs that load: everything spelled out, everything derived, and the lab of the kernel traces.
 
 use datapath::lab::model::{
-    Condition, Endpoint, EniKind, GroupKind, GroupRule, IpvsSwitches, KubeProxyVersion, Lab,
-    Limits, Listener, LocalNoEndpoint, Peer, Profile, RpFilter, Scheduler, Service, ServicePort,
-    Switches, VipPing, VpcRoute,
+    Condition, ConntrackSwitches, Endpoint, EniKind, GroupKind, GroupRule, IpvsSwitches,
+    KubeProxyVersion, Lab, Limits, Listener, LocalNoEndpoint, Peer, Profile, RpFilter, Scheduler,
+    Service, ServicePort, Switches, TcpTimeouts, VipPing, VpcRoute,
 };
 use datapath::lab::{derive, load};
 use datapath::wire::{Mac, Protocol};
@@ -47,6 +47,28 @@ fn full_settings() {
         permanent_neighbours: true,
         flow_cache: false,
         ipvs: IpvsSwitches::default(),
+        conntrack: ConntrackSwitches {
+            tcp: TcpTimeouts {
+                syn_sent: 1,
+                syn_recv: 2,
+                established: 3,
+                fin_wait: 4,
+                close_wait: 5,
+                last_ack: 6,
+                time_wait: 7,
+                close: 8,
+                max_retrans: 9,
+                unacknowledged: 10,
+            },
+            udp: 11,
+            udp_stream: 12,
+            icmp: 13,
+            generic: 14,
+            be_liberal: true,
+            loose: false,
+            max_retrans: 15,
+            ignore_invalid_rst: true,
+        },
     };
     assert_eq!(lab.switches, switches);
     let limits = Limits {
@@ -331,7 +353,7 @@ fn every_mistake_is_reported_in_file_order() {
         .replace("scheduler: rr", "scheduler: lc");
     let error = load(&text, "my lab.yaml").unwrap_err();
     let lines: Vec<u32> = error.problems.iter().map(|p| p.at.line).collect();
-    assert_eq!(lines, [35, 43, 56, 74, 107]);
+    assert_eq!(lines, [35, 43, 56, 74, 127]);
     let shown = "my lab.yaml:35:16: there is no vSwitch `vsw-node` in this lab\n \
                  35 |       vSwitch: vsw-node\n    |                ^\n    \
                  = help: did you mean `vsw-nodes`?\n\nmy lab.yaml:43:16: ";
@@ -373,7 +395,8 @@ fn schema_has_the_keys() {
     assert_eq!(keys(Some("Outside")), "ips mac name");
     assert_eq!(
         keys(Some("Switches")),
-        "clusterCIDR flowCache fromRuleIif icmpRatelimit ipvs kubeProxy localNoEndpoint masqueradeAll \
+        "clusterCIDR conntrack flowCache fromRuleIif icmpRatelimit ipvs kubeProxy localNoEndpoint \
+         masqueradeAll \
          masqueradeRandomFully permanentNeighbours rpFilter snatReroute strictArp vipPing vlanPush vsConntrack"
     );
 }

@@ -196,6 +196,129 @@ fn an_invalid_segment_of_a_connection_strays_from_a_random_port() {
 }
 
 #[test]
+fn a_segment_outside_the_window_strays_from_a_random_port() {
+    // Spec CT-8: what a kernel did with exactly this.
+    let mut bench = bench();
+    let (a, vip, c) = ((A, 41_009), (FAR, 80), (C, 8080));
+    bench.sent(CALI_A, &Segment::new(SYN, 1_000, 0).packet(a, vip));
+    bench.tagged(101, &Segment::new(SYN_ACK, 5_000, 1_001).packet(c, a));
+    bench.sent(CALI_A, &Segment::new(ACK, 1_001, 5_001).packet(a, vip));
+    let stray = bench.sent(CALI_A, &Segment::new(ACK, 901_001, 5_001).packet(a, vip));
+    assert_eq!(seen_as(&bench), FlowState::Invalid);
+    let port = stray.view().src.1;
+    assert!(port != 41_009 && port >= 1_024, "{port}");
+    assert_eq!(stray.view().dst, c);
+    // The backend's reset finds its way to the pod, from the virtual address.
+    let reset = Segment::new(RST, 5_001, 0).packet(c, (A, port));
+    assert_eq!(bench.tagged(101, &reset)[0].view().tuple(), (vip, a));
+    let inside = bench.sent(CALI_A, &Segment::new(ACK, 1_001, 5_001).packet(a, vip));
+    assert_eq!(inside.view().src, a);
+}
+
+/// Seconds left of the only flow after each segment: sender, sequence number, acknowledgment,
+/// window, bytes.
+fn seconds_left(bench: &mut Bench, segments: &[(bool, u32, u32, u16, usize)]) -> Vec<u64> {
+    let mut play = |(from_a, seq, ack, window, len)| {
+        let (a, b) = ((A, 40_001), (B, 8080));
+        let segment = Segment { window, data: vec![0; len], ..Segment::new(ACK, seq, ack) };
+        let (port, src, dst) = if from_a { (CALI_A, a, b) } else { (CALI_B, b, a) };
+        bench.sent(port, &segment.packet(src, dst));
+        tcp_flow(bench).1
+    };
+    segments.iter().map(|segment| play(*segment)).collect()
+}
+
+/// A flow whose handshake is done: a at 1,001, b at 5,001.
+fn opened(switches: &str) -> Bench {
+    let mut bench = Bench::new(lab_switched(switches));
+    let (a, b) = ((A, 40_001), (B, 8080));
+    bench.sent(CALI_A, &Segment::new(SYN, 1_000, 0).packet(a, b));
+    bench.sent(CALI_B, &Segment::new(SYN_ACK, 5_000, 1_001).packet(b, a));
+    bench.sent(CALI_A, &Segment::new(ACK, 1_001, 5_001).packet(a, b));
+    bench
+}
+
+#[test]
+fn a_flow_with_something_open_lives_shorter() {
+    // Spec CT-12.
+    let mut bench = opened("");
+    let unacknowledged = [(true, 1_001, 5_001, 4_096, 10), (false, 5_001, 1_011, 4_096, 0)];
+    assert_eq!(seconds_left(&mut bench, &unacknowledged), [300, 432_000]);
+    let closed = [(false, 5_001, 1_011, 0, 0), (false, 5_001, 1_011, 4_096, 0)];
+    assert_eq!(seconds_left(&mut bench, &closed), [300, 432_000]);
+    let again = [(true, 1_011, 5_001, 4_096, 0); 5];
+    assert_eq!(seconds_left(&mut bench, &again), [432_000, 432_000, 432_000, 300, 300]);
+    let switches = "conntrack: {maxRetrans: 1, tcpTimeouts: {maxRetrans: 7, unacknowledged: 9}}";
+    let mut bench = opened(switches);
+    assert_eq!(seconds_left(&mut bench, &unacknowledged[..1]), [9]);
+    assert_eq!(seconds_left(&mut bench, &unacknowledged[..1]), [7], "once more");
+}
+
+#[test]
+fn timeouts_are_settings() {
+    // Spec CT-28.
+    let timeouts = "synSent: 11, synRecv: 12, established: 13, finWait: 14, closeWait: 15, \
+                    lastAck: 16, timeWait: 17, close: 18";
+    let rest = "udpTimeout: 21, udpStreamTimeout: 22, icmpTimeout: 23, genericTimeout: 24";
+    let switches = format!("conntrack: {{tcpTimeouts: {{{timeouts}}}, {rest}}}");
+    let mut bench = Bench::new(lab_switched(&switches));
+    for (from_a, flags, seconds) in [
+        (true, SYN, 11),
+        (false, SYN_ACK, 12),
+        (true, ACK, 13),
+        (true, FIN, 14),
+        (false, ACK, 15),
+        (false, FIN, 16),
+        (true, ACK, 17),
+        (false, RST, 18),
+    ] {
+        pass(&mut bench, from_a, flags);
+        assert_eq!(tcp_flow(&bench).1, seconds, "{flags:?}");
+    }
+    let left = |bench: &Bench| {
+        let (.., entry) = bench.node.conntrack().iter(bench.now).next().expect("a flow");
+        entry.deadline.since(bench.now).as_secs()
+    };
+    let gre = with_ip(udp((A, 1), (B, 2), b"gre"), |ip| ip.protocol = etherparse::IpNumber::GRE);
+    for (packet, seconds) in [(ping(A, B, 7), 23), (gre, 24), (udp((A, 1), (B, 53), b"?"), 21)] {
+        bench = Bench::new(lab_switched(&switches));
+        bench.sent(CALI_A, &packet);
+        assert_eq!(left(&bench), seconds);
+    }
+    assure(&mut bench, 1);
+    assert_eq!(left(&bench), 22);
+}
+
+#[test]
+fn a_liberal_node_takes_every_segment_and_a_strict_one_picks_nothing_up() {
+    let outside = Segment::new(ACK, 901_001, 5_001).packet((A, 40_001), (B, 8080));
+    for (switches, expected) in
+        [("", FlowState::Invalid), ("conntrack: {beLiberal: true}", FlowState::Original)]
+    {
+        let mut bench = opened(switches);
+        bench.sent(CALI_A, &outside);
+        assert_eq!(seen_as(&bench), expected, "{switches}");
+    }
+    let mut bench = Bench::new(lab_switched("conntrack: {loose: false}"));
+    bench.sent(CALI_A, &outside);
+    assert_eq!((seen_as(&bench), bench.flows().len()), (FlowState::Invalid, 0));
+}
+
+#[test]
+fn a_reset_before_the_window_counts_where_it_is_not_judged() {
+    let reset = Segment::new(RST, 1_000, 0).packet((A, 40_001), (B, 8080));
+    let exact = Segment::new(ACK, 5_001, 1_001).packet((B, 8080), (A, 40_001));
+    for (switches, state) in
+        [("", FlowState::Invalid), ("conntrack: {ignoreInvalidRst: true}", FlowState::Original)]
+    {
+        let mut bench = opened(switches);
+        bench.sent(CALI_B, &exact);
+        bench.sent(CALI_A, &reset);
+        assert_eq!(seen_as(&bench), state, "{switches}");
+    }
+}
+
+#[test]
 fn udp_lives_longer_once_both_sides_speak() {
     let mut bench = bench();
     let left = |bench: &Bench| {
@@ -251,15 +374,42 @@ fn other_protocols_have_an_entry_of_addresses() {
     );
 }
 
+/// A UDP flow of a with b that both sides use for longer than two seconds.
+fn assure(bench: &mut Bench, port: u16) {
+    bench.sent(CALI_A, &udp((A, port), (B, 53), b"?"));
+    bench.sent(CALI_B, &udp((B, 53), (A, port), b"!"));
+    bench.wait(3 * SECOND);
+    bench.sent(CALI_A, &udp((A, port), (B, 53), b"?"));
+}
+
 #[test]
-fn a_full_table_drops_the_newcomer_by_name() {
+fn a_full_table_evicts_an_entry_that_is_not_assured() {
+    // Spec CT-19.
+    let mut bench = Bench::new(lab_with("limits: {flows: 3}"));
+    assure(&mut bench, 1);
+    assure(&mut bench, 2);
+    for newcomer in 3..20 {
+        bench.sent(CALI_A, &udp((A, newcomer), (B, 53), b"?"));
+        let flows = bench.flows();
+        let has = |port| flows.iter().any(|f| f.starts_with(&format!("udp 10.0.4.27:{port} ")));
+        assert!(flows.len() == 3 && has(1) && has(2) && has(newcomer), "{flows:?}");
+    }
+    assert_eq!(bench.node.conntrack().evicted(), 16);
+}
+
+#[test]
+fn a_full_table_of_assured_entries_drops_the_newcomer_by_name() {
+    // Spec CT-19: before ipvs has seen it.
     let mut bench = Bench::new(lab_with("limits: {flows: 2}"));
-    bench.sent(CALI_A, &udp((A, 1), (B, 53), b"1"));
-    bench.sent(CALI_A, &udp((A, 2), (B, 53), b"2"));
-    assert_eq!(bench.dropped(CALI_A, &udp((A, 3), (B, 53), b"3")), DropReason::FlowTableFull);
+    assure(&mut bench, 1);
+    assure(&mut bench, 2);
+    let newcomer = tcp((A, 3), (FAR, 80), SYN);
+    assert_eq!(bench.dropped(CALI_A, &newcomer), DropReason::FlowTableFull);
+    assert_eq!(bench.states(), [""; 0]);
+    assert_eq!(bench.node.conntrack().evicted(), 0);
     bench.sent(CALI_B, &udp((B, 53), (A, 1), b"old flows go on"));
-    bench.wait(31 * SECOND);
-    bench.sent(CALI_A, &udp((A, 3), (B, 53), b"3"));
+    bench.wait(120 * SECOND);
+    bench.sent(CALI_A, &newcomer);
 }
 
 #[test]

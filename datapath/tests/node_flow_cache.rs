@@ -66,7 +66,7 @@ impl Twins {
         let connections: Vec<_> = node.connections().iter(self.now).collect();
         let neighbours: Vec<_> = node.neighbours().collect();
         let queues: Vec<_> = node.trunk_counters().collect();
-        let ledger = (node.ledger(), node.held());
+        let ledger = (node.ledger(), node.held(), node.conntrack().evicted());
         format!("{flows:#?}\n{connections:#?}\n{neighbours:#?}\n{queues:#?}\n{ledger:#?}")
     }
 
@@ -130,6 +130,8 @@ struct Talk {
     flow: usize,
     back: bool,
     flags: Flags,
+    /// How far a segment lies from its flow's first, in sequence numbers and acknowledgments.
+    ahead: (u32, u32),
     data: usize,
     ttl: u8,
     damage: bool,
@@ -175,11 +177,13 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     let ttl = prop_oneof![12 => Just(64_u8), 1 => select(vec![1, 2])];
     let data = prop_oneof![8 => 0..20_usize, 1 => select(vec![1_390, 1_490])];
+    // The windows of all segments are 4,096: most lie inside.
+    let step = || prop_oneof![8 => 0..600_u32, 1 => select(vec![4_000, 5_000, 90_000, 1 << 31])];
     let rare = |weight| prop::bool::weighted(weight);
     let rare = (rare(0.03), rare(0.05), rare(0.03));
-    let talk = (0..6_usize, any::<bool>(), flags, data, ttl, rare).prop_map(
-        |(flow, back, flags, data, ttl, (damage, no_checksum, astray))| {
-            Event::Talk(Talk { flow, back, flags, data, ttl, damage, no_checksum, astray })
+    let talk = (0..6_usize, any::<bool>(), flags, (step(), step()), data, ttl, rare).prop_map(
+        |(flow, back, flags, ahead, data, ttl, (damage, no_checksum, astray))| {
+            Event::Talk(Talk { flow, back, flags, ahead, data, ttl, damage, no_checksum, astray })
         },
     );
     prop_oneof![
@@ -195,7 +199,9 @@ fn packet_for(talk: &Talk, src: Addr, dst: Addr, is_udp: bool) -> Vec<u8> {
         udp(src, dst, &data)
     } else {
         let answers = talk.back && talk.flags.contains(Flags::SYN);
-        tcp_data(src, dst, if answers { SYN_ACK } else { talk.flags }, &data)
+        let flags = if answers { SYN_ACK } else { talk.flags };
+        let (seq, ack) = talk.ahead;
+        Segment { data, ..Segment::new(flags, 1_000 + seq, 1_001 + ack) }.packet(src, dst)
     };
     packet = with_ttl(packet, talk.ttl);
     if is_udp && talk.no_checksum {
@@ -286,7 +292,8 @@ fn every_packet_of_an_established_flow_but_the_first_of_each_direction_hits() {
         let mut memory = Memory::default();
         let mut say = |twins: &mut Twins, back: bool, flags| {
             let (damage, no_checksum, astray) = (false, false, false);
-            let talk = Talk { flow: 0, back, flags, data: 5, ttl: 64, damage, no_checksum, astray };
+            let (ahead, data, ttl) = ((0, 0), 5, 64);
+            let talk = Talk { flow: 0, back, flags, ahead, data, ttl, damage, no_checksum, astray };
             play(twins, &[flow], &mut memory, &Event::Talk(talk));
         };
         for (back, flags) in [(false, SYN), (true, SYN), (false, ACK), (true, ACK), (false, ACK)] {

@@ -74,7 +74,7 @@ proptest! {
         prop_assert_eq!((packet.ttl, packet.dont_fragment), (ip.time_to_live, ip.dont_fragment));
         prop_assert!(packet.checksum_holds(&padded));
         match packet.transport {
-            Transport::Tcp { flags, seq, ack, payload_len } => {
+            Transport::Tcp { flags, seq, ack, payload_len, .. } => {
                 let (tcp, data) = TcpHeader::from_slice(payload).expect("a header");
                 let ports = (packet.tuple.src_port, packet.tuple.dst_port);
                 prop_assert_eq!(ports, (tcp.source_port, tcp.destination_port));

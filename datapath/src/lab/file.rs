@@ -372,6 +372,9 @@ pub struct Switches {
     /// ipvs: net.ipv4.vs.* and its timeouts.
     #[serde(default)]
     pub ipvs: Ipvs,
+    /// Connection tracking: net.netfilter.nf_conntrack_*.
+    #[serde(default)]
+    pub conntrack: Conntrack,
 }
 
 /// Settings of ipvs.
@@ -417,6 +420,61 @@ pub struct IpvsTimeouts {
     pub time_wait: Option<Written<Int<1, 2_147_483>>>,
     /// In CLOSE; default 10.
     pub close: Option<Written<Int<1, 2_147_483>>>,
+}
+
+/// A timeout in seconds.
+pub type Timeout = Int<1, 2_147_483>;
+
+/// Settings of connection tracking.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Conntrack {
+    /// Timeouts of TCP flows.
+    #[serde(default)]
+    pub tcp_timeouts: TcpTimeouts,
+    /// nf_conntrack_udp_timeout; default 30.
+    pub udp_timeout: Option<Written<Timeout>>,
+    /// nf_conntrack_udp_timeout_stream; default 120.
+    pub udp_stream_timeout: Option<Written<Timeout>>,
+    /// nf_conntrack_icmp_timeout; default 30.
+    pub icmp_timeout: Option<Written<Timeout>>,
+    /// nf_conntrack_generic_timeout; default 600.
+    pub generic_timeout: Option<Written<Timeout>>,
+    /// nf_conntrack_tcp_be_liberal: segments outside the window are part of their flow; default
+    /// false.
+    pub be_liberal: Option<Written<bool>>,
+    /// nf_conntrack_tcp_loose: an ACK opens a flow whose beginning was not seen; default true.
+    pub loose: Option<Written<bool>>,
+    /// nf_conntrack_tcp_max_retrans; default 3.
+    pub max_retrans: Option<Written<Int<0, 255>>>,
+    /// nf_conntrack_tcp_ignore_invalid_rst; default false.
+    pub ignore_invalid_rst: Option<Written<bool>>,
+}
+
+/// nf_conntrack_tcp_timeout_*: seconds without a segment.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TcpTimeouts {
+    /// In SYN_SENT; default 120.
+    pub syn_sent: Option<Written<Timeout>>,
+    /// In SYN_RECV; default 60.
+    pub syn_recv: Option<Written<Timeout>>,
+    /// In ESTABLISHED; default 432000. kube-proxy's own default is 86400.
+    pub established: Option<Written<Timeout>>,
+    /// In FIN_WAIT; default 120.
+    pub fin_wait: Option<Written<Timeout>>,
+    /// In CLOSE_WAIT; default 60. kube-proxy's own default is 3600.
+    pub close_wait: Option<Written<Timeout>>,
+    /// In LAST_ACK; default 30.
+    pub last_ack: Option<Written<Timeout>>,
+    /// In TIME_WAIT; default 120.
+    pub time_wait: Option<Written<Timeout>>,
+    /// In CLOSE; default 10.
+    pub close: Option<Written<Timeout>>,
+    /// At most this after maxRetrans retransmissions, or while a window is closed; default 300.
+    pub max_retrans: Option<Written<Timeout>>,
+    /// At most this while data is unacknowledged; default 300.
+    pub unacknowledged: Option<Written<Timeout>>,
 }
 
 /// Sizes of the bounded tables.

@@ -23,6 +23,7 @@
 //! # Ok::<(), datapath::lab::LabError>(())
 //! ```
 
+mod conntrack;
 pub mod derive;
 pub mod error;
 pub mod file;

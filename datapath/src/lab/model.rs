@@ -2,6 +2,7 @@
 //! every name resolved to an index. A value of type [`Lab`] can be run (spec LAW-7).
 
 pub use super::ipvs::{IpvsSwitches, IpvsTimeouts};
+pub use super::conntrack::{ConntrackSwitches, TcpTimeouts};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -99,6 +100,8 @@ pub struct Switches {
     pub flow_cache: bool,
     /// ipvs.
     pub ipvs: IpvsSwitches,
+    /// Connection tracking.
+    pub conntrack: ConntrackSwitches,
 }
 
 /// A generation of kube-proxy: that of the article's clusters, and today's (spec MARK-11).

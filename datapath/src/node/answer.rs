@@ -173,7 +173,9 @@ fn with_header(header: &ipv4::Header, payload: &[u8]) -> Vec<u8> {
 
 /// The reset that answers a segment (RFC 9293, 3.10.7.1); `None` for what is not TCP.
 fn reset(packet: &Packet<Ipv4Addr>) -> Option<Vec<u8>> {
-    let Transport::Tcp { flags, seq, ack, payload_len } = packet.transport else { return None };
+    let Transport::Tcp { flags, seq, ack, payload_len, .. } = packet.transport else {
+        return None;
+    };
     let tuple = packet.tuple.inverse()?;
     let acked = flags.contains(tcp::Flags::ACK);
     let control =

@@ -4,7 +4,8 @@
 //! A hit does to the tables what the walk does to them, by the same calls; it saves the walk's
 //! look-ups and decisions. It is allowed only where each of them would come out as before:
 //!
-//! - the packet belongs to a conntrack entry that both sides have used and opens or ends nothing;
+//! - the packet belongs to a conntrack entry that both sides have used, lies in the window kept
+//!   there, and opens or ends nothing;
 //! - neighbours, and the connections that share its tuple, are as they were ([`Watch`]);
 //! - what depends on the packet itself, its size and TTL, lies within what the walk allowed.
 //!
@@ -19,15 +20,17 @@ use serde::{Deserialize, Serialize};
 
 use super::Node;
 use super::config::HOST0;
-use super::conntrack::Tracked;
+use super::conntrack::{Entry, Tracked};
 use super::ipvs::Watch;
 use super::passage::{Framed, Passage};
 use crate::element::{Output, Place};
 use crate::port::Buffer;
-use crate::table::{Direction, Handle};
+use crate::table::{Direction, Handle, Index, Slab};
 use crate::time::Time;
 use crate::wire::tcp::Flags;
-use crate::wire::{Mac, Packet, Protocol, Translation, Tuple, Vid, ZeroChecksum, ethernet, ipv4};
+use crate::wire::{
+    Deltas, Mac, Packet, Protocol, Translation, Tuple, Vid, ZeroChecksum, ethernet, ipv4,
+};
 
 /// What the cache has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,23 +41,91 @@ pub struct CacheCounters {
     pub learned: u64,
 }
 
-/// The way of a flow's packets in one direction, with what it depends on.
+/// The way of a flow's packets in one direction, with what it depends on. What they are rewritten
+/// to is what the flow's other tuple answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LearnedPath {
+    way: Handle,
+    /// The connection it belongs to, and in which direction.
+    connection: Option<(Handle, Direction)>,
+    watch: Watch,
+    deltas: Deltas,
+}
+
+/// Where packets come in and where they leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Way {
     /// Where the packets come in; on the trunk, the queue of their VID.
     came: Place,
     /// The largest packet that fits every exit the walk looked at, in bytes.
     mtu: u16,
-    /// The neighbours' epoch in which it was learned.
-    epoch: u32,
-    /// The connection it belongs to, and in which direction.
-    connection: Option<(Handle, Direction)>,
-    watch: Watch,
-    translation: Translation<Ipv4Addr>,
     next_hop: Mac,
     own: Mac,
     vid: Option<Vid>,
     exit: Place,
+}
+
+/// How many ways are known at once (spec FLOW-7).
+const WAYS: u32 = 4_096;
+
+/// The ways that learned paths lead: a few for each pod, whatever the number of flows. All are
+/// forgotten together, and every path with them, when a neighbour has got another MAC or when one
+/// more would be too many.
+#[derive(Debug)]
+pub(super) struct Ways {
+    ways: Slab<Way>,
+    index: Index,
+    /// The neighbours' epoch in which they hold.
+    epoch: u32,
+}
+
+impl Ways {
+    /// No ways yet; `seed` keys their hashes.
+    pub(super) fn new(seed: u64) -> Self {
+        let index = Index::with_capacity(WAYS as usize, seed);
+        Self { ways: Slab::with_capacity(WAYS), index, epoch: 0 }
+    }
+
+    fn get(&self, handle: Handle, epoch: u32) -> Option<Way> {
+        self.ways.get(handle).copied().filter(|_| self.epoch == epoch)
+    }
+
+    fn handle_of(&mut self, way: Way, epoch: u32) -> Option<Handle> {
+        let hash = self.index.hash_of(&way);
+        if self.epoch == epoch
+            && let Some(known) = self.index.find(hash, |slot| self.ways.at(slot) == Some(&way))
+        {
+            return self.ways.handle_at(known);
+        }
+        if self.epoch != epoch || self.ways.len() == WAYS {
+            self.forget();
+            self.epoch = epoch;
+        }
+        let handle = self.ways.insert(way)?;
+        // Slab and index have the same limit; what the slab took, the index takes too.
+        let _ = self.index.insert(hash, handle.slot);
+        Some(handle)
+    }
+
+    fn forget(&mut self) {
+        for slot in 0..WAYS {
+            if let Some(handle) = self.ways.handle_at(slot)
+                && let Some(way) = self.ways.remove(handle)
+            {
+                self.index.remove(self.index.hash_of(&way), slot);
+            }
+        }
+    }
+}
+
+/// A packet's learned path, opened out.
+struct Hit {
+    flow: Handle,
+    /// The flow's entry as the packet leaves it.
+    entry: Entry,
+    connection: Option<(Handle, Direction)>,
+    way: Way,
+    translation: Translation<Ipv4Addr>,
 }
 
 /// What a walk notes down on its way for the path to be learned from it.
@@ -126,18 +197,20 @@ impl<B: Buffer> Node<B> {
         if p.tracked != Tracked::Known(handle, direction) {
             return;
         }
-        let path = LearnedPath {
+        if self.conntrack.destined(handle, direction) != Some(p.packet.tuple) {
+            return;
+        }
+        let way = Way {
             came: Place { port, queue: p.member_queue.unwrap_or(0) },
             mtu: lesson.mtu.min(self.mtu(exit.port)),
-            epoch: self.neighbours.epoch(),
-            connection: lesson.connection,
-            watch,
-            translation: Translation::new(&lesson.arrived, &p.packet.tuple),
             next_hop,
             own,
             vid,
             exit,
         };
+        let Some(way) = self.ways.handle_of(way, self.neighbours.epoch()) else { return };
+        let Translation { deltas, .. } = Translation::new(&lesson.arrived, &p.packet.tuple);
+        let path = LearnedPath { way, connection: lesson.connection, watch, deltas };
         self.cache.learned += 1;
         self.conntrack.learn(handle, direction, path);
     }
@@ -152,50 +225,58 @@ impl<B: Buffer> Node<B> {
         now: Time,
         out: &mut Output<B>,
     ) -> ControlFlow<(), Framed<B>> {
-        let Some((flow, path)) = self.path_of(&framed, &packet, came, now) else {
+        let Some(hit) = self.hit(&framed, &packet, came, now) else {
             return Continue(framed);
         };
+        let Hit { flow, entry, connection, way, translation } = hit;
         // The push comes first: it alone can fail, and then nothing has been changed.
-        if path.vid.is_some_and(|vid| !ethernet::push(&mut framed.frame, vid)) {
+        if way.vid.is_some_and(|vid| !ethernet::push(&mut framed.frame, vid)) {
             return Continue(framed);
         }
-        self.conntrack.pass(flow, &packet, now);
-        if let Some((handle, direction)) = path.connection {
+        self.conntrack.put(flow, entry);
+        if let Some((handle, direction)) = connection {
             self.ipvs.pass(handle, packet.tcp_flags(), direction, now);
         }
         let bytes = framed.frame.bytes_mut();
-        ethernet::set_macs(bytes, path.next_hop, path.own);
-        let header = ethernet::HEADER_LEN + path.vid.map_or(0, |_| ethernet::TAG_LEN);
+        ethernet::set_macs(bytes, way.next_hop, way.own);
+        let header = ethernet::HEADER_LEN + way.vid.map_or(0, |_| ethernet::TAG_LEN);
         if let Some(ip) = bytes.get_mut(header..) {
-            packet.translate(ip, &path.translation, ZeroChecksum::Keep);
+            packet.translate(ip, &translation, ZeroChecksum::Keep);
             // One for the node, however the packet goes (spec EGR-1).
             ipv4::decrement_ttl(ip);
         }
         self.cache.hits += 1;
-        self.depart(framed, path.exit, None, out);
+        self.depart(framed, way.exit, None, out);
         Break(())
     }
 
     /// The learned path of the packet's flow, where it holds for this packet at this moment.
-    fn path_of(
+    fn hit(
         &self,
         framed: &Framed<B>,
         packet: &Packet<Ipv4Addr>,
         came: Place,
         now: Time,
-    ) -> Option<((Handle, Direction), LearnedPath)> {
+    ) -> Option<Hit> {
         let wanted = self.config.switches.flow_cache && framed.hop.is_none();
         let ip = framed.frame.bytes().get(ethernet::HEADER_LEN..)?;
         if !wanted || packet.ttl <= 1 || !is_plain(packet, ip) {
             return None;
         }
-        let (flow, path) = self.conntrack.learned(&packet.tuple, now)?;
-        let holds = path.came == came
-            && packet.total_len <= path.mtu
-            && path.epoch == self.neighbours.epoch()
-            && self.connections().is_unchanged(path.watch)
-            && path.connection.is_none_or(|(handle, _)| self.connections().lives(handle, now))
+        let ((flow, direction), path) = self.conntrack.learned(&packet.tuple, now)?;
+        let LearnedPath { connection, watch, deltas, .. } = *path;
+        let way = self.ways.get(path.way, self.neighbours.epoch())?;
+        let holds = way.came == came
+            && packet.total_len <= way.mtu
+            && self.connections().is_unchanged(watch)
+            && connection.is_none_or(|(handle, _)| self.connections().lives(handle, now))
             && packet.checksum_holds(ip);
-        holds.then_some((flow, *path))
+        if !holds {
+            return None;
+        }
+        let rules = &self.config.switches.conntrack;
+        let entry = self.conntrack.moved_on((flow, direction), packet, ip, rules, now)?;
+        let translation = Translation { to: self.conntrack.destined(flow, direction)?, deltas };
+        Some(Hit { flow, entry, connection, way, translation })
     }
 }

@@ -31,6 +31,7 @@ pub use config::{
 };
 use conntrack::Conntrack;
 pub use flow_cache::CacheCounters;
+use flow_cache::Ways;
 use ipvs::{ConnectionTable, Ipvs, VirtualServices, changes};
 use kube_proxy::GracefulTermination;
 pub use neighbour::NeighbourState;
@@ -49,8 +50,9 @@ use crate::random::Random;
 use crate::time::Time;
 use crate::wire::Vid;
 
-/// Entries looked at in one call of `on_time`, so that no call takes long.
-const EXPIRY_BUDGET: usize = 4_096;
+/// Entries of each table looked at in one call of `on_time`, so that no call takes long (spec
+/// CT-30).
+const EXPIRY_BUDGET: usize = 128;
 
 /// Where the routing decision sends a packet that came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,7 @@ pub struct Node<B> {
     fragments: Fragments<defrag::Waiting<B>>,
     cache: CacheCounters,
     graceful: GracefulTermination,
+    ways: Ways,
     meter: ErrorMeter,
     random: Random,
     ledger: Ledger,
@@ -101,6 +104,7 @@ impl<B: Buffer> Node<B> {
             fragments: Fragments::new(limits.fragments),
             cache: CacheCounters::default(),
             graceful: GracefulTermination::default(),
+            ways: Ways::new(seed),
             meter: ErrorMeter::default(),
             random: Random::new(seed),
             ledger: Ledger::default(),

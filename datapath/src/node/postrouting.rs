@@ -18,8 +18,8 @@ use crate::time::Time;
 use crate::verdict::DropReason;
 use crate::wire::{Protocol, Tuple, ZeroChecksum, ethernet};
 
-/// How many ports are tried at first before the search jumps elsewhere; then half as many, down
-/// to 16 (nf_nat_l4proto_unique_tuple).
+/// How many ports are tried at first before the search jumps elsewhere; then half as many, as long
+/// as it was at least 16 (spec MASQ-9).
 const ATTEMPTS: u32 = 128;
 const FEWEST_ATTEMPTS: u32 = 16;
 
@@ -29,7 +29,7 @@ impl<B: Buffer> Node<B> {
     pub(super) fn local_out(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop> {
         p.hook(Hook::LocalOut);
         if p.tracked == Tracked::Invalid {
-            self.track(p, now);
+            self.track(p, now)?;
             if !p.ipvs {
                 self.nat_destination(p);
             }

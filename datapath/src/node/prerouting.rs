@@ -25,17 +25,24 @@ impl<B: Buffer> Node<B> {
             p.step(Step::Flow(FlowState::Invalid));
             return Continue(());
         }
-        self.track(p, now);
+        self.track(p, now)?;
         self.begin_lesson(p);
         self.nat_destination(p);
         self.nat_error(p, Manip::Destination)
     }
 
     /// Finds or begins the packet's flow.
-    pub(super) fn track(&mut self, p: &mut Passage<B>, now: Time) {
-        p.tracked = match p.packet.quoted(p.ip()) {
-            Some(quoted) => self.conntrack.relate(&quoted.tuple, p.packet.tuple.dst, now),
-            None => self.conntrack.track(&p.packet, now),
+    pub(super) fn track(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop> {
+        let tracked = match p.packet.quoted(p.ip()) {
+            Some(quoted) => Ok(self.conntrack.relate(&quoted.tuple, p.packet.tuple.dst, now)),
+            None => {
+                let rules = &self.config.switches.conntrack;
+                self.conntrack.track(&p.packet, p.ip(), rules, now)
+            }
+        };
+        p.tracked = match tracked {
+            Ok(tracked) => tracked,
+            Err(reason) => return Break(Stop::Drop(reason)),
         };
         p.step(Step::Flow(match p.tracked {
             Tracked::New(_) => FlowState::New,
@@ -45,6 +52,7 @@ impl<B: Buffer> Node<B> {
             Tracked::Invalid => FlowState::Invalid,
             Tracked::Untracked => FlowState::Untracked,
         }));
+        Continue(())
     }
 
     /// Marks the first packet of a flow as kube-proxy's rules say; undoes the masquerade in the

@@ -17,7 +17,7 @@ pub mod udp;
 
 pub use packet::{Packet, Transport, Unparsed, ZeroChecksum};
 pub use quoted::{Quoted, QuotedSums};
-pub use translation::Translation;
+pub use translation::{Deltas, Translation};
 pub use tuple::Tuple;
 
 use std::fmt;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::checksum::Delta;
-use super::{Address, Protocol, Translation, Tuple, icmpv4, ipv4, tcp, udp};
+use super::{Address, Deltas, Protocol, Translation, Tuple, icmpv4, ipv4, tcp, udp};
 
 /// What a packet's transport header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,10 @@ pub enum Transport {
         seq: u32,
         /// Acknowledgment number.
         ack: u32,
+        /// Window as written, unscaled.
+        window: u16,
+        /// Header with options, in bytes.
+        header_len: u8,
         /// Bytes of data.
         payload_len: u16,
     },
@@ -136,8 +140,9 @@ fn parse_transport(proto: Protocol, payload: &[u8]) -> Option<(Transport, u16, u
     Some(match proto {
         Protocol::TCP => {
             let h = tcp::Header::parse(payload)?;
-            let payload_len = len - u16::from(h.header_len);
-            let transport = Transport::Tcp { flags: h.flags, seq: h.seq, ack: h.ack, payload_len };
+            let tcp::Header { flags, seq, ack, window, header_len, .. } = h;
+            let payload_len = len - u16::from(header_len);
+            let transport = Transport::Tcp { flags, seq, ack, window, header_len, payload_len };
             (transport, h.src_port, h.dst_port)
         }
         Protocol::UDP => {
@@ -161,6 +166,15 @@ impl<A: Address> Packet<A> {
             Transport::Tcp { flags, .. } => flags,
             _ => tcp::Flags::empty(),
         }
+    }
+
+    /// The options of a TCP segment; none for anything else.
+    #[must_use]
+    pub fn tcp_options<'a>(&self, ip: &'a [u8]) -> tcp::Options<'a> {
+        let Transport::Tcp { header_len, .. } = self.transport else { return tcp::Options::NONE };
+        let tcp = usize::from(self.header_len);
+        let range = tcp + tcp::HEADER_LEN..tcp + usize::from(header_len);
+        tcp::Options::of(ip.get(range).unwrap_or_default())
     }
 
     /// Bytes of data behind the transport header.
@@ -201,7 +215,7 @@ impl<A: Address> Packet<A> {
 
     /// Does a rewrite that was worked out from the packet's own tuple.
     pub fn translate(&mut self, ip: &mut [u8], by: &Translation<A>, zero: ZeroChecksum) {
-        let Translation { to, header, transport } = by;
+        let Translation { to, deltas: Deltas { header, transport } } = by;
         if self.tuple == *to {
             return;
         }

@@ -81,7 +81,7 @@ impl<A: Address> Quoted<A> {
         let Some((icmp, quote)) = message.split_at_mut_checked(icmpv4::HEADER_LEN) else { return };
         put(quote, A::SRC_AT, to.src.octets().as_ref());
         put(quote, A::DST_AT, to.dst.octets().as_ref());
-        let addresses = Translation::new(&from, &to).header;
+        let addresses = Translation::new(&from, &to).deltas.header;
         let header = self.rewrite_header_sum(quote, addresses, sums);
         let transport = self.rewrite_transport(quote, addresses, &to, sums);
         if let Some(sum) = word(icmp, icmpv4::CHECKSUM_AT) {

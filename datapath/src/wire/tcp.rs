@@ -75,3 +75,74 @@ impl Header {
         *h = [s0, s1, d0, d1, q0, q1, q2, q3, a0, a1, a2, a3, 0x50, flags, w0, w1, 0, 0, 0, 0];
     }
 }
+
+/// The longest window scale that counts (RFC 7323).
+pub const MAX_WINDOW_SCALE: u8 = 14;
+
+/// One option of a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpOption<'a> {
+    /// How far the sender's windows are to be shifted.
+    WindowScale(u8),
+    /// The sender understands selective acknowledgments.
+    SackPermitted,
+    /// Blocks that came out of order, eight bytes each: left edge, right edge.
+    Sack(&'a [u8]),
+    /// Any other, or one of these with a length it cannot have.
+    Other,
+}
+
+/// The options of a header, in their order, up to the first that is not sound.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a>(&'a [u8]);
+
+impl<'a> Options<'a> {
+    /// No options.
+    pub const NONE: Self = Self(&[]);
+
+    /// The options in what follows a header's fixed part.
+    #[must_use]
+    pub const fn of(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Whether the header has no room for options.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> Iterator for Options<'a> {
+    type Item = TcpOption<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        const END: u8 = 0;
+        const NO_OPERATION: u8 = 1;
+        loop {
+            let (kind, rest) = self.0.split_first()?;
+            match *kind {
+                END => return None,
+                NO_OPERATION => self.0 = rest,
+                kind => {
+                    let len = usize::from(*rest.first()?);
+                    let (option, rest) = self.0.split_at_checked(len)?;
+                    let value = option.get(2..)?;
+                    self.0 = rest;
+                    return Some(TcpOption::of(kind, value));
+                }
+            }
+        }
+    }
+}
+
+impl<'a> TcpOption<'a> {
+    const fn of(kind: u8, value: &'a [u8]) -> Self {
+        match (kind, value) {
+            (3, [scale]) => Self::WindowScale(*scale),
+            (4, []) => Self::SackPermitted,
+            (5, [_, ..]) if value.len().is_multiple_of(8) => Self::Sack(value),
+            _ => Self::Other,
+        }
+    }
+}

@@ -11,6 +11,13 @@ use super::{Address, Protocol, Tuple};
 pub struct Translation<A: Address> {
     /// The tuple that a packet has afterwards.
     pub to: Tuple<A>,
+    /// What it does to checksums.
+    pub deltas: Deltas,
+}
+
+/// What a rewrite does to a packet's checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deltas {
     /// The change of the IP header's checksum.
     pub(super) header: Delta,
     /// The change of the transport's checksum.
@@ -29,6 +36,6 @@ impl<A: Address> Translation<A> {
             Protocol::ICMP => Delta::default().word(from.src_port, to.src_port),
             _ => header.word(from.src_port, to.src_port).word(from.dst_port, to.dst_port),
         };
-        Self { to: *to, header, transport }
+        Self { to: *to, deltas: Deltas { header, transport } }
     }
 }

@@ -25,19 +25,46 @@ fn ip(src: Ipv4Addr, dst: Ipv4Addr, proto: IpNumber, len: usize) -> Ipv4Header {
     header
 }
 
-/// A segment carrying `data`.
+/// What a segment has beside its ports.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) flags: Flags,
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    pub(crate) window: u16,
+    pub(crate) options: Vec<u8>,
+    pub(crate) data: Vec<u8>,
+}
+
+impl Segment {
+    /// One without options and data that offers a window of 4,096 bytes.
+    pub(crate) fn new(flags: Flags, seq: u32, ack: u32) -> Self {
+        Self { flags, seq, ack, window: 4_096, options: Vec::new(), data: Vec::new() }
+    }
+
+    /// The packet that carries it.
+    pub(crate) fn packet(&self, src: Addr, dst: Addr) -> Vec<u8> {
+        let flags = self.flags;
+        let mut header = TcpHeader::new(src.1, dst.1, self.seq, self.window);
+        header.acknowledgment_number = self.ack;
+        header.set_options_raw(&self.options).expect("options");
+        header.syn = flags.contains(Flags::SYN);
+        header.ack = flags.contains(Flags::ACK);
+        header.fin = flags.contains(Flags::FIN);
+        header.rst = flags.contains(Flags::RST);
+        header.psh = flags.contains(Flags::PSH);
+        header.urg = flags.contains(Flags::URG);
+        let data = &self.data;
+        let ip = ip(src.0, dst.0, IpNumber::TCP, header.header_len() + data.len());
+        header.checksum = header.calc_checksum_ipv4(&ip, data).expect("a sum");
+        [&ip.to_bytes()[..], &header.to_bytes(), data].concat()
+    }
+}
+
+/// A segment carrying `data`, at a place of its own in the flow.
 pub(crate) fn tcp_data(src: Addr, dst: Addr, flags: Flags, data: &[u8]) -> Vec<u8> {
-    let mut header = TcpHeader::new(src.1, dst.1, 1_000, 4_096);
-    header.acknowledgment_number = if flags.contains(Flags::ACK) { 7 } else { 0 };
-    header.syn = flags.contains(Flags::SYN);
-    header.ack = flags.contains(Flags::ACK);
-    header.fin = flags.contains(Flags::FIN);
-    header.rst = flags.contains(Flags::RST);
-    header.psh = flags.contains(Flags::PSH);
-    header.urg = flags.contains(Flags::URG);
-    let ip = ip(src.0, dst.0, IpNumber::TCP, header.header_len() + data.len());
-    header.checksum = header.calc_checksum_ipv4(&ip, data).expect("a sum");
-    [&ip.to_bytes()[..], &header.to_bytes(), data].concat()
+    let ack = if flags.contains(Flags::ACK) { 7 } else { 0 };
+    Segment { data: data.to_vec(), ..Segment::new(flags, 1_000, ack) }.packet(src, dst)
 }
 
 /// A segment without data.

@@ -7,9 +7,9 @@ use datapath::element::{Element, Output, Place};
 use datapath::journey::{Fate, Hop, PortId, Step};
 use datapath::lab::Lab;
 use datapath::lab::model::{
-    Eni, EniKind, GroupKind, GroupRule, IpvsSwitches, KubeProxyVersion, Limits, Listener,
-    LocalNoEndpoint, Node, Outside, Peer, Pod, Profile, RpFilter, SecurityGroup, Slb, Switches,
-    VSwitch, VipPing, Vpc as VpcModel,
+    ConntrackSwitches, Eni, EniKind, GroupKind, GroupRule, IpvsSwitches, KubeProxyVersion, Limits,
+    Listener, LocalNoEndpoint, Node, Outside, Peer, Pod, Profile, RpFilter, SecurityGroup, Slb,
+    Switches, VSwitch, VipPing, Vpc as VpcModel,
 };
 use datapath::port::{Buffer, Heap};
 use datapath::time::Time;
@@ -161,6 +161,7 @@ fn switches() -> Switches {
         flow_cache: true,
         kube_proxy: KubeProxyVersion::V1_20,
         ipvs: IpvsSwitches::default(),
+        conntrack: ConntrackSwitches::default(),
     }
 }
 

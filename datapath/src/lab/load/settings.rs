@@ -3,8 +3,8 @@
 use super::report::Report;
 use crate::lab::file;
 use crate::lab::model::{
-    IpvsSwitches, IpvsTimeouts, KubeProxyVersion, Limits, LocalNoEndpoint, Profile, RpFilter,
-    Switches, VipPing,
+    ConntrackSwitches, IpvsSwitches, IpvsTimeouts, KubeProxyVersion, Limits, LocalNoEndpoint,
+    Profile, RpFilter, Switches, TcpTimeouts, VipPing,
 };
 use crate::lab::scalar::Int;
 use crate::lab::written::Written;
@@ -35,6 +35,7 @@ fn defaults(profile: Profile, kube_proxy: Option<KubeProxyVersion>) -> Switches 
         permanent_neighbours: false,
         flow_cache: true,
         ipvs: IpvsSwitches::default(),
+        conntrack: ConntrackSwitches::default(),
     }
 }
 
@@ -80,6 +81,7 @@ pub(super) fn switches(
         permanent_neighbours: permanent.unwrap_or(or.permanent_neighbours),
         flow_cache: flow_cache.unwrap_or(or.flow_cache),
         ipvs: ipvs(&file.ipvs, report),
+        conntrack: conntrack(&file.conntrack, report),
     }
 }
 
@@ -121,6 +123,53 @@ fn ipvs_timeouts(file: &file::IpvsTimeouts, or: IpvsTimeouts, report: &mut Repor
         close_wait: timeout("closeWait", &file.close_wait, or.close_wait),
         time_wait: timeout("timeWait", &file.time_wait, or.time_wait),
         close: timeout("close", &file.close, or.close),
+    }
+}
+
+fn conntrack(file: &file::Conntrack, report: &mut Report) -> ConntrackSwitches {
+    let or = ConntrackSwitches::default();
+    let tcp = tcp_timeouts(&file.tcp_timeouts, or.tcp, report);
+    let mut flag = |key: &str, written: &Option<Written<bool>>, default: bool| {
+        report.read_opt(key, written.as_ref()).unwrap_or(default)
+    };
+    let be_liberal = flag("beLiberal", &file.be_liberal, or.be_liberal);
+    let loose = flag("loose", &file.loose, or.loose);
+    let ignore_invalid_rst =
+        flag("ignoreInvalidRst", &file.ignore_invalid_rst, or.ignore_invalid_rst);
+    let max_retrans = report.read_opt("maxRetrans", file.max_retrans.as_ref());
+    let mut timeout = |key: &str, written: &Option<Written<file::Timeout>>, default: u32| {
+        limit(key, written.as_ref(), default, report)
+    };
+    ConntrackSwitches {
+        tcp,
+        udp: timeout("udpTimeout", &file.udp_timeout, or.udp),
+        udp_stream: timeout("udpStreamTimeout", &file.udp_stream_timeout, or.udp_stream),
+        icmp: timeout("icmpTimeout", &file.icmp_timeout, or.icmp),
+        generic: timeout("genericTimeout", &file.generic_timeout, or.generic),
+        be_liberal,
+        loose,
+        max_retrans: max_retrans
+            .and_then(|max| u8::try_from(max.as_u32()).ok())
+            .unwrap_or(or.max_retrans),
+        ignore_invalid_rst,
+    }
+}
+
+fn tcp_timeouts(file: &file::TcpTimeouts, or: TcpTimeouts, report: &mut Report) -> TcpTimeouts {
+    let mut timeout = |key: &str, written: &Option<Written<file::Timeout>>, default: u32| {
+        limit(key, written.as_ref(), default, report)
+    };
+    TcpTimeouts {
+        syn_sent: timeout("synSent", &file.syn_sent, or.syn_sent),
+        syn_recv: timeout("synRecv", &file.syn_recv, or.syn_recv),
+        established: timeout("established", &file.established, or.established),
+        fin_wait: timeout("finWait", &file.fin_wait, or.fin_wait),
+        close_wait: timeout("closeWait", &file.close_wait, or.close_wait),
+        last_ack: timeout("lastAck", &file.last_ack, or.last_ack),
+        time_wait: timeout("timeWait", &file.time_wait, or.time_wait),
+        close: timeout("close", &file.close, or.close),
+        max_retrans: timeout("maxRetrans", &file.max_retrans, or.max_retrans),
+        unacknowledged: timeout("unacknowledged", &file.unacknowledged, or.unacknowledged),
     }
 }
 

@@ -1,71 +1,27 @@
 //! Connection tracking: one entry a flow, which carries both NATs (kernel:
 //! net/netfilter/nf_conntrack_core.c; spec CT).
 
+mod entry;
+mod segment;
 mod tcp;
+mod track;
+mod window;
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
-use bitflags::bitflags;
-
+pub use entry::{Entry, Status};
 pub use tcp::TcpState;
 
 use super::flow_cache::LearnedPath;
+use crate::lab::ConntrackSwitches;
 use crate::table::{Direction, FlowTable, Handle, InsertError, Patrol};
 use crate::time::Time;
 use crate::verdict::DropReason;
-use crate::wire::{Packet, Protocol, Transport, Tuple, tcp::Flags};
+use crate::wire::{Packet, Protocol, Tuple};
+use entry::Update;
 
-/// UDP without an answer, in seconds (spec CT-14).
-const UDP_UNREPLIED: u64 = 30;
-/// UDP with packets both ways.
-const UDP_STREAM: u64 = 120;
-/// A UDP flow younger than this stays unreplied in its timeout.
-const UDP_STREAM_AFTER: Duration = Duration::from_secs(2);
-/// ICMP queries.
-const ICMP: u64 = 30;
-/// Everything else.
-const GENERIC: u64 = 600;
-
-bitflags! {
-    /// What an entry has been through.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct Status: u8 {
-        /// A packet of the reply direction has passed.
-        const SEEN_REPLY = 1;
-        /// Not to be given up early.
-        const ASSURED = 2;
-        /// The source is translated: masquerade, or a moved port.
-        const SRC_NAT = 4;
-        /// A reset has ended it; it is found no more.
-        const DYING = 8;
-    }
-}
-
-/// One flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// What it has been through.
-    pub status: Status,
-    /// State of a TCP flow; `None` for other protocols.
-    pub tcp: Option<TcpState>,
-    /// When it ends unless a packet comes.
-    pub deadline: Time,
-    /// When its first packet came.
-    pub created: Time,
-    /// From which side the last segment was a reset.
-    last_rst: Option<Direction>,
-    /// Whether a side has closed in order.
-    closing: bool,
-}
-
-impl Entry {
-    /// The state's name as `conntrack -L` prints it; `None` for what is not TCP.
-    #[must_use]
-    pub fn state_name(&self) -> Option<&'static str> {
-        self.tcp.map(TcpState::name)
-    }
-}
+/// How many entries of a full table are looked at for one to evict (spec CT-19).
+const EVICTION_RANGE: u32 = 16;
 
 /// A flow whose first packet is still on its way; it enters the table when confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,29 +76,73 @@ impl Flow {
 pub struct Conntrack {
     flows: FlowTable<Tuple<Ipv4Addr>, Flow>,
     patrol: Patrol,
+    evicted: u64,
 }
 
 impl Conntrack {
+    /// Bytes of memory each flow takes: tuples, entry, learned paths, index and timer.
+    pub const BYTES_PER_FLOW: usize =
+        FlowTable::<Tuple<Ipv4Addr>, Flow>::BYTES_PER_FLOW + Patrol::BYTES_PER_SLOT;
+
     /// An empty table for `limit` flows; `seed` keys its hashes.
     #[must_use]
     pub fn new(limit: u32, seed: u64) -> Self {
-        Self { flows: FlowTable::with_limit(limit, seed), patrol: Patrol::new(limit) }
+        Self { flows: FlowTable::with_limit(limit, seed), patrol: Patrol::new(limit), evicted: 0 }
     }
 
-    /// Finds the packet's flow and moves its state, or begins a new one (nf_conntrack_in).
-    pub fn track(&mut self, packet: &Packet<Ipv4Addr>, now: Time) -> Tracked {
-        // A SYN that reopens a closed flow ends the old one and is looked at once more.
-        for _ in 0..2 {
-            let Some((handle, direction)) = self.find(&packet.tuple, now) else {
-                return Self::begin(packet, now).map_or(Tracked::Invalid, Tracked::New);
+    /// Finds the packet's flow and moves its state, or begins a new one (nf_conntrack_in). The
+    /// packet is in `ip`.
+    ///
+    /// # Errors
+    /// [`DropReason::FlowTableFull`] for a new flow where the table is full and none of the
+    /// entries looked at may be evicted.
+    pub fn track(
+        &mut self,
+        packet: &Packet<Ipv4Addr>,
+        ip: &[u8],
+        rules: &ConntrackSwitches,
+        now: Time,
+    ) -> Result<Tracked, DropReason> {
+        if let Some((handle, direction)) = self.find(&packet.tuple, now) {
+            let Some(Flow { entry, .. }) = self.flows.get_mut(handle) else {
+                return Ok(Tracked::Invalid);
             };
-            match self.update(handle, direction, packet, now) {
-                Update::Accept => return Tracked::Known(handle, direction),
-                Update::Invalid => return Tracked::Invalid,
+            match entry.update(direction, packet, ip, rules, now) {
+                Update::Accept { .. } => return Ok(Tracked::Known(handle, direction)),
+                Update::Invalid => return Ok(Tracked::Invalid),
                 Update::Reopen => self.remove(handle),
             }
         }
-        Tracked::Invalid
+        let reply = packet.tuple.inverse();
+        let entry = Entry::begin(packet, ip, rules, now);
+        let (Some(reply), Some(entry)) = (reply, entry) else { return Ok(Tracked::Invalid) };
+        self.make_room(&packet.tuple, now)?;
+        Ok(Tracked::New(NewFlow { original: packet.tuple, reply, entry }))
+    }
+
+    /// Evicts an entry of a full table that is not assured, for a flow with this tuple: of the few
+    /// looked at, which the tuple names, the first. One past its deadline is as good.
+    fn make_room(&mut self, tuple: &Tuple<Ipv4Addr>, now: Time) -> Result<(), DropReason> {
+        let limit = self.flows.limit();
+        if self.flows.len() < limit {
+            return Ok(());
+        }
+        let first = self.flows.place_of(tuple);
+        let slots = (0..EVICTION_RANGE.min(limit)).map(|at| (first + at) % limit);
+        let given_up = slots.filter_map(|slot| self.flows.handle_at(slot)).find(|handle| {
+            let entry = self.get(*handle);
+            entry.is_some_and(|e| !e.lives(now) || !e.status.contains(Status::ASSURED))
+        });
+        let handle = given_up.ok_or(DropReason::FlowTableFull)?;
+        self.remove(handle);
+        self.evicted += 1;
+        Ok(())
+    }
+
+    /// How many entries were given up for others since the table was made.
+    #[must_use]
+    pub const fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// Finds the flow of the packet that an ICMP error to `receiver` quotes
@@ -153,58 +153,6 @@ impl Conntrack {
             Some((handle, direction)) => Tracked::Related(handle, direction),
             None => Tracked::Invalid,
         }
-    }
-
-    fn begin(packet: &Packet<Ipv4Addr>, now: Time) -> Option<NewFlow> {
-        let (tcp, timeout) = match packet.transport {
-            Transport::Tcp { flags, .. } => {
-                let state = TcpState::first(flags)?;
-                (Some(state), state.timeout())
-            }
-            Transport::Udp { .. } => (None, UDP_UNREPLIED),
-            // An error belongs to the flow of the packet it quotes, or to none.
-            Transport::Icmp { kind: 8 | 13 | 15 | 17, .. } => (None, ICMP),
-            Transport::Icmp { .. } => return None,
-            Transport::Other => (None, GENERIC),
-        };
-        Some(NewFlow {
-            original: packet.tuple,
-            reply: packet.tuple.inverse()?,
-            entry: Entry {
-                status: Status::empty(),
-                tcp,
-                deadline: now + Duration::from_secs(timeout),
-                created: now,
-                last_rst: None,
-                closing: false,
-            },
-        })
-    }
-
-    fn update(
-        &mut self,
-        handle: Handle,
-        direction: Direction,
-        packet: &Packet<Ipv4Addr>,
-        now: Time,
-    ) -> Update {
-        let Some(Flow { entry, .. }) = self.flows.get_mut(handle) else { return Update::Invalid };
-        let timeout = match (entry.tcp, packet.transport) {
-            (Some(_), Transport::Tcp { flags, .. }) => match entry.tcp_update(flags, direction) {
-                TcpUpdate::Refresh(timeout) => timeout,
-                TcpUpdate::Ignore => return Update::Accept,
-                TcpUpdate::Invalid => return Update::Invalid,
-                TcpUpdate::Reopen => return Update::Reopen,
-            },
-            (_, Transport::Udp { .. }) => entry.udp_timeout(now),
-            (_, Transport::Icmp { .. }) => ICMP,
-            _ => GENERIC,
-        };
-        entry.deadline = now + Duration::from_secs(timeout);
-        if direction == Direction::Reply {
-            entry.status |= Status::SEEN_REPLY;
-        }
-        Update::Accept
     }
 
     /// The living flow that has this tuple.
@@ -254,21 +202,41 @@ impl Conntrack {
         path.filter(|_| holds).map(|path| ((handle, direction), path))
     }
 
-    /// Counts a plain packet into the established flow it belongs to.
-    pub(super) fn pass(
-        &mut self,
+    /// The entry as a plain packet of its flow will leave it; `None` where the packet does not lie
+    /// in the flow's window, so that the walk is to judge it.
+    pub(super) fn moved_on(
+        &self,
         (handle, direction): (Handle, Direction),
         packet: &Packet<Ipv4Addr>,
+        ip: &[u8],
+        rules: &ConntrackSwitches,
         now: Time,
-    ) {
-        // An acknowledgment, or a datagram, in an established flow is always accepted.
-        let _ = self.update(handle, direction, packet, now);
+    ) -> Option<Entry> {
+        let mut entry = *self.get(handle)?;
+        let update = entry.update(direction, packet, ip, rules, now);
+        (update == Update::Accept { renewed: true }).then_some(entry)
+    }
+
+    /// Replaces a flow's entry by what [`moved_on`](Self::moved_on) gave.
+    pub(super) fn put(&mut self, handle: Handle, entry: Entry) {
+        if let Some(flow) = self.flows.get_mut(handle) {
+            flow.entry = entry;
+        }
     }
 
     /// A flow's original and reply tuple.
     #[must_use]
     pub fn tuples(&self, handle: Handle) -> Option<(Tuple<Ipv4Addr>, Tuple<Ipv4Addr>)> {
         self.flows.keys(handle).map(|(original, reply)| (*original, *reply))
+    }
+
+    /// The tuple with which a flow's packets of a direction leave: the inverse of the answer's.
+    pub(super) fn destined(&self, handle: Handle, from: Direction) -> Option<Tuple<Ipv4Addr>> {
+        let (original, reply) = self.flows.keys(handle)?;
+        match from {
+            Direction::Original => reply.inverse(),
+            Direction::Reply => original.inverse(),
+        }
     }
 
     /// Whether a flow other than the one at hand has this tuple.
@@ -324,81 +292,6 @@ impl Conntrack {
             .iter()
             .map(|(_, original, reply, flow)| (original, reply, &flow.entry))
             .filter(move |(.., entry)| entry.lives(now))
-    }
-}
-
-/// What a packet does to its flow.
-enum Update {
-    Accept,
-    Invalid,
-    /// A SYN ends the closed flow and begins another.
-    Reopen,
-}
-
-/// What a segment does to its flow.
-enum TcpUpdate {
-    /// The flow lives this many seconds more.
-    Refresh(u64),
-    /// Passes without changing anything.
-    Ignore,
-    Invalid,
-    Reopen,
-}
-
-impl Entry {
-    fn lives(&self, now: Time) -> bool {
-        self.deadline > now && !self.status.contains(Status::DYING)
-    }
-
-    /// Whether both sides have used the flow and, of TCP, neither has begun to close it.
-    fn is_established(&self) -> bool {
-        self.status.contains(Status::SEEN_REPLY)
-            && matches!(self.tcp, None | Some(TcpState::Established))
-    }
-
-    fn udp_timeout(&mut self, now: Time) -> u64 {
-        let stream =
-            self.status.contains(Status::SEEN_REPLY) && now > self.created + UDP_STREAM_AFTER;
-        if !stream {
-            return UDP_UNREPLIED;
-        }
-        self.status |= Status::ASSURED;
-        UDP_STREAM
-    }
-
-    /// Moves the TCP state (nf_conntrack_tcp_packet, without the windows).
-    fn tcp_update(&mut self, flags: Flags, direction: Direction) -> TcpUpdate {
-        let Some(old) = self.tcp else { return TcpUpdate::Invalid };
-        let new = match old.after(flags, direction) {
-            tcp::Next::State(new) => new,
-            tcp::Next::Ignore => return TcpUpdate::Ignore,
-            tcp::Next::Invalid => return TcpUpdate::Invalid,
-        };
-        let reopens =
-            new == TcpState::SynSent && matches!(old, TcpState::TimeWait | TcpState::Close);
-        if reopens {
-            let ended = self.closing || self.last_rst == Some(direction);
-            return if ended { TcpUpdate::Reopen } else { TcpUpdate::Ignore };
-        }
-        let reset = flags.contains(Flags::RST);
-        self.last_rst = reset.then_some(direction);
-        if old != new && new == TcpState::FinWait {
-            self.closing = true;
-        }
-        let seen_reply = self.status.contains(Status::SEEN_REPLY);
-        if reset && !seen_reply {
-            // The other side refused: the flow never was.
-            self.status |= Status::DYING;
-            return TcpUpdate::Ignore;
-        }
-        if new == TcpState::Established
-            && seen_reply
-            && matches!(old, TcpState::SynRecv | TcpState::Established)
-        {
-            self.status |= Status::ASSURED;
-        }
-        self.tcp = Some(new);
-        TcpUpdate::Refresh(new.timeout())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The TCP states of a conntrack entry (kernel: net/netfilter/nf_conntrack_proto_tcp.c; spec
 //! CT-9, CT-11, CT-13).
 
+use crate::lab::TcpTimeouts;
 use crate::table::Direction;
 use crate::wire::tcp::Flags;
 
@@ -39,16 +40,28 @@ pub(super) enum Next {
 }
 
 impl TcpState {
-    /// Seconds the entry lives without a packet.
-    #[must_use]
-    pub const fn timeout(self) -> u64 {
+    /// Seconds a flow lives without a segment.
+    pub(super) const fn timeout(self, timeouts: &TcpTimeouts) -> u32 {
         match self {
-            Self::SynSent | Self::SynSent2 | Self::FinWait | Self::TimeWait => 120,
-            Self::SynRecv | Self::CloseWait => 60,
-            Self::Established => 432_000,
-            Self::LastAck => 30,
-            Self::Close => 10,
+            Self::SynSent => timeouts.syn_sent,
+            Self::SynRecv => timeouts.syn_recv,
+            Self::Established => timeouts.established,
+            Self::FinWait => timeouts.fin_wait,
+            Self::CloseWait => timeouts.close_wait,
+            Self::LastAck => timeouts.last_ack,
+            Self::TimeWait => timeouts.time_wait,
+            Self::Close => timeouts.close,
+            // The kernel has no setting for it.
+            Self::SynSent2 => 120,
         }
+    }
+
+    /// Whether the flow is being closed, or is.
+    pub(super) const fn is_closing(self) -> bool {
+        matches!(
+            self,
+            Self::FinWait | Self::CloseWait | Self::LastAck | Self::TimeWait | Self::Close
+        )
     }
 
     /// The state's name as `conntrack -L` prints it.
@@ -67,21 +80,20 @@ impl TcpState {
         }
     }
 
-    /// The state a first segment begins a flow in; `None` where it cannot begin one. An ACK picks
-    /// up a flow that began before (nf_conntrack_tcp_loose=1).
-    #[must_use]
-    pub(super) fn first(flags: Flags) -> Option<Self> {
-        match Kind::of(flags) {
+    /// The state a first segment begins a flow in; `None` where it cannot begin one. With `loose`
+    /// an ACK picks up a flow that began before.
+    pub(super) const fn first(kind: Kind, loose: bool) -> Option<Self> {
+        match kind {
             Kind::Syn => Some(Self::SynSent),
-            Kind::Ack => Some(Self::Established),
-            Kind::SynAck | Kind::Fin | Kind::Rst | Kind::Nonsense => None,
+            Kind::Ack if loose => Some(Self::Established),
+            Kind::Ack | Kind::SynAck | Kind::Fin | Kind::Rst | Kind::Nonsense => None,
         }
     }
 
     /// Where a segment of the given direction leads.
-    pub(super) fn after(self, flags: Flags, direction: Direction) -> Next {
-        let original = direction == Direction::Original;
-        match Kind::of(flags) {
+    pub(super) fn after(self, kind: Kind, from: Direction) -> Next {
+        let original = from == Direction::Original;
+        match kind {
             Kind::Syn if original => self.after_syn(),
             Kind::Syn => match self {
                 Self::SynSent | Self::SynSent2 => Next::State(Self::SynSent2),
@@ -134,7 +146,8 @@ impl TcpState {
 }
 
 /// A segment by the first of its flags that counts.
-enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
     Syn,
     SynAck,
     Fin,
@@ -145,7 +158,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(flags: Flags) -> Self {
+    pub(super) fn of(flags: Flags) -> Self {
         let counting = flags & (Flags::SYN | Flags::FIN | Flags::RST | Flags::ACK | Flags::URG);
         let urgent = counting.contains(Flags::URG);
         // The combinations of the kernel's `tcp_valid_flags`.

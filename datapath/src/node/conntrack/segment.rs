@@ -1,0 +1,78 @@
+//! A TCP segment as connection tracking reads it.
+
+use std::net::Ipv4Addr;
+
+use super::tcp::Kind;
+use crate::wire::tcp::{Flags, MAX_WINDOW_SCALE, Options, TcpOption};
+use crate::wire::{Packet, Transport};
+
+/// What of a segment decides about its flow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment<'a> {
+    pub(super) kind: Kind,
+    pub(super) flags: Flags,
+    pub(super) seq: u32,
+    /// The sequence number behind its last byte; SYN and FIN count as one.
+    pub(super) end: u32,
+    pub(super) ack: u32,
+    /// As written, unscaled.
+    pub(super) window: u16,
+    options: Options<'a>,
+}
+
+/// What a SYN says of its sender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Offer {
+    pub(super) window_scale: Option<u8>,
+    pub(super) sack_permitted: bool,
+}
+
+impl<'a> Segment<'a> {
+    /// The segment of `packet` in `ip`; `None` where it is none.
+    pub(super) fn of(packet: &Packet<Ipv4Addr>, ip: &'a [u8]) -> Option<Self> {
+        let Transport::Tcp { flags, seq, ack, window, payload_len, .. } = packet.transport else {
+            return None;
+        };
+        let counted = u32::from(flags.contains(Flags::SYN)) + u32::from(flags.contains(Flags::FIN));
+        let end = seq.wrapping_add(u32::from(payload_len)).wrapping_add(counted);
+        let (kind, options) = (Kind::of(flags), packet.tcp_options(ip));
+        Some(Self { kind, flags, seq, end, ack, window, options })
+    }
+
+    /// What the options offer; `None` where the header has no room for any.
+    pub(super) fn offer(&self) -> Option<Offer> {
+        let mut offer = Offer::default();
+        for option in self.options {
+            match option {
+                TcpOption::WindowScale(scale) => {
+                    offer.window_scale = Some(scale.min(MAX_WINDOW_SCALE));
+                }
+                TcpOption::SackPermitted => offer.sack_permitted = true,
+                TcpOption::Sack(_) | TcpOption::Other => {}
+            }
+        }
+        (!self.options.is_empty()).then_some(offer)
+    }
+
+    /// The highest sequence number acknowledged, selectively or not.
+    pub(super) fn highest_ack(&self) -> u32 {
+        let blocks = self.options.into_iter().find_map(|option| match option {
+            TcpOption::Sack(blocks) => Some(blocks),
+            _ => None,
+        });
+        let edges = blocks.unwrap_or_default().as_chunks::<8>().0.iter();
+        edges
+            .map(|[.., r0, r1, r2, r3]| u32::from_be_bytes([*r0, *r1, *r2, *r3]))
+            .fold(self.ack, |highest, edge| if after(edge, highest) { edge } else { highest })
+    }
+}
+
+/// Whether sequence number `a` comes before `b`, around the circle of 2^32.
+pub(super) const fn before(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b) >= 1 << 31
+}
+
+/// Whether sequence number `a` comes after `b`.
+pub(super) const fn after(a: u32, b: u32) -> bool {
+    before(b, a)
+}
