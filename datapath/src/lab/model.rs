@@ -1,8 +1,8 @@
 //! A lab that has been checked: what the lab file says, with every derived value filled in and
 //! every name resolved to an index. A value of type [`Lab`] can be run (spec LAW-7).
 
-pub use super::ipvs::{IpvsSwitches, IpvsTimeouts};
 pub use super::conntrack::{ConntrackSwitches, TcpTimeouts};
+pub use super::ipvs::{IpvsSwitches, IpvsTimeouts};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;

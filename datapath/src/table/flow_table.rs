@@ -148,7 +148,8 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
     }
 
     /// Bytes of memory each flow of the limit takes, on average.
-    pub const BYTES_PER_FLOW: usize = Slab::<Flow<K, V>>::BYTES_PER_VALUE + 2 * Index::BYTES_PER_SLOT;
+    pub const BYTES_PER_FLOW: usize =
+        Slab::<Flow<K, V>>::BYTES_PER_VALUE + 2 * Index::BYTES_PER_SLOT;
 
     /// How many flows are stored.
     #[must_use]

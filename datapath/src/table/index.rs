@@ -128,7 +128,7 @@ impl Index {
     /// The buckets in which a hash may be, in order.
     fn way(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
         let count = self.buckets.len();
-        let first = (u128::from(hash) * count as u128 >> u64::BITS) as usize;
+        let first = ((u128::from(hash) * count as u128) >> u64::BITS) as usize;
         (first..count).chain(0..first)
     }
 
