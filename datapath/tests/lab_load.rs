@@ -155,7 +155,6 @@ fn full_services() {
         one_packet: false,
         source_ranges: vec!["10.0.0.0/8".parse().unwrap(), "203.0.113.0/24".parse().unwrap()],
         scheduler: Scheduler::RoundRobin,
-        fnat: None,
         ports: vec![
             port(Protocol::TCP, 80, 8080, Some(30_080)),
             port(Protocol::UDP, 53, 5353, Some(30_080)),
@@ -354,7 +353,7 @@ fn every_mistake_is_reported_in_file_order() {
         .replace("scheduler: rr", "scheduler: lc");
     let error = load(&text, "my lab.yaml").unwrap_err();
     let lines: Vec<u32> = error.problems.iter().map(|p| p.at.line).collect();
-    assert_eq!(lines, [35, 43, 56, 74, 107]);
+    assert_eq!(lines, [35, 43, 56, 74, 127]);
     let shown = "my lab.yaml:35:16: there is no vSwitch `vsw-node` in this lab\n \
                  35 |       vSwitch: vsw-node\n    |                ^\n    \
                  = help: did you mean `vsw-nodes`?\n\nmy lab.yaml:43:16: ";
@@ -380,14 +379,14 @@ fn schema_has_the_keys() {
     assert_eq!(keys(Some("SecurityGroup")), "egress ingress inner type");
     assert_eq!(keys(Some("Rule")), "peer policy ports priority proto");
     assert_eq!(keys(Some("Interface")), "eni ip mac mtu securityGroups srcDstCheck vSwitch");
-    assert_eq!(keys(Some("Node")), "eth0 localAddresses localPorts name trunk");
+    assert_eq!(keys(Some("Node")), "eth0 name trunk");
     assert_eq!(keys(Some("Pod")), "cali caliMac ip mac member mtu name node");
     assert_eq!(keys(Some("Member")), "eni securityGroups vSwitch vid");
     assert_eq!(
         keys(Some("Service")),
         "clusterIP endpoints externalIPs externalTrafficPolicy internalTrafficPolicy \
-         loadBalancer loadBalancerSourceRanges localAddresses mode name onePacket ports scheduler \
-         sessionAffinity sessionAffinityConfig toa type"
+         loadBalancer loadBalancerSourceRanges name onePacket ports scheduler sessionAffinity \
+         sessionAffinityConfig type"
     );
     assert_eq!(keys(Some("ServicePort")), "nodePort port proto targetPort");
     assert_eq!(keys(Some("Endpoint")), "pod ready serving terminating weight");
@@ -396,7 +395,8 @@ fn schema_has_the_keys() {
     assert_eq!(keys(Some("Outside")), "ips mac name");
     assert_eq!(
         keys(Some("Switches")),
-        "clusterCIDR conntrack flowCache fromRuleIif icmpRatelimit ipvs kubeProxy localNoEndpoint masqueradeAll \
+        "clusterCIDR conntrack flowCache fromRuleIif icmpRatelimit ipvs kubeProxy localNoEndpoint \
+         masqueradeAll \
          masqueradeRandomFully permanentNeighbours rpFilter snatReroute strictArp vipPing vlanPush vsConntrack"
     );
 }

@@ -147,11 +147,9 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         self.flows.iter().map(|(handle, f)| (handle, &f.original, &f.reply, &f.value))
     }
 
-    /// Bytes of memory the table takes for `limit` flows.
-    #[must_use]
-    pub const fn allocation_size(&self) -> usize {
-        self.index.allocation_size() + self.limit() as usize * Slab::<Flow<K, V>>::entry_size()
-    }
+    /// Bytes of memory each flow of the limit takes, on average.
+    pub const BYTES_PER_FLOW: usize =
+        Slab::<Flow<K, V>>::BYTES_PER_VALUE + 2 * Index::BYTES_PER_SLOT;
 
     /// How many flows are stored.
     #[must_use]
@@ -171,6 +169,15 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         self.flows.capacity()
     }
 
+    /// A slot below the limit that `key` names: always the same for a key and a seed, and as likely
+    /// as any other.
+    #[must_use]
+    pub fn place_of(&self, key: &K) -> u32 {
+        let hash = u128::from(self.index.hash_of(key));
+        // The high half of a 64 x 64 multiplication never reaches the limit.
+        u32::try_from((hash * u128::from(self.limit())) >> 64).unwrap_or(0)
+    }
+
     /// Puts a flow's keys into the index, which has room for two of every flow. A reply key equal
     /// to the original shares the original's place.
     fn list(&mut self, slot: u32, original: &K, reply: &K) {
@@ -186,15 +193,6 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         if reply != original {
             self.index.remove(self.index.hash_of(reply), slot);
         }
-    }
-
-    /// A slot below the limit that `key` names: always the same for a key and a seed, and as likely
-    /// as any other.
-    #[must_use]
-    pub fn place_of(&self, key: &K) -> u32 {
-        let hash = u128::from(self.index.hash_of(key));
-        // The high half of a 64 x 64 multiplication never reaches the limit.
-        u32::try_from((hash * u128::from(self.limit())) >> 64).unwrap_or(0)
     }
 
     /// The flow that has `key`, whose hash is `hash`, in either direction.

@@ -38,6 +38,8 @@ pub struct Index {
 }
 
 impl Index {
+    /// Bytes of memory each slot of the limit takes, rounded up.
+    pub const BYTES_PER_SLOT: usize = size_of::<Bucket>().div_ceil(LOAD);
     /// The first slot that is too large for an index.
     pub const SLOTS: u32 = 1 << SLOT_BITS;
 

@@ -142,12 +142,6 @@ impl<T> Slab<T> {
         })
     }
 
-    /// Bytes of memory each value takes.
-    #[must_use]
-    pub const fn entry_size() -> usize {
-        size_of::<Entry<T>>()
-    }
-
     /// How many values are stored.
     #[must_use]
     pub const fn len(&self) -> u32 {

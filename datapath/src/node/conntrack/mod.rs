@@ -80,6 +80,10 @@ pub struct Conntrack {
 }
 
 impl Conntrack {
+    /// Bytes of memory each flow takes: tuples, entry, learned paths, index and timer.
+    pub const BYTES_PER_FLOW: usize =
+        FlowTable::<Tuple<Ipv4Addr>, Flow>::BYTES_PER_FLOW + Patrol::BYTES_PER_SLOT;
+
     /// An empty table for `limit` flows; `seed` keys its hashes.
     #[must_use]
     pub fn new(limit: u32, seed: u64) -> Self {

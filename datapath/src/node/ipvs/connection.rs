@@ -209,6 +209,10 @@ pub struct ConnectionTable {
 }
 
 impl ConnectionTable {
+    /// Bytes of memory each connection takes: its record, both indexes and its timer.
+    pub const BYTES_PER_CONNECTION: usize =
+        Slab::<Connection>::BYTES_PER_VALUE + 2 * Index::BYTES_PER_SLOT + Patrol::BYTES_PER_SLOT;
+
     /// An empty table for `limit` connections; `seed` keys its hashes.
     #[must_use]
     pub fn new(limit: u32, seed: u64) -> Self {
