@@ -2,7 +2,7 @@
 
 use datapath::lab::model::{
     Endpoint, EniKind, GroupKind, GroupRule, Lab, Limits, Listener, LocalNoEndpoint, Peer, Profile,
-    RpFilter, Scheduler, Service, ServicePort, Switches, VipPing, VpcRoute,
+    RpFilter, Scheduler, SchedulerFlags, Service, ServicePort, Switches, VipPing, VpcRoute,
 };
 use datapath::lab::{derive, load};
 use datapath::wire::{Mac, Protocol};
@@ -118,6 +118,7 @@ fn full_machines() {
 fn full_services() {
     let lab = loaded(FULL);
     let port = |proto, port, target_port| ServicePort { proto, port, target_port };
+    let endpoint = |pod, weight| Endpoint { pod, weight, upper: 0, lower: 0 };
     let service = Service {
         name: "web/nginx".to_owned(),
         cluster_ip: Some("192.168.31.83".parse().unwrap()),
@@ -125,13 +126,14 @@ fn full_services() {
         load_balancer: vec!["8.210.162.178".parse().unwrap()],
         external_local: true,
         internal_local: true,
-        scheduler: Scheduler::RoundRobin,
+        scheduler: Scheduler::Rr,
+        scheduler_flags: SchedulerFlags::default(),
         ports: vec![
             port(Protocol::TCP, 80, 8080),
             port(Protocol::UDP, 53, 5353),
             port(Protocol::TCP, 443, 443),
         ],
-        endpoints: vec![Endpoint { pod: 1, weight: 3 }, Endpoint { pod: 0, weight: 0 }],
+        endpoints: vec![endpoint(1, 3), endpoint(0, 0)],
     };
     assert_eq!(lab.services, [service]);
     let slb = &lab.slbs[0];
@@ -318,7 +320,7 @@ fn every_mistake_is_reported_in_file_order() {
         .replace("seed: 18446744073709551615", "seed: x")
         .replace("vid: 7", "vid: 0")
         .replace("vSwitch: vsw-nodes", "vSwitch: vsw-node")
-        .replace("scheduler: rr", "scheduler: lc");
+        .replace("scheduler: rr", "scheduler: lcc");
     let error = load(&text, "my lab.yaml").unwrap_err();
     let lines: Vec<u32> = error.problems.iter().map(|p| p.at.line).collect();
     assert_eq!(lines, [35, 43, 56, 71, 103]);
@@ -353,7 +355,7 @@ fn schema_has_the_keys() {
     assert_eq!(
         keys(Some("Service")),
         "clusterIP endpoints externalIPs externalTrafficPolicy internalTrafficPolicy \
-         loadBalancer name ports scheduler sessionAffinity"
+         loadBalancer name ports scheduler schedulerFlags sessionAffinity"
     );
     assert_eq!(keys(Some("Slb")), "id listeners vip");
     assert_eq!(keys(Some("Listener")), "backendPort backends port proto");

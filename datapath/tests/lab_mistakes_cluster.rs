@@ -32,8 +32,12 @@ fn services() {
         "externalTrafficPolicy: Cluster" => "internalTrafficPolicy: ^Node", "`Cluster` or `Local`";
         "sessionAffinity: None" => "sessionAffinity: ^ClientIP", "is not supported yet";
         "sessionAffinity: None" => "sessionAffinity: ^Cookie", "sessionAffinity: expected `None`";
-        "scheduler: rr" => "scheduler: ^wrr", "`wrr` is not supported yet: expected `rr`";
+        "scheduler: rr" => "scheduler: ^wr", "did you mean `wrr`?";
         "scheduler: rr" => "scheduler: ^random", "scheduler: expected `rr`";
+        "scheduler: rr" => "scheduler: sh\n    schedulerFlags: [sh-port, ^mh-port]",
+            "`mh-port` is a flag of scheduler `mh`, and the service has `sh`";
+        "scheduler: rr" => "schedulerFlags: ^sh-fallback", "and the service has `rr`";
+        "scheduler: rr" => "scheduler: mh\n    schedulerFlags: ^port", "schedulerFlags: expected";
     });
 }
 
@@ -54,6 +58,9 @@ fn ports_and_endpoints() {
         "{pod: demo/b, weight: 2}" => "{pod: ^demo/d, weight: 2}", "did you mean `demo/";
         "{pod: demo/b, weight: 2}" => "{pod: ^demo/a, weight: 2}", "endpoint `demo/a` is listed twice";
         "weight: 2}" => "weight: ^65536}", "weight: expected a whole number from 0 to 65535";
+        "weight: 2}" => "upper: 5, lower: ^6}", "lower: 6 is higher than the upper threshold, 5";
+        "weight: 2}" => "lower: ^1}", "lower: 1 is higher than the upper threshold, 0";
+        "weight: 2}" => "upper: ^-1}", "upper: expected a whole number";
         "{pod: demo/b, weight: 2}" => "{^weight: 2}", "this map lacks the key `pod`";
         "{pod: demo/b, weight: 2}" => "^demo/b", "expected a map";
     });

@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use super::model::{GroupKind, LocalNoEndpoint, Profile, RpFilter, Scheduler, VipPing};
 use super::scalar::{
-    Accept, Int, Local, NoAffinity, PeerText, Port, PortProto, Ports, RuleProto, Text,
+    Accept, Int, Local, NoAffinity, PeerText, Port, PortProto, Ports, RuleProto, SchedulerFlag,
+    Text,
 };
 use super::written::{Keyed, List, OneOrMany, Written};
 use crate::wire::Mac;
@@ -215,8 +216,11 @@ pub struct Service {
     pub internal_traffic_policy: Option<Written<Local>>,
     /// None.
     pub session_affinity: Option<Written<NoAffinity>>,
-    /// The ipvs scheduler: rr.
+    /// The ipvs scheduler, default rr.
     pub scheduler: Option<Written<Scheduler>>,
+    /// Flags of the scheduler, one or a list: sh-port and sh-fallback, mh-port and mh-fallback.
+    #[serde(default)]
+    pub scheduler_flags: OneOrMany<SchedulerFlag>,
     /// Its ports; at least one.
     #[serde(default)]
     pub ports: List<ServicePort>,
@@ -245,6 +249,10 @@ pub struct Endpoint {
     pub pod: Written<Text>,
     /// ipvs weight, default 1; 0 takes no new connections.
     pub weight: Option<Written<Int<0, 65_535>>>,
+    /// Connections at which it takes no more; default 0, no limit.
+    pub upper: Option<Written<Int<0, 4_294_967_295>>>,
+    /// Connections below which it takes new ones again; default 0, three quarters of `upper`.
+    pub lower: Option<Written<Int<0, 4_294_967_295>>>,
 }
 
 /// A load balancer of the cloud.

@@ -139,7 +139,7 @@ impl<B: Buffer> Node<B> {
         now: Time,
     ) -> ControlFlow<Stop, Option<Handle>> {
         let request = p.packet.tuple;
-        let picked = self.ipvs.schedule(key, &request);
+        let picked = self.ipvs.schedule(key, &request, now);
         let Some((server, destination)) = picked
             .and_then(|server| Some((server, self.ipvs.server(server)?.destination.address())))
         else {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddrV4;
 
-use datapath::lab::{Lab, Scheduler};
+use datapath::lab::Lab;
 use datapath::node::Node;
 use datapath::node::ipvs;
 use datapath::port::Buffer;
@@ -94,9 +94,7 @@ fn virtual_server<B: Buffer>(lab: &Lab, node: &Node<B>, service: &ipvs::Service)
         service: service_name(lab, setup.service),
         protocol: setup.proto.to_string(),
         address: SocketAddrV4::new(setup.vip, setup.port),
-        scheduler: match setup.scheduler {
-            Scheduler::RoundRobin => "rr",
-        },
+        scheduler: setup.scheduler.name(),
         destinations,
     }
 }

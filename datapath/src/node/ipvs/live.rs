@@ -6,14 +6,14 @@ use std::net::Ipv4Addr;
 
 use super::change::Change;
 use super::connection::{Connection, ConnectionTable, NewConnection};
-use super::scheduler::Scheduling;
+use super::scheduler::{Pool, Request, Scheduling};
 use super::service::{Destination, ServiceKey, VirtualService};
 use crate::table::{Direction, Handle, Slab};
 use crate::time::Time;
 use crate::wire::{Tuple, tcp::Flags};
 
 /// Destinations of a node, those that only connections still know included (spec LAW-6).
-const MOST_SERVERS: u32 = 65_536;
+const MOST_SERVERS: u32 = 2 * crate::lab::MOST_DESTINATIONS;
 
 /// A destination at work. It outlives its place in the service for as long as connections know it,
 /// and is the same again when it comes back before that.
@@ -29,6 +29,10 @@ pub struct Server {
     pub inactive: u32,
     /// Whether its service has it.
     pub linked: bool,
+    /// Whether it rests, having had as many connections as its upper threshold allows.
+    pub overloaded: bool,
+    /// Its weight, or the last one that was not 0.
+    pub last_weight: u32,
 }
 
 /// A virtual service at work.
@@ -46,7 +50,11 @@ pub struct Service {
 pub struct Ipvs {
     services: BTreeMap<ServiceKey, Service>,
     servers: Slab<Server>,
+    /// Destinations that only connections still know.
+    left: BTreeMap<(ServiceKey, (Ipv4Addr, u16)), Handle>,
     connections: ConnectionTable,
+    /// Seeds the schedulers that draw.
+    seed: u64,
 }
 
 impl Ipvs {
@@ -56,7 +64,9 @@ impl Ipvs {
         Self {
             services: BTreeMap::new(),
             servers: Slab::with_capacity(MOST_SERVERS),
+            left: BTreeMap::new(),
             connections: ConnectionTable::new(limit, seed),
+            seed,
         }
     }
 
@@ -65,7 +75,8 @@ impl Ipvs {
         for change in changes {
             match change {
                 Change::AddService(setup) => {
-                    let scheduling = Scheduling::new(setup.scheduler);
+                    let none = Pool::new(&[], &self.servers);
+                    let scheduling = Scheduling::new(setup.scheduler, none, self.seed);
                     let service = Service { setup, servers: Vec::new(), scheduling };
                     self.services.insert(service.setup.key(), service);
                 }
@@ -81,10 +92,10 @@ impl Ipvs {
     fn edit_service(&mut self, setup: VirtualService) {
         let Some(service) = self.services.get_mut(&setup.key()) else { return };
         if service.setup.scheduler != setup.scheduler {
-            service.scheduling = Scheduling::new(setup.scheduler);
+            let pool = Pool::new(&service.servers, &self.servers);
+            service.scheduling = Scheduling::new(setup.scheduler, pool, self.seed);
         }
         service.setup = setup;
-        service.scheduling.changed(&service.servers, &self.servers);
     }
 
     fn delete_service(&mut self, key: ServiceKey) {
@@ -95,42 +106,47 @@ impl Ipvs {
     }
 
     fn add_server(&mut self, key: ServiceKey, destination: Destination) {
-        let known = self.servers.iter().find(|(_, server)| {
-            server.service == key && server.destination.address() == destination.address()
-        });
-        let known = known.map(|(handle, _)| handle);
         let Some(service) = self.services.get_mut(&key) else { return };
-        let handle = if let Some(handle) = known {
+        let handle = if let Some(handle) = self.left.remove(&(key, destination.address())) {
             let Some(server) = self.servers.get_mut(handle) else { return };
-            server.destination = destination;
+            server.last_weight = 0;
+            server.set_up(destination);
             server.linked = true;
             handle
         } else {
-            let (active, inactive, linked) = (0, 0, true);
-            let server = Server { service: key, destination, active, inactive, linked };
+            let server = Server {
+                service: key,
+                destination,
+                active: 0,
+                inactive: 0,
+                linked: true,
+                overloaded: false,
+                last_weight: destination.weight,
+            };
             let Some(handle) = self.servers.insert(server) else { return };
             handle
         };
         service.servers.insert(0, handle);
-        service.scheduling.changed(&service.servers, &self.servers);
+        service.scheduling.joined(Pool::new(&service.servers, &self.servers));
     }
 
     fn edit_server(&mut self, key: ServiceKey, destination: Destination) {
         let Some((service, handle)) = self.member(key, destination.address()) else { return };
         if let Some(server) = self.servers.get_mut(handle) {
-            server.destination = destination;
+            server.set_up(destination);
         }
         if let Some(service) = self.services.get_mut(&service) {
-            service.scheduling.changed(&service.servers, &self.servers);
+            service.scheduling.changed(Pool::new(&service.servers, &self.servers));
         }
     }
 
     fn delete_server(&mut self, key: ServiceKey, address: (Ipv4Addr, u16)) {
         let Some((service, handle)) = self.member(key, address) else { return };
-        if let Some(service) = self.services.get_mut(&service) {
-            service.scheduling.leaves(handle, &service.servers);
-            service.servers.retain(|other| *other != handle);
-            service.scheduling.changed(&service.servers, &self.servers);
+        if let Some(service) = self.services.get_mut(&service)
+            && let Some(place) = service.servers.iter().position(|other| *other == handle)
+        {
+            service.servers.remove(place);
+            service.scheduling.left(place, Pool::new(&service.servers, &self.servers));
         }
         self.unlink(handle);
     }
@@ -150,6 +166,8 @@ impl Ipvs {
             server.linked = false;
             if server.active + server.inactive == 0 {
                 self.servers.remove(handle);
+            } else {
+                self.left.insert((server.service, server.destination.address()), handle);
             }
         }
     }
@@ -178,9 +196,15 @@ impl Ipvs {
     }
 
     /// The destination that the service's scheduler gives the first packet of a connection.
-    pub fn schedule(&mut self, key: ServiceKey, packet: &Tuple<Ipv4Addr>) -> Option<Handle> {
+    pub fn schedule(
+        &mut self,
+        key: ServiceKey,
+        packet: &Tuple<Ipv4Addr>,
+        now: Time,
+    ) -> Option<Handle> {
         let service = self.services.get_mut(&key)?;
-        service.scheduling.pick(&service.servers, &self.servers, packet)
+        let request = Request { packet, flags: service.setup.flags, now };
+        service.scheduling.pick(Pool::new(&service.servers, &self.servers), request)
     }
 
     /// Makes a connection to a destination; `None` where the table is full.
@@ -196,6 +220,7 @@ impl Ipvs {
             self.connections.insert(NewConnection { request, destination, server }, now)?;
         // A connection is active from its first state on that is (`IP_VS_CONN_F_INACTIVE`).
         to.inactive += 1;
+        to.gained();
         Some(handle)
     }
 
@@ -232,7 +257,9 @@ impl Ipvs {
             false => &mut server.inactive,
         };
         *count -= 1;
+        server.lost();
         if !server.linked && server.active + server.inactive == 0 {
+            self.left.remove(&(server.service, server.destination.address()));
             self.servers.remove(connection.server);
         }
     }

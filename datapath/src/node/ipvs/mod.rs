@@ -4,6 +4,7 @@
 mod change;
 mod connection;
 mod live;
+mod load;
 mod scheduler;
 mod service;
 mod tcp_state;

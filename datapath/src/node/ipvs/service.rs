@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::journey::MarkRule;
-use crate::lab::{Lab, LocalNoEndpoint, Scheduler, Service, Switches};
+use crate::lab::{Lab, LocalNoEndpoint, Scheduler, SchedulerFlags, Service, Switches};
 use crate::wire::{Protocol, Tuple};
 
 /// What kind of address a virtual service listens on.
@@ -29,6 +29,10 @@ pub struct Destination {
     pub port: u16,
     /// Its weight; 0 takes no new connections.
     pub weight: u32,
+    /// Connections at which it takes no more; 0 is no limit.
+    pub upper: u32,
+    /// Connections below which it takes new ones again; 0 is three quarters of `upper`.
+    pub lower: u32,
 }
 
 impl Destination {
@@ -56,6 +60,8 @@ pub struct VirtualService {
     pub local_policy: bool,
     /// How a destination is picked.
     pub scheduler: Scheduler,
+    /// What the scheduler does beside.
+    pub flags: SchedulerFlags,
     /// Destinations in order of addition.
     pub destinations: Vec<Destination>,
 }
@@ -111,7 +117,7 @@ impl VirtualServices {
             VipKind::External | VipKind::LoadBalancer => service.external_local,
         };
         let endpoint = |e: &crate::lab::Endpoint| {
-            lab.pods.get(e.pod).map(|pod| (pod.node == node, pod.ip, e.weight))
+            lab.pods.get(e.pod).map(|pod| (pod.node == node, pod.ip, *e))
         };
         let all: Vec<_> = service.endpoints.iter().filter_map(endpoint).collect();
         let some_local = all.iter().any(|(local, ..)| *local);
@@ -121,10 +127,12 @@ impl VirtualServices {
             let destinations = all
                 .iter()
                 .filter(|(local, ..)| *local || !only_local)
-                .map(|(_, ip, weight)| Destination {
+                .map(|(_, ip, endpoint)| Destination {
                     ip: *ip,
                     port: port.target_port,
-                    weight: *weight,
+                    weight: endpoint.weight,
+                    upper: endpoint.upper,
+                    lower: endpoint.lower,
                 })
                 .collect();
             self.services.push(VirtualService {
@@ -135,6 +143,7 @@ impl VirtualServices {
                 kind,
                 local_policy,
                 scheduler: service.scheduler,
+                flags: service.scheduler_flags,
                 destinations,
             });
         }
@@ -221,6 +230,6 @@ impl VirtualService {
     /// destinations.
     #[must_use]
     pub fn is_set_up_as(&self, other: &Self) -> bool {
-        self.scheduler == other.scheduler
+        (self.scheduler, self.flags) == (other.scheduler, other.flags)
     }
 }
