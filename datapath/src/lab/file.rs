@@ -335,6 +335,54 @@ pub struct Switches {
     /// Packets of established flows take the way their flow has learned instead of walking every
     /// hook, with the same result; default true.
     pub flow_cache: Option<Written<bool>>,
+    /// ipvs: net.ipv4.vs.* and its timeouts.
+    #[serde(default)]
+    pub ipvs: Ipvs,
+}
+
+/// Settings of ipvs.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Ipvs {
+    /// How long a connection lives without a packet.
+    #[serde(default)]
+    pub timeouts: IpvsTimeouts,
+    /// conn_reuse_mode: 0 keeps the destination of a closed connection that is opened again, 1 and
+    /// 2 schedule it anew; default 1.
+    pub conn_reuse_mode: Option<Written<Int<0, 2>>>,
+    /// expire_nodest_conn: connections end with their destination; default true.
+    pub expire_nodest_conn: Option<Written<bool>>,
+    /// expire_quiescent_template: affinity to a destination ends with its weight; default true.
+    pub expire_quiescent_template: Option<Written<bool>>,
+    /// sloppy_tcp: any segment but a reset begins a connection; default false.
+    pub sloppy_tcp: Option<Written<bool>>,
+    /// nat_icmp_send: port unreachable to a destination whose packet answers none; default false.
+    pub nat_icmp_send: Option<Written<bool>>,
+    /// kube-proxy keeps a removed TCP destination with weight 0 until its connections have ended;
+    /// default true.
+    pub graceful_termination: Option<Written<bool>>,
+}
+
+/// Timeouts of ipvs connections in seconds; the first three are those of `ipvsadm --set`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct IpvsTimeouts {
+    /// In ESTABLISHED; default 900.
+    pub tcp: Option<Written<Int<1, 2_147_483>>>,
+    /// In FIN_WAIT; default 120.
+    pub tcp_fin: Option<Written<Int<1, 2_147_483>>>,
+    /// UDP; default 300.
+    pub udp: Option<Written<Int<1, 2_147_483>>>,
+    /// In SYN_SENT; default 120.
+    pub syn_sent: Option<Written<Int<1, 2_147_483>>>,
+    /// In SYN_RECV; default 60.
+    pub syn_recv: Option<Written<Int<1, 2_147_483>>>,
+    /// In CLOSE_WAIT; default 60.
+    pub close_wait: Option<Written<Int<1, 2_147_483>>>,
+    /// In TIME_WAIT; default 120.
+    pub time_wait: Option<Written<Int<1, 2_147_483>>>,
+    /// In CLOSE; default 10.
+    pub close: Option<Written<Int<1, 2_147_483>>>,
 }
 
 /// Sizes of the bounded tables.

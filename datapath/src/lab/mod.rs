@@ -26,6 +26,7 @@
 pub mod derive;
 pub mod error;
 pub mod file;
+mod ipvs;
 pub mod load;
 pub mod model;
 mod queues;

@@ -1,6 +1,7 @@
 //! A lab that has been checked: what the lab file says, with every derived value filled in and
 //! every name resolved to an index. A value of type [`Lab`] can be run (spec LAW-7).
 
+pub use super::ipvs::{IpvsSwitches, IpvsTimeouts};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -94,6 +95,8 @@ pub struct Switches {
     /// Packets of established flows take the way their flow has learned (spec FLOW). Off, every
     /// packet walks all hooks: slower, and the same in every other respect.
     pub flow_cache: bool,
+    /// ipvs.
+    pub ipvs: IpvsSwitches,
 }
 
 /// What a service with policy Local does on a node without a local endpoint.

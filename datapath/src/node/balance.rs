@@ -100,6 +100,7 @@ impl<B: Buffer> Node<B> {
         self.note_connection(p, Some(handle), Direction::Original);
         p.step(self.connection_step(&connection));
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Original, now);
+        self.ipvs.count(handle, Direction::Original, p.packet.total_len);
         self.send_translated(p, connection.destination())?;
         Continue(Local::SentByIpvs)
     }
@@ -224,6 +225,7 @@ impl<B: Buffer> Node<B> {
         let to = Tuple { src: vip, src_port: port, ..p.packet.tuple };
         p.rewrite(to, Rewriter::IpvsUnDnat, ZeroChecksum::Compute);
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Reply, now);
+        self.ipvs.count(handle, Direction::Reply, p.packet.total_len);
         self.leave_conntrack(p);
     }
 

@@ -162,6 +162,7 @@ impl<B: Buffer> Node<B> {
         self.conntrack.pass(flow, &packet, now);
         if let Some((handle, direction)) = path.connection {
             self.ipvs.pass(handle, packet.tcp_flags(), direction, now);
+            self.ipvs.count(handle, direction, packet.total_len);
         }
         let bytes = framed.frame.bytes_mut();
         ethernet::set_macs(bytes, path.next_hop, path.own);

@@ -18,7 +18,8 @@ pub enum What {
     Route,
     /// Neighbours, as `ip neigh` prints them.
     Neigh,
-    /// Virtual servers, as `ipvsadm -Ln` prints them; with -c connections, as `ipvsadm -Lnc`.
+    /// Virtual servers, as `ipvsadm -Ln` prints them, and with its options -c, --stats, --timeout,
+    /// --persistent-conn and --thresholds as it does with those; with --save as `ipvsadm -Sn`.
     Ipvs,
     /// Flows, as `conntrack -L` prints them.
     Conntrack,
@@ -47,10 +48,10 @@ pub struct Query {
     #[arg(long, value_name = "TABLE", default_value = "main")]
     #[serde(default)]
     pub table: TableId,
-    /// With ipvs: the connections instead of the servers.
-    #[arg(short, long)]
-    #[serde(default)]
-    pub connections: bool,
+    /// With ipvs: what of it.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub ipvs: IpvsOptions,
     /// With sg: the sessions instead of the groups.
     #[arg(long)]
     #[serde(default)]
@@ -61,8 +62,39 @@ impl Query {
     /// A table of all nodes: table main of routes, servers of ipvs, groups of sg.
     #[must_use]
     pub fn new(what: What) -> Self {
-        Self { what, node: None, table: TableId::default(), connections: false, sessions: false }
+        Self {
+            what,
+            node: None,
+            table: TableId::default(),
+            ipvs: IpvsOptions::default(),
+            sessions: false,
+        }
     }
+}
+
+/// What `trunkline show ipvs` shows instead of the virtual servers; at most one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[group(multiple = false)]
+#[serde(default, rename_all = "camelCase")]
+pub struct IpvsOptions {
+    /// With ipvs: the connections.
+    #[arg(short, long)]
+    pub connections: bool,
+    /// With ipvs: what the servers have counted.
+    #[arg(long)]
+    pub stats: bool,
+    /// With ipvs: the timeouts of connections.
+    #[arg(long)]
+    pub timeout: bool,
+    /// With ipvs: the servers with their persistent connections.
+    #[arg(long)]
+    pub persistent_conn: bool,
+    /// With ipvs: the servers with their connection thresholds.
+    #[arg(long)]
+    pub thresholds: bool,
+    /// With ipvs: the calls of ipvsadm that would make the servers.
+    #[arg(short = 'S', long)]
+    pub save: bool,
 }
 
 /// How a table is printed.

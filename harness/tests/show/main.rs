@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::{Args, Command, FromArgMatches};
 use harness::commands::show::run_on_lab_file;
-use harness::show::{Format, Query, ShowArgs, Table, TableId, What, take};
+use harness::show::{Format, IpvsOptions, Query, ShowArgs, Table, TableId, What, take};
 use support::{LAB, after_traffic, golden, link, shown};
 
 const CLIENT_NODE: &str = "cn-hongkong.10.0.4.20";
@@ -18,6 +18,10 @@ fn on(node: &str, mut query: Query) -> Query {
 
 fn route(table: &str) -> Query {
     Query { table: table.parse().expect("a table"), ..Query::new(What::Route) }
+}
+
+fn ipvs(options: IpvsOptions) -> Query {
+    Query { ipvs: options, ..Query::new(What::Ipvs) }
 }
 
 fn text(query: &Query) -> String {
@@ -72,7 +76,7 @@ fn tables_of_state_are_empty_at_first() {
 fn state_after_traffic_is_shown_with_the_time_left() {
     let link = after_traffic();
     let table = |query: Query| shown(&link, &query).text();
-    let connections = Query { connections: true, ..Query::new(What::Ipvs) };
+    let connections = ipvs(IpvsOptions { connections: true, ..IpvsOptions::default() });
     let sessions = Query { sessions: true, ..Query::new(What::Sg) };
     golden("neigh", &table(Query::new(What::Neigh)));
     golden("ipvs", &table(on(CLIENT_NODE, Query::new(What::Ipvs))));
@@ -152,7 +156,7 @@ fn arguments_name_table_and_options() {
     let args = parse(&["route", "--table", "1003", "--node", "n1", "-o", "json"]);
     assert_eq!(args.query, on("n1", route("1003")));
     assert_eq!((args.output, args.lab), (Format::Json, None));
-    assert!(parse(&["ipvs", "-c"]).query.connections);
+    assert!(parse(&["ipvs", "-c"]).query.ipvs.connections);
     assert_eq!(parse(&["rule"]).query, Query::new(What::Rule));
     let wrong = command.clone().try_get_matches_from(["show", "route", "--table", "x"]);
     assert!(wrong.is_err());

@@ -2,7 +2,9 @@
 
 use super::report::Report;
 use crate::lab::file;
-use crate::lab::model::{Limits, LocalNoEndpoint, Profile, RpFilter, Switches, VipPing};
+use crate::lab::model::{
+    IpvsSwitches, IpvsTimeouts, Limits, LocalNoEndpoint, Profile, RpFilter, Switches, VipPing,
+};
 use crate::lab::scalar::Int;
 use crate::lab::written::Written;
 
@@ -24,6 +26,7 @@ fn defaults(profile: Profile) -> Switches {
         rp_filter: RpFilter::Off,
         permanent_neighbours: false,
         flow_cache: true,
+        ipvs: IpvsSwitches::default(),
     }
 }
 
@@ -67,6 +70,48 @@ pub(super) fn switches(
         rp_filter: rp_filter.unwrap_or(or.rp_filter),
         permanent_neighbours: permanent.unwrap_or(or.permanent_neighbours),
         flow_cache: flow_cache.unwrap_or(or.flow_cache),
+        ipvs: ipvs(&file.ipvs, report),
+    }
+}
+
+fn ipvs(file: &file::Ipvs, report: &mut Report) -> IpvsSwitches {
+    let or = IpvsSwitches::default();
+    let reuse = report.read_opt("connReuseMode", file.conn_reuse_mode.as_ref());
+    let reuse = reuse.and_then(|mode| u8::try_from(mode.as_u32()).ok());
+    let timeouts = ipvs_timeouts(&file.timeouts, or.timeouts, report);
+    let mut flag = |key: &str, written: &Option<Written<bool>>, default: bool| {
+        report.read_opt(key, written.as_ref()).unwrap_or(default)
+    };
+    let (nodest, quiescent) = (&file.expire_nodest_conn, &file.expire_quiescent_template);
+    let graceful = &file.graceful_termination;
+    IpvsSwitches {
+        timeouts,
+        conn_reuse_mode: reuse.unwrap_or(or.conn_reuse_mode),
+        expire_nodest_conn: flag("expireNodestConn", nodest, or.expire_nodest_conn),
+        expire_quiescent_template: flag(
+            "expireQuiescentTemplate",
+            quiescent,
+            or.expire_quiescent_template,
+        ),
+        sloppy_tcp: flag("sloppyTcp", &file.sloppy_tcp, or.sloppy_tcp),
+        nat_icmp_send: flag("natIcmpSend", &file.nat_icmp_send, or.nat_icmp_send),
+        graceful_termination: flag("gracefulTermination", graceful, or.graceful_termination),
+    }
+}
+
+fn ipvs_timeouts(file: &file::IpvsTimeouts, or: IpvsTimeouts, report: &mut Report) -> IpvsTimeouts {
+    let mut timeout = |key: &str, written: &Option<Written<Int<1, 2_147_483>>>, default: u32| {
+        limit(key, written.as_ref(), default, report)
+    };
+    IpvsTimeouts {
+        tcp: timeout("tcp", &file.tcp, or.tcp),
+        tcp_fin: timeout("tcpFin", &file.tcp_fin, or.tcp_fin),
+        udp: timeout("udp", &file.udp, or.udp),
+        syn_sent: timeout("synSent", &file.syn_sent, or.syn_sent),
+        syn_recv: timeout("synRecv", &file.syn_recv, or.syn_recv),
+        close_wait: timeout("closeWait", &file.close_wait, or.close_wait),
+        time_wait: timeout("timeWait", &file.time_wait, or.time_wait),
+        close: timeout("close", &file.close, or.close),
     }
 }
 

@@ -8,6 +8,7 @@ use super::change::Change;
 use super::connection::{Connection, ConnectionTable, NewConnection};
 use super::scheduler::{Pool, Request, Scheduling};
 use super::service::{Destination, ServiceKey, VirtualService};
+use super::stats::Stats;
 use crate::table::{Direction, Handle, Slab};
 use crate::time::Time;
 use crate::wire::{Tuple, tcp::Flags};
@@ -33,6 +34,8 @@ pub struct Server {
     pub overloaded: bool,
     /// Its weight, or the last one that was not 0.
     pub last_weight: u32,
+    /// What it has counted while its service had it.
+    pub stats: Stats,
 }
 
 /// A virtual service at work.
@@ -43,6 +46,8 @@ pub struct Service {
     /// Its destinations in the kernel's order: the last one added is the first.
     pub servers: Vec<Handle>,
     scheduling: Scheduling,
+    /// What destinations have counted that it has no longer.
+    past: Stats,
 }
 
 /// ipvs of one node.
@@ -77,7 +82,8 @@ impl Ipvs {
                 Change::AddService(setup) => {
                     let none = Pool::new(&[], &self.servers);
                     let scheduling = Scheduling::new(setup.scheduler, none, self.seed);
-                    let service = Service { setup, servers: Vec::new(), scheduling };
+                    let (servers, past) = (Vec::new(), Stats::default());
+                    let service = Service { setup, servers, scheduling, past };
                     self.services.insert(service.setup.key(), service);
                 }
                 Change::EditService(setup) => self.edit_service(setup),
@@ -101,6 +107,9 @@ impl Ipvs {
     fn delete_service(&mut self, key: ServiceKey) {
         let Some(service) = self.services.remove(&key) else { return };
         for handle in service.servers {
+            if let Some(server) = self.servers.get_mut(handle) {
+                server.stats = Stats::default();
+            }
             self.unlink(handle);
         }
     }
@@ -112,6 +121,7 @@ impl Ipvs {
             server.last_weight = 0;
             server.set_up(destination);
             server.linked = true;
+            service.past -= server.stats;
             handle
         } else {
             let server = Server {
@@ -122,6 +132,7 @@ impl Ipvs {
                 linked: true,
                 overloaded: false,
                 last_weight: destination.weight,
+                stats: Stats::default(),
             };
             let Some(handle) = self.servers.insert(server) else { return };
             handle
@@ -146,6 +157,7 @@ impl Ipvs {
             && let Some(place) = service.servers.iter().position(|other| *other == handle)
         {
             service.servers.remove(place);
+            service.past += self.servers.get(handle).map_or(Stats::default(), |s| s.stats);
             service.scheduling.left(place, Pool::new(&service.servers, &self.servers));
         }
         self.unlink(handle);
@@ -189,6 +201,15 @@ impl Ipvs {
         self.servers.get(handle)
     }
 
+    /// What a virtual service has counted.
+    #[must_use]
+    pub fn stats(&self, service: &Service) -> Stats {
+        let mut stats = service.past;
+        let servers = service.servers.iter().filter_map(|handle| self.servers.get(*handle));
+        servers.for_each(|server| stats += server.stats);
+        stats
+    }
+
     /// Its connections.
     #[must_use]
     pub const fn connections(&self) -> &ConnectionTable {
@@ -221,6 +242,7 @@ impl Ipvs {
         // A connection is active from its first state on that is (`IP_VS_CONN_F_INACTIVE`).
         to.inactive += 1;
         to.gained();
+        to.stats.connections += 1;
         Some(handle)
     }
 
@@ -239,6 +261,16 @@ impl Ipvs {
             };
             *from -= 1;
             *to += 1;
+        }
+    }
+
+    /// Counts a packet of a connection, of so many bytes, as long as its destination has a service.
+    pub fn count(&mut self, handle: Handle, direction: Direction, bytes: u16) {
+        let Some(connection) = self.connections.get(handle) else { return };
+        if let Some(server) = self.servers.get_mut(connection.server)
+            && server.linked
+        {
+            server.stats.count(direction, bytes);
         }
     }
 

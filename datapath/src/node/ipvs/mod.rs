@@ -7,10 +7,12 @@ mod live;
 mod load;
 mod scheduler;
 mod service;
+mod stats;
 mod tcp_state;
 
 pub use change::{Change, changes};
 pub use connection::{Connection, ConnectionTable, NewConnection, Watch};
 pub use live::{Ipvs, Server, Service};
-pub use service::{Destination, ServiceKey, VipKind, VirtualService, VirtualServices};
+pub use service::{Destination, Persistence, ServiceKey, VipKind, VirtualService, VirtualServices};
+pub use stats::Stats;
 pub use tcp_state::State;

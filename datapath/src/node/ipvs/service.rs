@@ -43,6 +43,15 @@ impl Destination {
     }
 }
 
+/// Affinity of clients to a destination (`ipvsadm -p -M`; spec IPVS-22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// How long it lasts after the client's last new connection, in seconds.
+    pub timeout: u32,
+    /// Addresses that share these bits are one client.
+    pub mask: Ipv4Addr,
+}
+
 /// One virtual service of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualService {
@@ -62,6 +71,10 @@ pub struct VirtualService {
     pub scheduler: Scheduler,
     /// What the scheduler does beside.
     pub flags: SchedulerFlags,
+    /// Affinity of its clients to a destination.
+    pub persistence: Option<Persistence>,
+    /// One-packet scheduling: every datagram is scheduled by itself (`ipvsadm -o`).
+    pub one_packet: bool,
     /// Destinations in order of addition.
     pub destinations: Vec<Destination>,
 }
@@ -144,6 +157,8 @@ impl VirtualServices {
                 local_policy,
                 scheduler: service.scheduler,
                 flags: service.scheduler_flags,
+                persistence: None,
+                one_packet: false,
                 destinations,
             });
         }
@@ -231,5 +246,7 @@ impl VirtualService {
     #[must_use]
     pub fn is_set_up_as(&self, other: &Self) -> bool {
         (self.scheduler, self.flags) == (other.scheduler, other.flags)
+            && self.persistence == other.persistence
+            && self.one_packet == other.one_packet
     }
 }
