@@ -3,7 +3,7 @@
 CARGO ?= cargo
 BIN = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/trunkline
 
-.PHONY: demo test lint build deps bench fuzz minimum-kernel clean
+.PHONY: oracle demo test lint build deps bench fuzz minimum-kernel clean
 
 # Real curl to real nginx through the AF_XDP forwarder: three of the article's ways, each allowed,
 # and stopped at every ENI whose security group decides.
@@ -13,6 +13,7 @@ demo: build
 # Everything that must hold: formatting, lints, documentation, tests, and the scenarios on both
 # datapaths.
 test: deps lint
+	-@.ci/deps $(ORACLE_TOOLS)
 	@.ci/test
 
 lint: deps
@@ -26,6 +27,12 @@ build: deps
 
 bench: deps
 	$(CARGO) bench --locked -p benches
+
+# Every case on nodes of a Linux kernel in a guest, held against memory.
+ORACLE_TOOLS = ipvsadm ipset iptables kmod
+oracle: build
+	@.ci/deps $(ORACLE_TOOLS)
+	@$(BIN) oracle
 
 # libFuzzer on whatever comes from outside: see fuzz/README.md.
 fuzz: deps

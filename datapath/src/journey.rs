@@ -77,6 +77,8 @@ pub enum MarkRule {
     LoadBalancer,
     /// The destination is an external IP with policy Cluster.
     ExternalIp,
+    /// The destination is a port of the node with policy Cluster.
+    NodePort,
     /// The destination is a ClusterIP, and masqueradeAll is on.
     MasqueradeAll,
     /// The destination is a ClusterIP, and the source is outside clusterCIDR.
@@ -92,6 +94,7 @@ impl MarkRule {
         match self {
             Self::LoadBalancer => "KUBE-LOAD-BALANCER",
             Self::ExternalIp => "KUBE-EXTERNAL-IP",
+            Self::NodePort => "KUBE-NODE-PORT",
             Self::MasqueradeAll => "KUBE-CLUSTER-IP masqueradeAll",
             Self::OutsideClusterCidr => "KUBE-CLUSTER-IP ! -s clusterCIDR",
             Self::FromVip => "KUBE-CLUSTER-IP src VIP",

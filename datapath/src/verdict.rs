@@ -78,8 +78,16 @@ drop_reasons! {
     ReversePath = "reverse-path",
     /// No rule and no table has a route.
     NoRoute = "no-route",
+    /// The load balancer's address is not for this source (loadBalancerSourceRanges).
+    SourceRange = "source-range",
     /// The service has no destination with a weight above zero.
     NoDestination = "no-destination",
+    /// The destination of the packet's connection has been removed.
+    DestinationGone = "destination-gone",
+    /// The packet ends its connection to begin another, which the flow it belongs to rules out.
+    ConnectionReused = "connection-reused",
+    /// Every connection of ipvs is in use.
+    ConnectionTableFull = "connection-table-full",
     /// No service listens on this port of the virtual address.
     NoService = "no-service",
     /// Not a first segment, and no connection that it belongs to.

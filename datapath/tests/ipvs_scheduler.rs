@@ -68,7 +68,8 @@ impl Play {
     }
 
     fn apply(&mut self) {
-        self.bench.node.apply(&lab(&self.scheduler, self.vip, &self.endpoints));
+        let lab = lab(&self.scheduler, self.vip, &self.endpoints);
+        self.bench.node.apply(&lab, self.bench.now);
     }
 
     fn step(&mut self, step: &str) {
@@ -168,7 +169,10 @@ pods:
     schedulerFlags: [{}]
     ports: [{{port: 80, targetPort: 8080}}]
     endpoints: [{}]
-switches: {{masqueradeRandomFully: false, icmpRatelimit: 0}}
+switches:
+  masqueradeRandomFully: false
+  icmpRatelimit: 0
+  ipvs: {{expireNodestConn: false, gracefulTermination: false}}
 ",
         flags.join(", "),
         endpoints.join(", ")

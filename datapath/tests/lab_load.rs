@@ -1,8 +1,9 @@
 //! Labs that load: everything spelled out, everything derived, and the lab of the kernel traces.
 
 use datapath::lab::model::{
-    Endpoint, EniKind, GroupKind, GroupRule, Lab, Limits, Listener, LocalNoEndpoint, Peer, Profile,
-    RpFilter, Scheduler, SchedulerFlags, Service, ServicePort, Switches, VipPing, VpcRoute,
+    Condition, Endpoint, EniKind, GroupKind, GroupRule, IpvsSwitches, KubeProxyVersion, Lab,
+    Limits, Listener, LocalNoEndpoint, Peer, Profile, RpFilter, Scheduler, SchedulerFlags, Service,
+    ServicePort, Switches, VipPing, VpcRoute,
 };
 use datapath::lab::{derive, load};
 use datapath::wire::{Mac, Protocol};
@@ -34,6 +35,7 @@ fn full_settings() {
         vlan_push: false,
         vs_conntrack: false,
         snat_reroute: false,
+        kube_proxy: KubeProxyVersion::V1_20,
         cluster_cidr: Some("10.0.5.0/24".parse().unwrap()),
         masquerade_all: true,
         masquerade_random_fully: false,
@@ -44,6 +46,7 @@ fn full_settings() {
         rp_filter: RpFilter::Loose,
         permanent_neighbours: true,
         flow_cache: false,
+        ipvs: IpvsSwitches::default(),
     };
     assert_eq!(lab.switches, switches);
     let limits = Limits {
@@ -117,8 +120,9 @@ fn full_machines() {
 #[test]
 fn full_services() {
     let lab = loaded(FULL);
-    let port = |proto, port, target_port| ServicePort { proto, port, target_port };
-    let endpoint = |pod, weight| Endpoint { pod, weight, upper: 0, lower: 0 };
+    let port =
+        |proto, port, target_port, node_port| ServicePort { proto, port, target_port, node_port };
+    let endpoint = |pod, weight, condition| Endpoint { pod, weight, upper: 0, lower: 0, condition };
     let service = Service {
         name: "web/nginx".to_owned(),
         cluster_ip: Some("192.168.31.83".parse().unwrap()),
@@ -126,14 +130,19 @@ fn full_services() {
         load_balancer: vec!["8.210.162.178".parse().unwrap()],
         external_local: true,
         internal_local: true,
+        affinity: Some(86_400),
+        source_ranges: vec!["10.0.0.0/8".parse().unwrap(), "203.0.113.0/24".parse().unwrap()],
         scheduler: Scheduler::Rr,
         scheduler_flags: SchedulerFlags::default(),
         ports: vec![
-            port(Protocol::TCP, 80, 8080),
-            port(Protocol::UDP, 53, 5353),
-            port(Protocol::TCP, 443, 443),
+            port(Protocol::TCP, 80, 8080, Some(30_080)),
+            port(Protocol::UDP, 53, 5353, Some(30_080)),
+            port(Protocol::TCP, 443, 443, None),
         ],
-        endpoints: vec![endpoint(1, 3), endpoint(0, 0)],
+        endpoints: vec![
+            endpoint(1, 3, Condition::Ready),
+            endpoint(0, 0, Condition::ServingTerminating),
+        ],
     };
     assert_eq!(lab.services, [service]);
     let slb = &lab.slbs[0];
@@ -323,7 +332,7 @@ fn every_mistake_is_reported_in_file_order() {
         .replace("scheduler: rr", "scheduler: lcc");
     let error = load(&text, "my lab.yaml").unwrap_err();
     let lines: Vec<u32> = error.problems.iter().map(|p| p.at.line).collect();
-    assert_eq!(lines, [35, 43, 56, 71, 103]);
+    assert_eq!(lines, [35, 43, 56, 74, 107]);
     let shown = "my lab.yaml:35:16: there is no vSwitch `vsw-node` in this lab\n \
                  35 |       vSwitch: vsw-node\n    |                ^\n    \
                  = help: did you mean `vsw-nodes`?\n\nmy lab.yaml:43:16: ";
@@ -355,14 +364,54 @@ fn schema_has_the_keys() {
     assert_eq!(
         keys(Some("Service")),
         "clusterIP endpoints externalIPs externalTrafficPolicy internalTrafficPolicy \
-         loadBalancer name ports scheduler schedulerFlags sessionAffinity"
+         loadBalancer loadBalancerSourceRanges name ports scheduler schedulerFlags \
+         sessionAffinity sessionAffinityConfig type"
     );
+    assert_eq!(keys(Some("ServicePort")), "nodePort port proto targetPort");
+    assert_eq!(keys(Some("Endpoint")), "lower pod ready serving terminating upper weight");
     assert_eq!(keys(Some("Slb")), "id listeners vip");
     assert_eq!(keys(Some("Listener")), "backendPort backends port proto");
     assert_eq!(keys(Some("Outside")), "ips mac name");
     assert_eq!(
         keys(Some("Switches")),
-        "clusterCIDR flowCache fromRuleIif icmpRatelimit localNoEndpoint masqueradeAll \
+        "clusterCIDR flowCache fromRuleIif icmpRatelimit ipvs kubeProxy localNoEndpoint masqueradeAll \
          masqueradeRandomFully permanentNeighbours rpFilter snatReroute strictArp vipPing vlanPush vsConntrack"
     );
+}
+
+#[test]
+fn conditions_left_out_are_as_the_control_plane_sets_them() {
+    for (written, expected) in [
+        ("", Condition::Ready),
+        ("ready: false", Condition::NotReady),
+        ("serving: false", Condition::NotReady),
+        ("terminating: true", Condition::ServingTerminating),
+        ("ready: false, terminating: true", Condition::ServingTerminating),
+        ("serving: true, terminating: true", Condition::ServingTerminating),
+        ("serving: false, terminating: true", Condition::NotReady),
+        ("ready: false, serving: true", Condition::NotReady),
+        // As a service with publishNotReadyAddresses has it.
+        ("ready: true, terminating: true", Condition::Ready),
+    ] {
+        let endpoint = format!("{{pod: web/client, weight: 0, {written}}}");
+        let text = FULL.replacen("{pod: web/client, weight: 0, terminating: true}", &endpoint, 1);
+        assert_eq!(loaded(&text).services[0].endpoints[1].condition, expected, "{written}");
+    }
+}
+
+#[test]
+fn a_kube_proxy_brings_its_defaults() {
+    let old = (KubeProxyVersion::V1_20, LocalNoEndpoint::Fail, VipPing::Answer);
+    let new = (KubeProxyVersion::V1_28, LocalNoEndpoint::Fallback, VipPing::Reject);
+    for (lines, expected) in [
+        ("", old),
+        ("profile: terway-1.4.2", new),
+        ("switches: {kubeProxy: v1.28}", new),
+        ("profile: terway-1.4.2\nswitches: {kubeProxy: v1.20}", old),
+        ("switches: {kubeProxy: v1.28, vipPing: answer}", (new.0, new.1, VipPing::Answer)),
+    ] {
+        let switches = derived_with(lines).switches;
+        let found = (switches.kube_proxy, switches.local_no_endpoint, switches.vip_ping);
+        assert_eq!(found, expected, "{lines}");
+    }
 }

@@ -30,14 +30,56 @@ fn services() {
         "loadBalancer: 8.0.0.1" => "loadBalancer: ^slb", "loadBalancer: expected an IPv4 address";
         "externalTrafficPolicy: Cluster" => "externalTrafficPolicy: ^Locl", "did you mean `Local`?";
         "externalTrafficPolicy: Cluster" => "internalTrafficPolicy: ^Node", "`Cluster` or `Local`";
-        "sessionAffinity: None" => "sessionAffinity: ^ClientIP", "is not supported yet";
-        "sessionAffinity: None" => "sessionAffinity: ^Cookie", "sessionAffinity: expected `None`";
+        "sessionAffinity: None" => "sessionAffinity: ^Cookie",
+            "sessionAffinity: expected `None` or `ClientIP`";
+        "sessionAffinity: None" =>
+            "sessionAffinity: ClientIP\n    sessionAffinityConfig: {clientIP: {timeoutSeconds: ^0}}",
+            "timeoutSeconds: expected a whole number from 1 to 86400, found `0`";
+        "sessionAffinity: None" =>
+            "sessionAffinity: ClientIP\n    sessionAffinityConfig: {clientIP: {timeoutSeconds: ^86401}}",
+            "timeoutSeconds: expected a whole number from 1 to 86400";
+        "sessionAffinity: None" => "sessionAffinityConfig: {clientIP: {timeoutSeconds: ^60}}",
+            "timeoutSeconds: expected `sessionAffinity: ClientIP` with it";
         "scheduler: rr" => "scheduler: ^wr", "did you mean `wrr`?";
         "scheduler: rr" => "scheduler: ^random", "scheduler: expected `rr`";
         "scheduler: rr" => "scheduler: sh\n    schedulerFlags: [sh-port, ^mh-port]",
             "`mh-port` is a flag of scheduler `mh`, and the service has `sh`";
         "scheduler: rr" => "schedulerFlags: ^sh-fallback", "and the service has `rr`";
         "scheduler: rr" => "scheduler: mh\n    schedulerFlags: ^port", "schedulerFlags: expected";
+    });
+}
+
+#[test]
+fn service_types() {
+    check(mistakes! {
+        "clusterIP: 192.168.0.11" => "clusterIP: 192.168.0.11\n    type: ^ExternalName",
+            "type: expected `ClusterIP`, `NodePort` or `LoadBalancer`";
+        "    loadBalancer: 8.0.0.1" => "    type: ClusterIP\n    loadBalancer: ^8.0.0.1",
+            "loadBalancer: only a service of `type: LoadBalancer` has it";
+        "clusterIP: 192.168.0.11" =>
+            "clusterIP: 192.168.0.11\n    loadBalancerSourceRanges: ^10.0.0.0/8",
+            "loadBalancerSourceRanges: only a service of `type: LoadBalancer` has it";
+        "    loadBalancer: 8.0.0.1" =>
+            "    loadBalancer: 8.0.0.1\n    loadBalancerSourceRanges: [10.0.0.0/8, ^10.0.0.1/8]",
+            "loadBalancerSourceRanges: `10.0.0.1/8` has bits set after its prefix";
+        "    clusterIP: 192.168.0.11\n    externalIPs: 47.0.0.1" =>
+            "    clusterIP: 192.168.0.11\n    externalTrafficPolicy: ^Local",
+            "externalTrafficPolicy: nothing from outside leads to this service";
+        "{port: 443}" => "{port: 443, nodePort: ^30443}",
+            "nodePort: only a service of `type: NodePort` or `LoadBalancer` has it";
+        "ports: [{port: 443}]" => "type: NodePort\n    ports: [{port: ^443}]",
+            "a port of `type: NodePort` lacks `nodePort`";
+        "ports: [{port: 443}]" => "type: NodePort\n    ports: [{port: 443, nodePort: ^443}]",
+            "nodePort: expected a whole number from 30000 to 32767, found `443`";
+        "ports: [{port: 443}]" => "type: NodePort\n    ports: [{port: 443, nodePort: ^32768}]",
+            "nodePort: expected a whole number from 30000 to 32767";
+        "ports: [{port: 443}]" =>
+            "type: NodePort\n    ports: [{port: 443, nodePort: 30001}, {port: 444, nodePort: ^30001}]",
+            "nodePort 30001/tcp is given twice: service `demo/y` has it";
+        "  - name: demo/y\n" =>
+            "  - {name: demo/w, type: NodePort, ports: [{port: 1, nodePort: 30001}]}\n  \
+             - {name: demo/z, type: NodePort, ports: [{port: 1, nodePort: ^30001}]}\n  - name: demo/y\n",
+            "nodePort 30001/tcp is given twice: service `demo/w` has it";
     });
 }
 
@@ -61,6 +103,10 @@ fn ports_and_endpoints() {
         "weight: 2}" => "upper: 5, lower: ^6}", "lower: 6 is higher than the upper threshold, 5";
         "weight: 2}" => "lower: ^1}", "lower: 1 is higher than the upper threshold, 0";
         "weight: 2}" => "upper: ^-1}", "upper: expected a whole number";
+        "weight: 2}" => "weight: 2, ready: ^maybe}", "ready: expected `true` or `false`";
+        "weight: 2}" => "weight: 2, ready: true, serving: ^false}",
+            "serving: an endpoint that is ready serves";
+        "{port: 443}" => "{port: 443, targetPort: ^0}", "targetPort: expected";
         "{pod: demo/b, weight: 2}" => "{^weight: 2}", "this map lacks the key `pod`";
         "{pod: demo/b, weight: 2}" => "^demo/b", "expected a map";
     });

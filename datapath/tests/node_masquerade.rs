@@ -104,9 +104,11 @@ fn random_fully_never_keeps_the_class_alone() {
 #[test]
 fn no_free_port_is_a_named_drop() {
     let mut bench = bench();
-    for port in 1..=511 {
+    // ipvs schedules nothing that comes from port 20, so another client takes that.
+    for port in (1..=511).filter(|port| *port != 20) {
         assert_eq!(source(&mut bench, (A, port), (FAR_XIP, 80)), (N1, port));
     }
+    assert_eq!(source(&mut bench, (B, 19), (FAR_XIP, 80)), (N1, 20));
     let before = bench.flows().len();
     let refused = tcp((B, 80), (FAR_XIP, 80), SYN);
     assert_eq!(bench.dropped(CALI_B, &refused), DropReason::NoFreePort);

@@ -1,11 +1,7 @@
 //! The index against a list of what should be in it, and that it never grows.
 
-use datapath::table::{Full, Handle, Index};
+use datapath::table::{Full, Index};
 use proptest::prelude::*;
-
-fn handle(slot: u32) -> Handle {
-    Handle { slot, generation: 0 }
-}
 
 proptest! {
     /// Few hashes and few handles, so that equal ones meet, and equal pairs too.
@@ -15,9 +11,9 @@ proptest! {
         ops in prop::collection::vec((any::<bool>(), 0_u64..4, 0_u32..4), 0..100),
     ) {
         let mut index = Index::with_capacity(limit, 1);
-        let mut model = Vec::<(u64, Handle)>::new();
+        let mut model = Vec::<(u64, u32)>::new();
         for (insert, hash, slot) in ops {
-            let entry = (hash, handle(slot));
+            let entry = (hash, slot);
             if insert {
                 let expected = if model.len() < limit { Ok(()) } else { Err(Full) };
                 prop_assert_eq!(index.insert(hash, entry.1), expected);
@@ -36,9 +32,9 @@ proptest! {
             prop_assert_eq!(index.capacity(), limit);
             for hash in 0..4 {
                 for slot in 0..4 {
-                    let found = index.find(hash, |h| h == handle(slot));
-                    let expected = model.contains(&(hash, handle(slot)));
-                    prop_assert_eq!(found, expected.then_some(handle(slot)));
+                    let found = index.find(hash, |h| h == slot);
+                    let expected = model.contains(&(hash, slot));
+                    prop_assert_eq!(found, expected.then_some(slot));
                 }
             }
         }
@@ -52,16 +48,33 @@ proptest! {
 }
 
 #[test]
-fn only_the_very_hash_is_offered() {
+fn slots_that_crowd_one_bucket_are_found_and_leave_nothing_behind() {
     let mut index = Index::with_capacity(64, 0);
-    // Hashes that agree in all the bits the table itself tells apart.
+    let is = |wanted: u32| move |slot| slot == wanted;
+    // All have the same first bucket, which does not hold them all, and the same tag.
     for slot in 0..64 {
-        assert_eq!(index.insert(u64::from(slot) << 32, handle(slot)), Ok(()));
+        assert_eq!(index.insert(u64::MAX, slot), Ok(()));
     }
     for slot in 0..64 {
-        assert_eq!(index.find(u64::from(slot) << 32, |_| true), Some(handle(slot)));
+        assert_eq!(index.find(u64::MAX, is(slot)), Some(slot));
     }
-    assert_eq!(index.find(1, |_| true), None);
+    assert_eq!(index.insert(1, 64), Err(Full));
+    for slot in 0..64 {
+        assert!(index.remove(u64::MAX, slot));
+        assert!(!index.remove(u64::MAX, slot));
+        assert_eq!(index.find(u64::MAX, is(slot)), None);
+        let left = (slot + 1..64).all(|other| index.find(u64::MAX, is(other)) == Some(other));
+        assert!(left, "the others stay");
+    }
+    assert_eq!(index.find(u64::MAX, |_| true), None);
+}
+
+#[test]
+fn a_slot_too_large_is_refused() {
+    let mut index = Index::with_capacity(1, 0);
+    assert_eq!(index.insert(5, Index::SLOTS), Err(Full));
+    assert_eq!(index.insert(5, Index::SLOTS - 1), Ok(()));
+    assert_eq!(index.find(5, |_| true), Some(Index::SLOTS - 1));
 }
 
 #[test]
@@ -71,9 +84,9 @@ fn never_grows_however_long_it_is_churned_at_its_limit() {
         let size = index.allocation_size();
         let hashes: Vec<_> = (0..200_000_u32).map(|n| index.hash_of(&n)).collect();
         for (slot, hash) in (0..).zip(&hashes) {
-            assert_eq!(index.insert(*hash, handle(slot)), Ok(()));
+            assert_eq!(index.insert(*hash, slot), Ok(()));
             if let Some(old) = (slot + 1).checked_sub(limit) {
-                assert!(index.remove(hashes[old as usize], handle(old)));
+                assert!(index.remove(hashes[old as usize], old));
             }
         }
         assert_eq!(index.allocation_size(), size);
@@ -83,6 +96,6 @@ fn never_grows_however_long_it_is_churned_at_its_limit() {
 #[test]
 fn debug_shows_no_content() {
     let mut index = Index::with_capacity(4, 0);
-    assert_eq!(index.insert(1, handle(77)), Ok(()));
+    assert_eq!(index.insert(1, 77), Ok(()));
     assert_eq!(format!("{index:?}"), "Index { len: 1, limit: 4, .. }");
 }

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::commands::{self, bench, doctor, explain, lab, replay, run, schema, show};
+use harness::commands::{
+    self, bench, doctor, explain, guest, lab, oracle, replay, run, schema, show, test,
+};
 use harness::show::ShowArgs;
 
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
@@ -21,6 +23,8 @@ enum Command {
     Ps(lab::Ps),
     Exec(lab::Exec),
     Run(run::Run),
+    Test(test::Test),
+    Oracle(oracle::Oracle),
     Doctor(doctor::Doctor),
     /// Show a table of a lab as the tool of a real node prints it.
     Show(ShowArgs),
@@ -31,6 +35,8 @@ enum Command {
     Schema(schema::Args),
     #[command(hide = true)]
     Daemon(lab::Daemon),
+    #[command(hide = true)]
+    Guest(guest::Guest),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +54,8 @@ fn main() -> ExitCode {
         Command::Ps(command) => command.run(),
         Command::Exec(command) => command.run(),
         Command::Run(command) => command.run(),
+        Command::Test(command) => command.run(),
+        Command::Oracle(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Show(args) => show::run(&args),
         Command::Explain(command) => command.run(),
@@ -56,6 +64,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => command.run(),
         Command::Schema(args) => args.run(),
         Command::Daemon(command) => command.run(),
+        Command::Guest(command) => command.run(),
     };
     result.unwrap_or_else(|error| {
         // Whoever read our output has read enough.

@@ -91,6 +91,16 @@ fn the_scenario_schema_accepts_the_scenarios() {
 }
 
 #[test]
+fn the_case_schema_accepts_cases_and_no_unknown_step() {
+    for name in ["ways/same-node", "ways/hairpin", "schedulers/drain", "fragments/udp"] {
+        let mut case = yaml(&repository(&format!("cases/{name}/case.yaml")));
+        assert_eq!(mistake(Form::Case, &case), None, "{name}");
+        case["timeline"][0] = json!({"sent": "a:1 > cip:80 S"});
+        assert!(mistake(Form::Case, &case).is_some(), "{name}");
+    }
+}
+
+#[test]
 fn what_show_and_run_print_is_of_their_forms() {
     let lab = repository("scenarios/article-slb.yaml").display().to_string();
     let tables = ["rule", "route", "neigh", "ipvs", "conntrack", "tc", "sg", "eni", "drops"];

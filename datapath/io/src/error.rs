@@ -137,6 +137,14 @@ pub enum LinkError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// No AF_PACKET socket could be opened there.
+    #[error("cannot watch {name}: {source}{}", hint(source))]
+    Watch {
+        /// The interface.
+        name: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
 }
 
 /// The system's error inside an error of the AF_XDP library.

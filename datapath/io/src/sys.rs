@@ -1,5 +1,6 @@
-//! The two system calls that no safe library offers: ethtool requests and socket options.
-#![allow(unsafe_code, reason = "ioctl and setsockopt take pointers")]
+//! The system calls that no safe library offers: ethtool requests, socket options, and what
+//! AF_PACKET sockets are bound to and receive.
+#![allow(unsafe_code, reason = "ioctl, setsockopt, bind and recvmsg take pointers")]
 
 use std::io;
 use std::mem;
@@ -48,16 +49,19 @@ pub(crate) fn set_xdp_option(
     option: libc::c_int,
     value: &impl OptionValue,
 ) -> io::Result<()> {
+    set_option(socket, libc::SOL_XDP, option, value)
+}
+
+fn set_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &impl OptionValue,
+) -> io::Result<()> {
     let length = mem::size_of_val(value) as libc::socklen_t;
     // SAFETY: the pointer and the length are those of one live value without padding.
     let refused = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_XDP,
-            option,
-            ptr::from_ref(value).cast(),
-            length,
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(value).cast(), length)
     };
     if refused == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -146,4 +150,60 @@ pub(crate) fn ethtool(name: &str, request: Request, rest: &[u8]) -> io::Result<V
         return Err(io::Error::last_os_error());
     }
     Ok(buffer)
+}
+
+/// Binds an AF_PACKET socket to an interface for frames of every protocol that arrive there, and
+/// has it told what the kernel took out of a frame.
+pub(crate) fn bind_packet(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_u32)?;
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_u32)?;
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as libc::sa_family_t,
+        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+        sll_ifindex: index.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let length = mem::size_of_val(&address) as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of one live address of this socket's family.
+    let refused = unsafe { libc::bind(socket.as_raw_fd(), ptr::from_ref(&address).cast(), length) };
+    if refused == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Receives a frame from an AF_PACKET socket: the bytes written to `buffer`, and TPID and TCI of
+/// the tag that the kernel took out of it.
+pub(crate) fn receive_packet(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<(u16, u16)>)> {
+    let mut data = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // Room for the one message asked for, aligned as its header has to be.
+    let mut control = [0_u64; 16];
+    // SAFETY: a message header is plain data, of which all zero is "nothing".
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut data;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = mem::size_of_val(&control);
+    // SAFETY: the message points to live buffers of the lengths it names.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let length = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    let mut tag = None;
+    // SAFETY: the kernel has filled in the header and the control buffer it points to, which both
+    // still live; a message of this level and type holds a `tpacket_auxdata`, read unaligned.
+    unsafe {
+        let mut at = libc::CMSG_FIRSTHDR(&raw const message);
+        while let Some(header) = at.as_ref() {
+            if (header.cmsg_level, header.cmsg_type) == (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
+                let told: libc::tpacket_auxdata = ptr::read_unaligned(libc::CMSG_DATA(at).cast());
+                if told.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
+                    tag = Some((told.tp_vlan_tpid, told.tp_vlan_tci));
+                }
+            }
+            at = libc::CMSG_NXTHDR(&raw const message, at);
+        }
+    }
+    Ok((length, tag))
 }

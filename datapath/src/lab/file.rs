@@ -7,10 +7,12 @@ use ipnet::Ipv4Net;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::model::{GroupKind, LocalNoEndpoint, Profile, RpFilter, Scheduler, VipPing};
+use super::model::{
+    GroupKind, KubeProxyVersion, LocalNoEndpoint, Profile, RpFilter, Scheduler, VipPing,
+};
 use super::scalar::{
-    Accept, Int, Local, NoAffinity, PeerText, Port, PortProto, Ports, RuleProto, SchedulerFlag,
-    Text,
+    Accept, Affinity, Int, Local, NodePort, PeerText, Port, PortProto, Ports, RuleProto,
+    SchedulerFlag, ServiceType, Text,
 };
 use super::written::{Keyed, List, OneOrMany, Written};
 use crate::wire::Mac;
@@ -201,6 +203,10 @@ pub struct Member {
 pub struct Service {
     /// Namespace and name, as NS/NAME.
     pub name: Written<Text>,
+    /// ClusterIP, NodePort or LoadBalancer; default LoadBalancer where there is a loadBalancer
+    /// address, else ClusterIP.
+    #[serde(rename = "type")]
+    pub kind: Option<Written<ServiceType>>,
     /// Its ClusterIP.
     #[serde(rename = "clusterIP")]
     pub cluster_ip: Option<Written<Ipv4Addr>>,
@@ -210,12 +216,17 @@ pub struct Service {
     /// status.loadBalancer.ingress addresses, one or a list.
     #[serde(default)]
     pub load_balancer: OneOrMany<Ipv4Addr>,
-    /// Cluster (default) or Local.
+    /// Sources that may use the loadBalancer addresses, one range or a list; default all.
+    #[serde(default)]
+    pub load_balancer_source_ranges: OneOrMany<Ipv4Net>,
+    /// Cluster (default) or Local; for a service that can be reached from outside.
     pub external_traffic_policy: Option<Written<Local>>,
     /// Cluster (default) or Local.
     pub internal_traffic_policy: Option<Written<Local>>,
-    /// None.
-    pub session_affinity: Option<Written<NoAffinity>>,
+    /// None (default) or ClientIP: a client keeps the endpoint it once got.
+    pub session_affinity: Option<Written<Affinity>>,
+    /// Settings of the session affinity.
+    pub session_affinity_config: Option<SessionAffinityConfig>,
     /// The ipvs scheduler, default rr.
     pub scheduler: Option<Written<Scheduler>>,
     /// Flags of the scheduler, one or a list: sh-port and sh-fallback, mh-port and mh-fallback.
@@ -239,6 +250,25 @@ pub struct ServicePort {
     pub target_port: Option<Written<Port>>,
     /// tcp (default) or udp.
     pub proto: Option<Written<PortProto>>,
+    /// The port of every node's address; for the types NodePort, which needs it, and LoadBalancer.
+    pub node_port: Option<Written<NodePort>>,
+}
+
+/// Settings of a session affinity.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SessionAffinityConfig {
+    /// Of the affinity ClientIP.
+    #[serde(default, rename = "clientIP")]
+    pub client_ip: ClientIpConfig,
+}
+
+/// Settings of the session affinity ClientIP.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClientIpConfig {
+    /// How long a client keeps its endpoint after its last connection, in seconds; default 10800.
+    pub timeout_seconds: Option<Written<Int<1, 86_400>>>,
 }
 
 /// An endpoint of a service.
@@ -253,6 +283,12 @@ pub struct Endpoint {
     pub upper: Option<Written<Int<0, 4_294_967_295>>>,
     /// Connections below which it takes new ones again; default 0, three quarters of `upper`.
     pub lower: Option<Written<Int<0, 4_294_967_295>>>,
+    /// Condition of its EndpointSlice; default true where it is serving and not terminating.
+    pub ready: Option<Written<bool>>,
+    /// Condition of its EndpointSlice; default what ready says, or true.
+    pub serving: Option<Written<bool>>,
+    /// Condition of its EndpointSlice: its pod is being deleted; default false.
+    pub terminating: Option<Written<bool>>,
 }
 
 /// A load balancer of the cloud.
@@ -309,6 +345,9 @@ pub struct Switches {
     pub vs_conntrack: Option<Written<bool>>,
     /// net.ipv4.vs.snat_reroute; default true.
     pub snat_reroute: Option<Written<bool>>,
+    /// Which generation of kube-proxy programs the nodes; default v1.20 up to terway-1.4.0, v1.28
+    /// from terway-1.4.2.
+    pub kube_proxy: Option<Written<KubeProxyVersion>>,
     /// kube-proxy's clusterCIDR: traffic to a ClusterIP from outside it is masqueraded; default
     /// none.
     #[serde(rename = "clusterCIDR")]
@@ -319,11 +358,10 @@ pub struct Switches {
     pub masquerade_random_fully: Option<Written<bool>>,
     /// net.ipv4.icmp_ratelimit in milliseconds, 0 for unlimited; default 1000.
     pub icmp_ratelimit: Option<Written<Int<0, 3_600_000>>>,
-    /// What a Local policy without a local endpoint does; default fail up to terway-1.4.0,
-    /// fallback from terway-1.4.2.
+    /// What a Local policy without a local endpoint does; default fail for kube-proxy v1.20,
+    /// fallback for v1.28.
     pub local_no_endpoint: Option<Written<LocalNoEndpoint>>,
-    /// What an echo request to a VIP meets; default answer up to terway-1.4.0, reject from
-    /// terway-1.4.2.
+    /// What an echo request to a VIP meets; default answer for kube-proxy v1.20, reject for v1.28.
     pub vip_ping: Option<Written<VipPing>>,
     /// kube-proxy's strictARP (arp_ignore=1, arp_announce=2); default false.
     pub strict_arp: Option<Written<bool>>,

@@ -74,6 +74,8 @@ pub struct Switches {
     pub vs_conntrack: bool,
     /// net.ipv4.vs.snat_reroute: look the route up again after ipvs restored the VIP as source.
     pub snat_reroute: bool,
+    /// Which generation of kube-proxy programs the nodes.
+    pub kube_proxy: KubeProxyVersion,
     /// kube-proxy's clusterCIDR: traffic to a ClusterIP from outside it is masqueraded.
     pub cluster_cidr: Option<Ipv4Net>,
     /// kube-proxy's masqueradeAll: all traffic to a ClusterIP is masqueraded.
@@ -97,6 +99,15 @@ pub struct Switches {
     pub flow_cache: bool,
     /// ipvs.
     pub ipvs: IpvsSwitches,
+}
+
+/// A generation of kube-proxy: that of the article's clusters, and today's (spec MARK-11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KubeProxyVersion {
+    /// v1.20: ready endpoints only; source ranges by a mark in nat that the kubelet drops.
+    V1_20,
+    /// v1.28: terminating endpoints where nothing else is left; source ranges in filter.
+    V1_28,
 }
 
 /// What a service with policy Local does on a node without a local endpoint.
@@ -342,6 +353,10 @@ pub struct Service {
     pub external_local: bool,
     /// internalTrafficPolicy is Local.
     pub internal_local: bool,
+    /// Session affinity ClientIP: for how many seconds a client keeps its endpoint.
+    pub affinity: Option<u32>,
+    /// loadBalancerSourceRanges, in file order; without any, everybody may.
+    pub source_ranges: Vec<Ipv4Net>,
     /// How a destination is picked.
     pub scheduler: Scheduler,
     /// What the scheduler does beside.
@@ -449,6 +464,18 @@ pub struct ServicePort {
     pub port: u16,
     /// The port of the endpoints.
     pub target_port: u16,
+    /// The port of the nodes, if it has one.
+    pub node_port: Option<u16>,
+}
+
+impl Service {
+    /// Whether something other than a ClusterIP leads to the service.
+    #[must_use]
+    pub fn is_external(&self) -> bool {
+        !self.external_ips.is_empty()
+            || !self.load_balancer.is_empty()
+            || self.ports.iter().any(|port| port.node_port.is_some())
+    }
 }
 
 /// One endpoint of a service.
@@ -462,6 +489,20 @@ pub struct Endpoint {
     pub upper: u32,
     /// Connections below which it takes new ones again; 0 is three quarters of `upper`.
     pub lower: u32,
+    /// What its EndpointSlice says of it.
+    pub condition: Condition,
+}
+
+/// What the conditions of an EndpointSlice come to for kube-proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// ready.
+    #[default]
+    Ready,
+    /// Not ready, but serving and terminating: a pod that is being deleted and works still.
+    ServingTerminating,
+    /// Any other that is not ready.
+    NotReady,
 }
 
 /// A load balancer of the cloud.

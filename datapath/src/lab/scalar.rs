@@ -7,7 +7,9 @@ use ipnet::Ipv4Net;
 use schemars::Schema;
 
 use super::error::{alternatives, nearest, quoted};
-use super::model::{GroupKind, LocalNoEndpoint, Profile, RpFilter, Scheduler, VipPing};
+use super::model::{
+    GroupKind, KubeProxyVersion, LocalNoEndpoint, Profile, RpFilter, Scheduler, VipPing,
+};
 use crate::wire::{Mac, Protocol};
 
 /// Why a text was not accepted.
@@ -138,6 +140,9 @@ pub struct Int<const MIN: u64, const MAX: u64>(pub u64);
 /// A TCP or UDP port.
 pub type Port = Int<1, 65_535>;
 
+/// A port of the nodes, from Kubernetes' default range.
+pub type NodePort = Int<30_000, 32_767>;
+
 impl<const MIN: u64, const MAX: u64> Int<MIN, MAX> {
     /// The largest number there is.
     pub const LARGEST: u64 = MAX;
@@ -267,6 +272,8 @@ words!(Profile, "string", {
 words!(GroupKind, "string", { "basic" => Self::Basic, "advanced" => Self::Advanced }
     also { "enterprise" => Self::Advanced });
 words!(LocalNoEndpoint, "string", { "fail" => Self::Fail, "fallback" => Self::Fallback });
+words!(KubeProxyVersion, "string", { "v1.20" => Self::V1_20, "v1.28" => Self::V1_28 }
+    not { "1.20" => "v1.20", "1.28" => "v1.28" });
 words!(VipPing, "string", { "answer" => Self::Answer, "reject" => Self::Reject });
 words!(RpFilter, "integer", { "0" => Self::Off, "1" => Self::Strict, "2" => Self::Loose }
     not { "false" => "0", "off" => "0", "true" => "1", "strict" => "1", "loose" => "2" });
@@ -318,27 +325,25 @@ words!(SchedulerFlag, "string", {
     "mh-port" => Self { scheduler: Scheduler::Mh, port: true }
 });
 
-/// No session affinity.
+/// A session affinity; true for ClientIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoAffinity;
+pub struct Affinity(pub bool);
+words!(Affinity, "string", { "None" => Self(false), "ClientIP" => Self(true) });
 
-impl Scalar for NoAffinity {
-    fn expected() -> String {
-        "`None`".to_owned()
-    }
-    fn read(text: &str) -> Result<Self, Refusal> {
-        if text.eq_ignore_ascii_case("ClientIP") {
-            let message = format!("{} is not supported yet: expected `None`", quoted(text));
-            return Err(Refusal::Because(message, None));
-        }
-        word(text, &[("None", Self)])
-    }
-    fn schema() -> Schema {
-        let mut schema = typed("string");
-        schema.insert("enum".to_owned(), vec!["None"].into());
-        schema
-    }
+/// The type of a Kubernetes service that has virtual servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceType {
+    /// Inside the cluster only, but for its external IPs.
+    ClusterIp,
+    /// And by a port of every node.
+    NodePort,
+    /// And by a load balancer.
+    LoadBalancer,
 }
+words!(ServiceType, "string", {
+    "ClusterIP" => Self::ClusterIp, "NodePort" => Self::NodePort,
+    "LoadBalancer" => Self::LoadBalancer
+});
 
 /// The other side of a security-group rule, before groups are known by name.
 #[derive(Clone, Debug, PartialEq, Eq)]

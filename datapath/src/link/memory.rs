@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ElementId, HostId, Peer, Socket, peer_of, ports_of, socket_of};
+use super::{ElementId, HostId, Peer, Socket, arp_answer, is_arp, peer_of, ports_of, socket_of};
 use crate::element::{Departure, Element, Output, Place};
 use crate::journey::Hop;
 use crate::lab::Lab;
@@ -16,8 +16,7 @@ use crate::node::Node;
 use crate::port::{Buffer, Heap, MemoryQueues};
 use crate::time::Time;
 use crate::vpc::Vpc;
-use crate::wire::arp::{Arp, Operation};
-use crate::wire::{Mac, ethernet};
+use crate::wire::ethernet;
 
 /// Buffers an element finds ready for frames of its own.
 const BLANKS: usize = 64;
@@ -128,7 +127,7 @@ impl MemoryLink {
             return false;
         }
         for node in &mut self.nodes {
-            node.apply(&lab);
+            node.apply(&lab, self.now);
         }
         self.lab = lab;
         true
@@ -309,37 +308,11 @@ impl MemoryLink {
     /// Gives a frame to a host, which answers ARP for its addresses by itself.
     fn deliver(&mut self, host: HostId, frame: Heap) {
         self.see(Tap::Host(host), Direction::In, frame.bytes());
-        let header = ethernet::Header::parse(frame.bytes());
-        if header.is_none_or(|header| header.ethertype != ethernet::ARP) {
+        if !is_arp(frame.bytes()) {
             self.deliveries.push_back(Delivery { host, frame });
-            return;
+        } else if let Some(answer) = arp_answer(&self.lab, host, frame.bytes()) {
+            self.send(host, &answer);
         }
-        let arp = frame.bytes().get(ethernet::HEADER_LEN..).and_then(Arp::parse);
-        if let Some(arp) = arp.filter(|arp| arp.operation == Operation::Request)
-            && let Some(mac) = self.owner(host, &arp)
-        {
-            self.send(host, &arp.answer(mac).frame(arp.sender_mac, mac));
-        }
-    }
-
-    /// The host's MAC, if it has the address an ARP request asks for.
-    fn owner(&self, host: HostId, arp: &Arp) -> Option<Mac> {
-        let (has, mac) = match host {
-            HostId::Pod(pod) => {
-                let pod = self.lab.pods.get(pod)?;
-                (pod.ip == arp.target_ip, pod.mac)
-            }
-            HostId::NodeHost(node) => {
-                let node = self.lab.nodes.get(node)?;
-                let ip = self.lab.enis.get(node.primary)?.ip;
-                (ip == arp.target_ip, node.host_mac)
-            }
-            HostId::Outside(host) => {
-                let host = self.lab.outside.get(host)?;
-                (host.ips.contains(&arp.target_ip), host.mac)
-            }
-        };
-        has.then_some(mac)
     }
 
     fn see(&mut self, tap: Tap, direction: Direction, frame: &[u8]) {

@@ -12,6 +12,8 @@ use crate::journey::PortId;
 use crate::lab::Lab;
 use crate::node::{ETH0, ETH1, FIRST_CALI, HOST0};
 use crate::vpc::{Ports, VpcPort};
+use crate::wire::arp::{self, Arp, Operation};
+use crate::wire::{Mac, ethernet};
 
 /// An element of a lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -188,4 +190,42 @@ pub fn ports_of(lab: &Lab, element: ElementId) -> Vec<(PortId, u16)> {
         .map(|port| PortId(u16::try_from(port).unwrap_or(u16::MAX)))
         .map(|port| (port, queues(port)))
         .collect()
+}
+
+/// Whether a frame is ARP.
+#[must_use]
+pub fn is_arp(frame: &[u8]) -> bool {
+    ethernet::Header::parse(frame).is_some_and(|header| header.ethertype == ethernet::ARP)
+}
+
+/// What a host without a stack answers to a frame by itself: an ARP request for one of its
+/// addresses.
+#[must_use]
+pub fn arp_answer(lab: &Lab, host: HostId, frame: &[u8]) -> Option<[u8; arp::FRAME_LEN]> {
+    if !is_arp(frame) {
+        return None;
+    }
+    let request = frame.get(ethernet::HEADER_LEN..).and_then(Arp::parse)?;
+    let mac = (request.operation == Operation::Request).then(|| owner(lab, host, &request))??;
+    Some(request.answer(mac).frame(request.sender_mac, mac))
+}
+
+/// The host's MAC, if it has the address an ARP request asks for.
+fn owner(lab: &Lab, host: HostId, arp: &Arp) -> Option<Mac> {
+    let (has, mac) = match host {
+        HostId::Pod(pod) => {
+            let pod = lab.pods.get(pod)?;
+            (pod.ip == arp.target_ip, pod.mac)
+        }
+        HostId::NodeHost(node) => {
+            let node = lab.nodes.get(node)?;
+            let ip = lab.enis.get(node.primary)?.ip;
+            (ip == arp.target_ip, node.host_mac)
+        }
+        HostId::Outside(host) => {
+            let host = lab.outside.get(host)?;
+            (host.ips.contains(&arp.target_ip), host.mac)
+        }
+    };
+    has.then_some(mac)
 }

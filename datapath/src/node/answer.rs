@@ -12,7 +12,6 @@ use super::passage::{Assembled, Passage, Refusal, Stop};
 use super::pipeline::Local;
 use crate::element::Output;
 use crate::fragment::Whole;
-use crate::lab::VipPing;
 use crate::port::Buffer;
 use crate::time::Time;
 use crate::verdict::DropReason;
@@ -32,22 +31,15 @@ const METERED: usize = 256;
 const BURST: u32 = 6;
 
 impl<B: Buffer> Node<B> {
-    /// How the node's own stack meets a packet for a virtual address that ipvs did not take: the
-    /// filter KUBE-IPVS-FILTER first, where it is set, then the stack, whose flow is confirmed
-    /// (spec CT-4, IPVS-29).
+    /// How the node's own stack meets a packet for a virtual address that ipvs did not take; its
+    /// flow is confirmed (spec CT-4, IPVS-29).
     pub(super) fn answer_for_vip(&mut self, p: &mut Passage<B>, now: Time) -> Stop {
         let tuple = p.packet.tuple;
         let served = self.config.services.find(tuple.proto, tuple.dst, tuple.dst_port).is_some();
-        let rejects = self.config.switches.vip_ping == VipPing::Reject;
-        if let Tracked::New(flow) = p.tracked {
-            if rejects && !served {
-                let echo = matches!(p.packet.transport, Transport::Icmp { .. });
-                let reason = if echo { DropReason::VipPingRejected } else { DropReason::NoService };
-                return Stop::Refuse(reason, Refusal::PortUnreachable);
-            }
-            if let Break(stop) = self.confirm(p, &flow, now) {
-                return stop;
-            }
+        if let Tracked::New(flow) = p.tracked
+            && let Break(stop) = self.confirm(p, &flow, now)
+        {
+            return stop;
         }
         match p.packet.transport {
             Transport::Icmp { kind: icmpv4::ECHO_REQUEST, .. } => Stop::Echo,

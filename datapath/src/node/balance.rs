@@ -1,26 +1,42 @@
 //! IPVS at work in LOCAL_IN, FORWARD and LOCAL_OUT: schedule, translate, send, and restore
 //! (kernel: net/netfilter/ipvs/ip_vs_core.c, ip_vs_xmit.c, ip_vs_nfct.c; spec IPVS).
 
+use std::net::Ipv4Addr;
 use std::ops::ControlFlow::{self, Break, Continue};
 
-use super::Node;
 use super::conntrack::Tracked;
-use super::ipvs::{Connection, ServiceKey, State};
+use super::ipvs::{Change, Connection, NotScheduled, Reuse, ServiceKey};
+use super::kube_proxy::{Chain, Verdict};
 use super::passage::{Passage, Refusal, Stop};
 use super::pipeline::Local;
 use super::prerouting::{exit_of, hit};
+use super::{EXPIRY_BUDGET, Node};
 use crate::journey::{Hook, Rewriter, Step};
 use crate::port::Buffer;
 use crate::table::{Direction, Handle};
 use crate::time::Time;
 use crate::verdict::DropReason;
-use crate::wire::{Address, Protocol, Tuple, ZeroChecksum, tcp::Flags};
+use crate::wire::{Address, Protocol, Transport, Tuple, ZeroChecksum, tcp::Flags};
+
+/// A source port that is never scheduled: an FTP server's data connections come from it.
+const FTP_DATA: u16 = 20;
+
+/// Who takes a request.
+enum Taker {
+    /// A connection.
+    Connection(Handle),
+    /// A destination, for this packet only.
+    Destination((Ipv4Addr, u16)),
+    /// No service; the packet is the node's.
+    Nobody,
+}
 
 impl<B: Buffer> Node<B> {
     /// A packet for one of the node's addresses: ipvs restores an answer to the node's own
     /// connection, or takes a request for a virtual service. The rest is the node's.
     pub(super) fn local_in(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop, Local> {
         p.hook(Hook::LocalIn);
+        self.filter(p, Chain::Input)?;
         if p.packet.tuple.proto == Protocol::ICMP {
             return self.ipvs_local_error(p, now);
         }
@@ -28,7 +44,23 @@ impl<B: Buffer> Node<B> {
             self.restore_vip(p, handle, now);
             return Continue(Local::Deliver);
         }
+        self.answers_nobody(p)?;
         self.ipvs_request(p, now)
+    }
+
+    /// What kube-proxy's rules in a chain of filter say of a packet (spec MARK-13, MARK-14, IPVS-29). It is
+    /// nowhere near the chain FORWARD, where they drop nothing (spec MARK-16).
+    pub(super) fn filter(&self, p: &Passage<B>, chain: Chain) -> ControlFlow<Stop> {
+        let rules = &self.config.kube_proxy;
+        let echo = matches!(p.packet.transport, Transport::Icmp { .. });
+        match rules.filter(chain, &p.packet.tuple, &p.tracked, p.mark) {
+            Verdict::Accept => Continue(()),
+            Verdict::Drop => Break(Stop::Drop(DropReason::SourceRange)),
+            Verdict::Reject => {
+                let reason = if echo { DropReason::VipPingRejected } else { DropReason::NoService };
+                Break(Stop::Refuse(reason, Refusal::PortUnreachable))
+            }
+        }
     }
 
     /// A packet that passes through: an answer of a connection gets its virtual address back, and
@@ -43,7 +75,7 @@ impl<B: Buffer> Node<B> {
         }
         let found = self.connections().find_reply(&p.packet.tuple, now);
         self.note_connection(p, found, Direction::Reply);
-        let Some(handle) = found else { return Continue(()) };
+        let Some(handle) = found else { return self.answers_nobody(p) };
         self.restore_vip(p, handle, now);
         self.reroute_restored(p)
     }
@@ -91,8 +123,13 @@ impl<B: Buffer> Node<B> {
         if !matches!(p.packet.tuple.proto, Protocol::TCP | Protocol::UDP) {
             return Continue(Local::Deliver);
         }
-        let Some(handle) = self.connection_for(p, now)? else {
-            return Continue(Local::Deliver);
+        let handle = match self.connection_for(p, now)? {
+            Taker::Connection(handle) => handle,
+            Taker::Destination(destination) => {
+                self.send_translated(p, destination)?;
+                return Continue(Local::SentByIpvs);
+            }
+            Taker::Nobody => return Continue(Local::Deliver),
         };
         let Some(connection) = self.connections().get(handle).copied() else {
             return Continue(Local::Deliver);
@@ -105,53 +142,128 @@ impl<B: Buffer> Node<B> {
         Continue(Local::SentByIpvs)
     }
 
-    /// The connection of a request; a SYN on a closed one is scheduled anew (conn_reuse_mode 1,
-    /// spec IPVS-19). `None` where no service wants the packet.
-    fn connection_for(
-        &mut self,
-        p: &mut Passage<B>,
-        now: Time,
-    ) -> ControlFlow<Stop, Option<Handle>> {
+    /// Who takes a request: its connection, where that may go on, or a new one.
+    fn connection_for(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop, Taker> {
         let tuple = p.packet.tuple;
-        let first = p.packet.tcp_flags().contains(Flags::SYN);
-        if let Some(handle) = self.connections().find_request(&tuple, now) {
-            let state = self.connections().get(handle).map(|c| c.state);
-            if !(first && matches!(state, Some(State::TimeWait | State::Close))) {
-                return Continue(Some(handle));
+        let Some(handle) = self.connections().find_request(&tuple, now) else {
+            return self.begin_connection(p, now);
+        };
+        let opens = p.packet.tcp_flags().contains(Flags::SYN);
+        match self.ipvs.reuse(handle, opens) {
+            Reuse::Keep => Continue(Taker::Connection(handle)),
+            Reuse::Unavailable => Break(Stop::Drop(DropReason::DestinationGone)),
+            // The old connection would take the flow of conntrack with it that the packet is part
+            // of: the packet is dropped, and its sender may send it again (spec IPVS-19).
+            Reuse::Anew if self.is_known_flow(p) => {
+                self.end_connection(handle, now);
+                Break(Stop::Drop(DropReason::ConnectionReused))
             }
-            self.ipvs.disconnect(handle);
+            // Schedulers still count the old one.
+            Reuse::Anew => {
+                let taker = self.begin_connection(p, now);
+                self.ipvs.disconnect(handle);
+                taker
+            }
         }
-        let opens = first && !p.packet.tcp_flags().contains(Flags::RST);
-        if tuple.proto == Protocol::TCP && !opens {
-            return Continue(None);
-        }
-        let key = (tuple.proto, tuple.dst, tuple.dst_port);
-        if self.ipvs.service(key).is_none() {
-            return Continue(None);
-        }
-        self.schedule(p, key, now)
     }
 
-    /// Picks a destination for a new connection of a virtual service.
-    fn schedule(
-        &mut self,
-        p: &mut Passage<B>,
-        key: ServiceKey,
-        now: Time,
-    ) -> ControlFlow<Stop, Option<Handle>> {
+    /// Whether the packet belongs to a flow that conntrack has confirmed.
+    fn is_known_flow(&self, p: &Passage<B>) -> bool {
+        self.config.switches.vs_conntrack && matches!(p.tracked, Tracked::Known(..))
+    }
+
+    /// Ends a connection and its flow.
+    fn end_connection(&mut self, handle: Handle, now: Time) {
+        if let Some(connection) = self.ipvs.disconnect(handle) {
+            self.end_flow(&connection, now);
+        }
+    }
+
+    /// Conntrack forgets the flow of a connection that has ended (ip_vs_conn_drop_conntrack; spec
+    /// IPVS-36).
+    pub(super) fn end_flow(&mut self, connection: &Connection, now: Time) {
+        if self.config.switches.vs_conntrack
+            && !connection.is_template()
+            && let Some((flow, _)) = self.conntrack.find(&connection.request, now)
+        {
+            self.conntrack.remove(flow);
+        }
+    }
+
+    /// Ends connections past their deadline, and their flows.
+    pub(super) fn expire_connections(&mut self, now: Time) {
+        let mut budget = EXPIRY_BUDGET;
+        while let Some(connection) = self.ipvs.next_ended(now, &mut budget) {
+            self.end_flow(&connection, now);
+        }
+    }
+
+    /// kube-proxy's round: terminating destinations whose connections have ended go.
+    pub(super) fn terminate_gracefully(&mut self, now: Time) {
+        let ipvs = &self.ipvs;
+        let changes = self.termination.on_time(now, |key, address| ipvs.in_use(key, address));
+        if !changes.is_empty() {
+            self.change_services(changes, now);
+        }
+    }
+
+    /// Changes ipvs. Paths learned before hold no more, and connections may end (spec IPVS-20).
+    pub(super) fn change_services(&mut self, changes: Vec<Change>, now: Time) {
+        self.ipvs.apply(changes);
+        for connection in self.ipvs.flush() {
+            self.end_flow(&connection, now);
+        }
+        self.neighbours.begin_epoch();
+    }
+
+    /// Begins a connection where the packet may and a service wants it.
+    fn begin_connection(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop, Taker> {
         let request = p.packet.tuple;
-        let picked = self.ipvs.schedule(key, &request, now);
-        let Some((server, destination)) = picked
-            .and_then(|server| Some((server, self.ipvs.server(server)?.destination.address())))
-        else {
-            return Break(Stop::Refuse(DropReason::NoDestination, Refusal::PortUnreachable));
+        let key = (request.proto, request.dst, request.dst_port);
+        let flags = p.packet.tcp_flags();
+        let opens = flags.contains(Flags::SYN) || self.config.switches.ipvs.sloppy_tcp;
+        if request.proto == Protocol::TCP && (!opens || flags.contains(Flags::RST)) {
+            return Continue(Taker::Nobody);
+        }
+        let Some(service) = self.ipvs.service(key).map(|service| &service.setup) else {
+            return Continue(Taker::Nobody);
+        };
+        if request.src_port == FTP_DATA {
+            return Continue(Taker::Nobody);
+        }
+        let one_packet = service.one_packet && request.proto == Protocol::UDP;
+        let (server, template) = match self.ipvs.pick(key, &request, now) {
+            Ok(picked) => picked,
+            Err(NotScheduled::NoDestination) => {
+                return Break(Stop::Refuse(DropReason::NoDestination, Refusal::PortUnreachable));
+            }
+            Err(NotScheduled::Full) => return Break(Stop::Drop(DropReason::ConnectionTableFull)),
+        };
+        let Some(destination) = self.ipvs.server(server).map(|s| s.destination.address()) else {
+            return Continue(Taker::Nobody);
         };
         let service = self.service_number(key);
         p.step(Step::Scheduled { service, vip: (request.dst, request.dst_port), destination });
-        match self.ipvs.connect(request, server, now) {
-            Some(handle) => Continue(Some(handle)),
-            None => Break(Stop::Drop(DropReason::FlowTableFull)),
+        if one_packet {
+            return Continue(Taker::Destination(destination));
         }
+        match self.ipvs.connect(request, server, template, now) {
+            Some(handle) => Continue(Taker::Connection(handle)),
+            None => Break(Stop::Drop(DropReason::ConnectionTableFull)),
+        }
+    }
+
+    /// A packet of a destination that answers no request is refused where the switch
+    /// nat_icmp_send is on (ip_vs_out_hook; spec IPVS-43).
+    fn answers_nobody(&self, p: &Passage<B>) -> ControlFlow<Stop> {
+        if self.config.switches.ipvs.nat_icmp_send
+            && !p.packet.tcp_flags().contains(Flags::RST)
+            && matches!(p.packet.tuple.proto, Protocol::TCP | Protocol::UDP)
+            && self.ipvs.is_from_server(&p.packet.tuple)
+        {
+            return Break(Stop::Refuse(DropReason::NoConnection, Refusal::PortUnreachable));
+        }
+        Continue(())
     }
 
     /// What a journey says of a packet that belongs to a connection.
@@ -169,7 +281,7 @@ impl<B: Buffer> Node<B> {
     fn send_translated(
         &mut self,
         p: &mut Passage<B>,
-        (ip, port): (std::net::Ipv4Addr, u16),
+        (ip, port): (Ipv4Addr, u16),
     ) -> ControlFlow<Stop> {
         self.route_to_destination(p, ip)?;
         let to = Tuple { dst: ip, dst_port: port, ..p.packet.tuple };
@@ -188,7 +300,7 @@ impl<B: Buffer> Node<B> {
     pub(super) fn route_to_destination(
         &self,
         p: &mut Passage<B>,
-        ip: std::net::Ipv4Addr,
+        ip: Ipv4Addr,
     ) -> ControlFlow<Stop> {
         let query = super::route::Query {
             dst: ip,

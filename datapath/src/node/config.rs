@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::ipvs::VirtualServices;
+use super::kube_proxy::KubeProxy;
 use super::route::{Iif, MAIN, Route, RouteKind, Rule, Selector, Tables};
 use crate::journey::PortId;
 use crate::lab::{Lab, Switches};
@@ -113,6 +114,8 @@ pub struct NodeConfig {
     pub routes: Tables<Ipv4Addr>,
     /// kube-proxy's services.
     pub services: VirtualServices,
+    /// Its sets and rules.
+    pub kube_proxy: KubeProxy,
     /// Behaviours that differ between versions.
     pub switches: Switches,
 }
@@ -137,6 +140,7 @@ impl NodeConfig {
         }
         pods.sort_by_key(|pod| pod.ip);
         let services = VirtualServices::new(lab, index);
+        let kube_proxy = KubeProxy::new(lab, index, primary.ip, &services);
         let routes = routes(lab, index, &pods, &services)?;
         let neighbours = permanent_neighbours(lab, index, &pods)?;
         Some(Self {
@@ -150,6 +154,7 @@ impl NodeConfig {
             neighbours,
             routes,
             services,
+            kube_proxy,
             switches: lab.switches.clone(),
         })
     }

@@ -11,6 +11,7 @@ mod flow_cache;
 mod icmp;
 mod ingress;
 pub mod ipvs;
+pub mod kube_proxy;
 mod neighbour;
 mod output;
 mod passage;
@@ -31,6 +32,7 @@ pub use config::{
 use conntrack::Conntrack;
 pub use flow_cache::CacheCounters;
 use ipvs::{ConnectionTable, Ipvs, VirtualServices, changes};
+use kube_proxy::GracefulTermination;
 pub use neighbour::NeighbourState;
 use neighbour::Neighbours;
 use passage::{Framed, Passage};
@@ -69,6 +71,7 @@ pub struct Node<B> {
     trunk: Trunk<Framed<B>>,
     fragments: Fragments<defrag::Waiting<B>>,
     cache: CacheCounters,
+    termination: GracefulTermination,
     meter: ErrorMeter,
     random: Random,
     ledger: Ledger,
@@ -88,6 +91,7 @@ impl<B: Buffer> Node<B> {
             neighbours.add_permanent(*port, *ip, *mac);
         }
         let mut ipvs = Ipvs::new(limits.flows, seed);
+        ipvs.set(config.switches.ipvs);
         ipvs.apply(changes(&VirtualServices::default(), &config.services));
         Some(Self {
             ipvs,
@@ -96,6 +100,7 @@ impl<B: Buffer> Node<B> {
             trunk: Trunk::new(&config.queue_vids, limits.member_queue),
             fragments: Fragments::new(limits.fragments),
             cache: CacheCounters::default(),
+            termination: GracefulTermination::default(),
             meter: ErrorMeter::default(),
             random: Random::new(seed),
             ledger: Ledger::default(),
@@ -130,12 +135,15 @@ impl<B: Buffer> Node<B> {
 
     /// Has the services, rules, routes and switches of another version of its lab, one with the same
     /// machines (spec LAB-29). Flows and connections live on.
-    pub fn apply(&mut self, lab: &Lab) {
-        let old = &self.config;
+    pub fn apply(&mut self, lab: &Lab, now: Time) {
+        let old = Arc::clone(&self.config);
         let Some(config) = NodeConfig::new(lab, old.index, old.epoch + 1) else { return };
-        self.ipvs.apply(changes(&old.services, &config.services));
-        self.neighbours.begin_epoch();
+        self.ipvs.set(config.switches.ipvs);
         self.config = Arc::new(config);
+        let (ipvs, graceful) = (&self.ipvs, lab.switches.ipvs.graceful_termination);
+        let in_use = |key, address| ipvs.in_use(key, address).filter(|_| graceful);
+        let changes = self.termination.sync(&old.services, &self.config.services, now, in_use);
+        self.change_services(changes, now);
     }
 
     /// Its neighbours by port and address, in a fixed order.
@@ -176,6 +184,7 @@ impl<B: Buffer> Element<B> for Node<B> {
             self.fragments.poll_at(),
             self.conntrack.poll_at(),
             self.ipvs.poll_at(),
+            self.termination.poll_at(),
         ];
         tables.into_iter().chain([work]).flatten().min()
     }
@@ -185,7 +194,8 @@ impl<B: Buffer> Element<B> for Node<B> {
         self.chase_neighbours(now, out);
         self.expire_fragments(now, out);
         self.conntrack.expire(now, EXPIRY_BUDGET);
-        self.ipvs.expire(now, EXPIRY_BUDGET);
+        self.expire_connections(now);
+        self.terminate_gracefully(now);
     }
 
     fn ledger(&self) -> &Ledger {

@@ -115,16 +115,17 @@ impl<P> Neighbours<P> {
     }
 
     fn find(&self, port: PortId, ip: Ipv4Addr) -> Option<Handle> {
-        self.index.find(self.index.hash_of(&(port, ip)), |handle| {
-            self.entries.get(handle).is_some_and(|e| e.port == port && e.ip == ip)
-        })
+        let slot = self.index.find(self.index.hash_of(&(port, ip)), |slot| {
+            self.entries.at(slot).is_some_and(|e| e.port == port && e.ip == ip)
+        })?;
+        self.entries.handle_at(slot)
     }
 
     fn insert(&mut self, port: PortId, ip: Ipv4Addr, state: NeighbourState) -> Option<Handle> {
         let entry = Neighbour { port, ip, state, waiting: VecDeque::new() };
         let handle = self.entries.insert(entry)?;
         // As large as the slab, so there is room.
-        let _ = self.index.insert(self.index.hash_of(&(port, ip)), handle);
+        let _ = self.index.insert(self.index.hash_of(&(port, ip)), handle.slot);
         Some(handle)
     }
 
@@ -231,7 +232,7 @@ impl<P> Neighbours<P> {
         }
         self.incomplete.remove(at);
         let entry = self.entries.remove(handle)?;
-        self.index.remove(self.index.hash_of(&(entry.port, entry.ip)), handle);
+        self.index.remove(self.index.hash_of(&(entry.port, entry.ip)), handle.slot);
         self.held -= entry.waiting.len() as u64;
         Some(Due::GaveUp(entry.waiting))
     }

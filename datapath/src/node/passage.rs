@@ -14,9 +14,6 @@ use crate::time::Time;
 use crate::verdict::DropReason;
 use crate::wire::{Packet, Tuple, ZeroChecksum, ethernet, tcp};
 
-/// kube-proxy's masquerade mark (spec MARK-1).
-pub(super) const MASQUERADE_MARK: u32 = 0x4000;
-
 /// Why a packet's walk ends before it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {

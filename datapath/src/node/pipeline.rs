@@ -9,6 +9,7 @@
 use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::config::HOST0;
+use super::kube_proxy::Chain;
 use super::passage::{Passage, Stop};
 use super::{Decision, Node};
 use crate::journey::Hook;
@@ -49,11 +50,16 @@ impl<B: Buffer> Node<B> {
     fn send_own(&mut self, p: &mut Passage<B>, now: Time) -> ControlFlow<Stop> {
         self.route_output(p)?;
         self.local_out(p, now)?;
-        match self.ipvs_local_out(p, now)? {
-            Local::SentByIpvs => self.local_out(p, now),
-            Local::Deliver if p.exit.is_none() => Break(self.answer_for_vip(p, now)),
-            Local::Deliver => Continue(()),
+        let taken = self.ipvs_local_out(p, now)?;
+        if taken == Local::SentByIpvs {
+            self.local_out(p, now)?;
         }
+        self.filter(p, Chain::Output)?;
+        if taken == Local::Deliver && p.exit.is_none() {
+            self.filter(p, Chain::Input)?;
+            return Break(self.answer_for_vip(p, now));
+        }
+        Continue(())
     }
 }
 

@@ -9,7 +9,7 @@ use super::Node;
 use super::config::HOST0;
 use super::conntrack::{NewFlow, Status, Tracked, has_port};
 use super::icmp::Manip;
-use super::passage::{MASQUERADE_MARK, Passage, Stop};
+use super::passage::{Passage, Stop};
 use crate::element::Place;
 use crate::journey::{Hook, MasqueradeRule, Rewriter, Step};
 use crate::port::Buffer;
@@ -98,16 +98,10 @@ impl<B: Buffer> Node<B> {
         now: Time,
     ) -> ControlFlow<Stop, NewFlow> {
         let Some(sent) = flow.reply.inverse() else { return Continue(flow) };
-        let rule = if self.config.services.loops_back(&p.packet.tuple) {
-            Some(MasqueradeRule::LoopBack)
-        } else if p.mark & MASQUERADE_MARK != 0 {
-            p.mark &= !MASQUERADE_MARK;
-            Some(MasqueradeRule::Marked)
-        } else {
-            None
-        };
-        let random =
-            rule == Some(MasqueradeRule::Marked) && self.config.switches.masquerade_random_fully;
+        let kube_proxy = &self.config.kube_proxy;
+        let masquerade = kube_proxy.masquerade(&p.packet.tuple, &p.tracked, p.mark);
+        let (rule, random) = masquerade.unzip();
+        let random = random.unwrap_or(false);
         // The node's address is on eth0 and, as /32, on eth1; a cali has none and falls back to
         // the first global address, again eth0's (spec MASQ-1, MASQ-2).
         let address = if rule.is_some() { self.config.ip } else { sent.src };

@@ -6,7 +6,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::conntrack::{Status, Tracked};
 use super::icmp::Manip;
-use super::passage::{Exit, MASQUERADE_MARK, Passage, Refusal, Stop};
+use super::passage::{Exit, Passage, Refusal, Stop};
 use super::route::{Found, Iif, Query, RouteKind, martian};
 use super::{Decision, Node};
 use crate::journey::{FlowState, Hook, PortId, Rewriter, RouteHit, Step, Target};
@@ -52,9 +52,9 @@ impl<B: Buffer> Node<B> {
     pub(super) fn nat_destination(&mut self, p: &mut Passage<B>) {
         match p.tracked {
             Tracked::New(_) => {
-                let config = &self.config;
-                if let Some(rule) = config.services.mark(&p.packet.tuple, &config.switches) {
-                    p.mark |= MASQUERADE_MARK;
+                let (mark, rule) = self.config.kube_proxy.mark(&p.packet.tuple, &p.tracked);
+                p.mark |= mark;
+                if let Some(rule) = rule {
                     p.step(Step::Marked(rule));
                 }
             }

@@ -54,7 +54,7 @@ pub struct FlowTable<K, V> {
 
 impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
     /// An empty table for up to `limit` flows, hashing keys with `seed`. All memory is taken here:
-    /// about 78 to 156 bytes for each flow of the limit, besides the keys and values themselves.
+    /// about 12 bytes for each flow of the limit, besides the keys and values themselves.
     #[must_use]
     pub fn with_limit(limit: u32, seed: u64) -> Self {
         let keys = (limit as usize).saturating_mul(2);
@@ -74,14 +74,9 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         if let Some(owner) = owner {
             return Err(InsertError::Clash(owner));
         }
-        let same = original == reply;
         let flow = Flow { original, reply, value };
         let handle = self.flows.insert(flow).ok_or(InsertError::Full)?;
-        // The index has room for two keys of every flow, so neither of these can fail.
-        let _ = self.index.insert(original_hash, handle);
-        if !same {
-            let _ = self.index.insert(reply_hash, handle);
-        }
+        self.list(handle.slot, &original, &reply);
         Ok(handle)
     }
 
@@ -128,18 +123,12 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         let Some((original, old)) = self.flows.get(handle).map(|f| (f.original, f.reply)) else {
             return Err(RekeyError::Stale);
         };
-        let hash = self.index.hash_of(&reply);
-        match self.owner(hash, &reply) {
+        match self.owner(self.index.hash_of(&reply), &reply) {
             Some(owner) if owner != handle => return Err(RekeyError::Clash(owner)),
             _ => {}
         }
-        // A reply key equal to the original shares the original's place in the index.
-        if old != original {
-            self.index.remove(self.index.hash_of(&old), handle);
-        }
-        if reply != original {
-            let _ = self.index.insert(hash, handle);
-        }
+        self.unlist(handle.slot, &original, &old);
+        self.list(handle.slot, &original, &reply);
         if let Some(flow) = self.flows.get_mut(handle) {
             flow.reply = reply;
         }
@@ -149,16 +138,19 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
     /// Takes out a flow: its original key, reply key and value. `None` when it was removed before.
     pub fn remove(&mut self, handle: Handle) -> Option<(K, K, V)> {
         let Flow { original, reply, value } = self.flows.remove(handle)?;
-        self.index.remove(self.index.hash_of(&original), handle);
-        if reply != original {
-            self.index.remove(self.index.hash_of(&reply), handle);
-        }
+        self.unlist(handle.slot, &original, &reply);
         Some((original, reply, value))
     }
 
     /// The flows in slot order: handle, original key, reply key, value.
     pub fn iter(&self) -> impl Iterator<Item = (Handle, &K, &K, &V)> {
         self.flows.iter().map(|(handle, f)| (handle, &f.original, &f.reply, &f.value))
+    }
+
+    /// Bytes of memory the table takes for `limit` flows.
+    #[must_use]
+    pub const fn allocation_size(&self) -> usize {
+        self.index.allocation_size() + self.limit() as usize * Slab::<Flow<K, V>>::entry_size()
     }
 
     /// How many flows are stored.
@@ -179,10 +171,28 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         self.flows.capacity()
     }
 
+    /// Puts a flow's keys into the index, which has room for two of every flow. A reply key equal
+    /// to the original shares the original's place.
+    fn list(&mut self, slot: u32, original: &K, reply: &K) {
+        let _ = self.index.insert(self.index.hash_of(original), slot);
+        if reply != original {
+            let _ = self.index.insert(self.index.hash_of(reply), slot);
+        }
+    }
+
+    /// Takes a flow's keys out of the index.
+    fn unlist(&mut self, slot: u32, original: &K, reply: &K) {
+        self.index.remove(self.index.hash_of(original), slot);
+        if reply != original {
+            self.index.remove(self.index.hash_of(reply), slot);
+        }
+    }
+
     /// The flow that has `key`, whose hash is `hash`, in either direction.
     fn owner(&self, hash: u64, key: &K) -> Option<Handle> {
-        self.index.find(hash, |handle| {
-            self.flows.get(handle).is_some_and(|f| f.original == *key || f.reply == *key)
-        })
+        let slot = self.index.find(hash, |slot| {
+            self.flows.at(slot).is_some_and(|f| f.original == *key || f.reply == *key)
+        })?;
+        self.flows.handle_at(slot)
     }
 }

@@ -12,9 +12,12 @@ pub struct Handle {
     pub generation: u32,
 }
 
+/// Ends the list of vacated slots.
+const END: u32 = u32::MAX;
+
 #[derive(Debug)]
 enum State<T> {
-    Free { next: Option<u32> },
+    Free { next: u32 },
     Used(T),
 }
 
@@ -31,7 +34,8 @@ struct Entry<T> {
 #[derive(Debug)]
 pub struct Slab<T> {
     entries: Vec<Entry<T>>,
-    free: Option<u32>,
+    /// The slot vacated last, or [`END`].
+    free: u32,
     len: u32,
     limit: u32,
 }
@@ -41,13 +45,14 @@ impl<T> Slab<T> {
     /// machine's memory end the process, as any failed allocation does.
     #[must_use]
     pub fn with_capacity(limit: u32) -> Self {
-        Self { entries: Vec::with_capacity(limit as usize), free: None, len: 0, limit }
+        Self { entries: Vec::with_capacity(limit as usize), free: END, len: 0, limit }
     }
 
     /// Stores `value`. `None`, and the value is dropped, when the slab is full.
     #[must_use = "the value can only be reached through its handle"]
     pub fn insert(&mut self, value: T) -> Option<Handle> {
-        let handle = if let Some(slot) = self.free {
+        let handle = if self.free != END {
+            let slot = self.free;
             let entry = self.entries.get_mut(slot as usize)?;
             let State::Free { next } = entry.state else { return None };
             self.free = next;
@@ -93,6 +98,15 @@ impl<T> Slab<T> {
         }
     }
 
+    /// The value in `slot`, whichever it is. `None` when the slot is free.
+    #[must_use]
+    pub fn at(&self, slot: u32) -> Option<&T> {
+        match self.entries.get(slot as usize) {
+            Some(Entry { state: State::Used(value), .. }) => Some(value),
+            _ => None,
+        }
+    }
+
     /// The handle of the value in `slot`. `None` when the slot is free.
     #[must_use]
     pub fn handle_at(&self, slot: u32) -> Option<Handle> {
@@ -112,7 +126,7 @@ impl<T> Slab<T> {
         }
         let state = std::mem::replace(&mut entry.state, State::Free { next: self.free });
         entry.generation = entry.generation.wrapping_add(1);
-        self.free = Some(handle.slot);
+        self.free = handle.slot;
         self.len -= 1;
         match state {
             State::Used(value) => Some(value),
@@ -126,6 +140,12 @@ impl<T> Slab<T> {
             State::Used(value) => Some((Handle { slot, generation: entry.generation }, value)),
             State::Free { .. } => None,
         })
+    }
+
+    /// Bytes of memory each value takes.
+    #[must_use]
+    pub const fn entry_size() -> usize {
+        size_of::<Entry<T>>()
     }
 
     /// How many values are stored.

@@ -11,25 +11,28 @@ const SLOTS: usize = 1 << SLOT_BITS;
 /// Enough levels for every tick a `u64` can count, so that nothing lies beyond the horizon.
 const LEVELS: usize = u64::BITS.div_ceil(SLOT_BITS) as usize;
 
+/// Ends a list of nodes.
+const END: u32 = u32::MAX;
+
 /// One scheduled item, or a free place for one.
 #[derive(Debug)]
 struct Node<T> {
     due: u64,
-    next: Option<u32>,
-    item: Option<T>,
+    next: u32,
+    item: T,
 }
 
 /// A queue of nodes, oldest first.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    head: Option<u32>,
-    tail: Option<u32>,
+    head: u32,
+    tail: u32,
     /// Not later than any item's due tick, and equal to one until the slot begins to be emptied.
     earliest: u64,
 }
 
 impl Slot {
-    const EMPTY: Self = Self { head: None, tail: None, earliest: u64::MAX };
+    const EMPTY: Self = Self { head: END, tail: END, earliest: u64::MAX };
 }
 
 /// Which slot: its level and its place there.
@@ -69,7 +72,7 @@ pub struct Wheel<T> {
     tick: u64,
     nodes: Vec<Node<T>>,
     limit: u32,
-    free: Option<u32>,
+    free: u32,
     len: u32,
     /// The slots of all levels, the finest level first.
     slots: Vec<Slot>,
@@ -84,7 +87,7 @@ pub struct Wheel<T> {
     moving: Option<Place>,
 }
 
-impl<T> Wheel<T> {
+impl<T: Copy> Wheel<T> {
     /// An empty wheel for up to `limit` items, counting in units of `tick`, at least a nanosecond.
     /// All memory is taken here.
     #[must_use]
@@ -93,7 +96,7 @@ impl<T> Wheel<T> {
             tick: u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX).max(1),
             nodes: Vec::with_capacity(limit as usize),
             limit,
-            free: None,
+            free: END,
             len: 0,
             slots: vec![Slot::EMPTY; LEVELS * SLOTS],
             occupied: [0; LEVELS],
@@ -110,7 +113,7 @@ impl<T> Wheel<T> {
     /// [`Full`], and the item is dropped, when the wheel holds its limit.
     pub fn schedule(&mut self, at: Time, item: T) -> Result<(), Full> {
         let due = at.as_nanos().div_ceil(self.tick).min(u64::MAX / self.tick).max(self.now);
-        let node = Node { due, next: None, item: Some(item) };
+        let node = Node { due, next: END, item };
         let id = self.alloc(node).ok_or(Full)?;
         self.len += 1;
         let place = self.place(due);
@@ -160,6 +163,12 @@ impl<T> Wheel<T> {
         self.poll_at().is_some_and(|at| at <= now)
     }
 
+    /// Bytes of memory it takes.
+    #[must_use]
+    pub const fn allocation_size(&self) -> usize {
+        self.limit as usize * size_of::<Node<T>>() + self.slots.len() * size_of::<Slot>()
+    }
+
     /// How many items are scheduled.
     #[must_use]
     pub const fn len(&self) -> u32 {
@@ -203,7 +212,7 @@ impl<T> Wheel<T> {
         {
             self.append(self.place(due), id, due);
         }
-        if self.slots.get(from.index()).is_none_or(|slot| slot.head.is_none()) {
+        if self.slots.get(from.index()).is_none_or(|slot| slot.head == END) {
             self.moving = None;
         }
         Step::Moved
@@ -235,15 +244,11 @@ impl<T> Wheel<T> {
 
     fn append(&mut self, to: Place, id: u32, due: u64) {
         let Some(slot) = self.slots.get_mut(to.index()) else { return };
-        let last = slot.tail.replace(id);
+        let last = std::mem::replace(&mut slot.tail, id);
         slot.earliest = slot.earliest.min(due);
-        match last {
-            Some(last) => {
-                if let Some(last) = self.nodes.get_mut(last as usize) {
-                    last.next = Some(id);
-                }
-            }
-            None => slot.head = Some(id),
+        match self.nodes.get_mut(last as usize) {
+            Some(last) => last.next = id,
+            None => slot.head = id,
         }
         if let Some(occupied) = self.occupied.get_mut(to.level) {
             *occupied |= 1 << to.slot;
@@ -253,9 +258,9 @@ impl<T> Wheel<T> {
     /// Takes the oldest node out of a slot. `None` when that is empty.
     fn take_first(&mut self, from: Place) -> Option<u32> {
         let slot = self.slots.get_mut(from.index())?;
-        let id = slot.head?;
-        slot.head = self.nodes.get_mut(id as usize)?.next.take();
-        if slot.head.is_none() {
+        let id = slot.head;
+        slot.head = std::mem::replace(&mut self.nodes.get_mut(id as usize)?.next, END);
+        if slot.head == END {
             *slot = Slot::EMPTY;
             *self.occupied.get_mut(from.level)? &= !(1 << from.slot);
         }
@@ -264,8 +269,8 @@ impl<T> Wheel<T> {
 
     /// Stores a node outside any slot. `None` when the wheel is full.
     fn alloc(&mut self, node: Node<T>) -> Option<u32> {
-        if let Some(id) = self.free {
-            let place = self.nodes.get_mut(id as usize)?;
+        let id = self.free;
+        if let Some(place) = self.nodes.get_mut(id as usize) {
             self.free = place.next;
             *place = node;
             return Some(id);
@@ -278,9 +283,9 @@ impl<T> Wheel<T> {
     /// Frees a node that is in no slot and returns its item.
     fn release(&mut self, id: u32) -> Option<T> {
         let node = self.nodes.get_mut(id as usize)?;
-        node.next = self.free.replace(id);
+        node.next = std::mem::replace(&mut self.free, id);
         self.len -= 1;
-        node.item.take()
+        Some(node.item)
     }
 }
 

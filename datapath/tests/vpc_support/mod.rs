@@ -7,8 +7,9 @@ use datapath::element::{Element, Output, Place};
 use datapath::journey::{Fate, Hop, PortId, Step};
 use datapath::lab::Lab;
 use datapath::lab::model::{
-    Eni, EniKind, GroupKind, GroupRule, Limits, Listener, LocalNoEndpoint, Node, Outside, Peer,
-    Pod, Profile, RpFilter, SecurityGroup, Slb, Switches, VSwitch, VipPing, Vpc as VpcModel,
+    Eni, EniKind, GroupKind, GroupRule, IpvsSwitches, KubeProxyVersion, Limits, Listener,
+    LocalNoEndpoint, Node, Outside, Peer, Pod, Profile, RpFilter, SecurityGroup, Slb, Switches,
+    VSwitch, VipPing, Vpc as VpcModel,
 };
 use datapath::port::{Buffer, Heap};
 use datapath::time::Time;
@@ -158,6 +159,8 @@ fn switches() -> Switches {
         rp_filter: RpFilter::Off,
         permanent_neighbours: false,
         flow_cache: true,
+        kube_proxy: KubeProxyVersion::V1_20,
+        ipvs: IpvsSwitches::default(),
     }
 }
 

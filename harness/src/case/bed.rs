@@ -5,8 +5,10 @@
 use std::time::Duration;
 
 use datapath::lab::Lab;
-use datapath::link::{Direction, HostId, Socket};
+use datapath::link::{Direction, ElementId, HostId, Socket};
 use serde::{Deserialize, Serialize};
+
+use crate::journey::Recording;
 
 /// A datapath on which cases can be played.
 pub trait CaseDatapath {
@@ -54,6 +56,37 @@ pub trait Bed {
     /// # Errors
     /// What kept them from being read.
     fn tables(&mut self, node: usize) -> anyhow::Result<Tables>;
+
+    /// What an element has dropped, `REASON COUNT` each, in the order of the way of a packet.
+    ///
+    /// # Errors
+    /// [`CannotJudge`] where drops have no names.
+    fn drops(&mut self, element: ElementId) -> anyhow::Result<Vec<String>> {
+        let _ = element;
+        Err(CannotJudge::new("drops have no names here").into())
+    }
+
+    /// Ends the record of the ways packets took and gives it, where one is kept.
+    fn recording(&mut self) -> Option<Recording> {
+        None
+    }
+}
+
+/// Something a datapath has no means to tell; a case that asks for it is not judged there. An
+/// error of this type is no failure of the datapath.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct CannotJudge {
+    /// Why not.
+    pub why: String,
+}
+
+impl CannotJudge {
+    /// It cannot, because of this.
+    #[must_use]
+    pub fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into() }
+    }
 }
 
 /// A frame that crossed a port of an element, or that a host sent or got.
@@ -71,11 +104,12 @@ pub struct Crossing {
 /// two datapaths can be held against each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tables {
-    /// Virtual servers and their real servers, as `ipvsadm -Ln` prints them.
+    /// Virtual servers as `ipvsadm -Ln` prints them, each on one line with its real servers and
+    /// single spaces: `TCP 172.16.0.10:80 rr -> 10.0.2.103:8080 Masq 1 0 0`.
     pub services: Vec<String>,
     /// ipvs connections.
     pub connections: Vec<Timed>,
-    /// conntrack entries, as `conntrack -L` prints them without the time.
+    /// conntrack entries, as `conntrack -L` prints them, from protocol and state to the status.
     pub conntrack: Vec<Timed>,
 }
 
@@ -83,7 +117,8 @@ pub struct Tables {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Timed {
     /// The entry without its time: for ipvs `TCP ESTABLISHED 10.0.2.101:40001 172.16.0.10:80
-    /// 10.0.2.103:8080`, for conntrack the line from the state on.
+    /// 10.0.2.103:8080`, for conntrack `tcp ESTABLISHED src=... dst=... sport=... dport=... src=...
+    /// [ASSURED]`.
     pub entry: String,
     /// Seconds until it ends unless a packet comes.
     pub seconds: u64,

@@ -8,17 +8,20 @@ use serde::Serialize;
 pub mod bench;
 pub mod doctor;
 pub mod explain;
+pub mod guest;
 pub mod lab;
+pub mod oracle;
 pub mod replay;
 pub mod run;
 pub mod schema;
 pub mod show;
+pub mod test;
 
 /// What `--help` says of exit statuses.
 pub const STATUSES: &str = "\
 Exit status:
   0  all is well
-  1  the answer is no: an expectation of a scenario failed, no answer came back, frames do not add up
+  1  the answer is no: a scenario or a case failed, no answer came back, frames do not add up
   2  the command could not do its work: bad input, a missing right, no such lab
 `exec` ends with the status of the program it runs: 126 where that cannot be run, 127 where there
 is none.";

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use schemars::{Schema, schema_for};
 
 use super::Versioned;
+use crate::case;
 use crate::live::protocol::Ledger;
 use crate::replay;
 use crate::scenario::{Report, file::File};
@@ -28,6 +29,8 @@ pub enum Form {
     Lab,
     /// The scenario file.
     Scenario,
+    /// The case.yaml of a case.
+    Case,
     /// What `run --json` prints.
     Run,
     /// The outcomes.json of `replay`.
@@ -49,6 +52,7 @@ impl Form {
         match self {
             Self::Lab => datapath::lab::schema(),
             Self::Scenario => schema_for!(File),
+            Self::Case => schema_for!(case::file::File),
             Self::Run => Report::schema(),
             Self::Outcomes => replay::schema(),
             Self::Ledger => schema_for!(Versioned<Ledger>),

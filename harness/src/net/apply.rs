@@ -122,7 +122,7 @@ fn shares(topology: &Topology) -> HashMap<&str, Share<'_>> {
 }
 
 /// Writes a setting of the namespace the calling thread is in.
-pub(super) fn write_sysctl(namespace: &str, sysctl: &Sysctl) -> Result<(), NetError> {
+pub(crate) fn write_sysctl(namespace: &str, sysctl: &Sysctl) -> Result<(), NetError> {
     // A kernel without IPv6 has no such settings, and IPv6 is as off as can be.
     let turns_ipv6_off =
         sysctl.path.starts_with("net/ipv6/") && sysctl.path.ends_with("/disable_ipv6");

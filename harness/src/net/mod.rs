@@ -25,4 +25,5 @@ pub mod stats;
 pub mod teardown;
 
 pub use apply::apply;
+pub(crate) use apply::write_sysctl;
 pub use error::{NetError, Refusal};

@@ -72,7 +72,7 @@ pub struct ConntrackEntry {
 }
 
 /// The flows of a node, in the order of their records.
-pub(super) fn entries<B: Buffer>(_: &Lab, node: &Node<B>, now: Time) -> Vec<ConntrackEntry> {
+pub fn entries<B: Buffer>(_: &Lab, node: &Node<B>, now: Time) -> Vec<ConntrackEntry> {
     let of = |(original, reply, entry): (&Tuple<Ipv4Addr>, &Tuple<Ipv4Addr>, &Entry)| {
         let Protocol(number) = original.proto;
         ConntrackEntry {

@@ -145,7 +145,7 @@ pub struct Connection {
 }
 
 /// The virtual servers of a node, by protocol and address.
-pub(super) fn virtual_servers<B: Buffer>(lab: &Lab, node: &Node<B>, _: Time) -> Vec<VirtualServer> {
+pub fn virtual_servers<B: Buffer>(lab: &Lab, node: &Node<B>, _: Time) -> Vec<VirtualServer> {
     node.ipvs().services().map(|service| virtual_server(lab, node, service)).collect()
 }
 
@@ -178,7 +178,7 @@ fn real_server(server: &ipvs::Server) -> RealServer {
         weight,
         active_connections: server.active,
         inactive_connections: server.inactive,
-        persistent_connections: 0,
+        persistent_connections: server.persistent,
         upper_threshold: upper,
         lower_threshold: lower,
         stats: stats(server.stats),
@@ -198,7 +198,7 @@ pub(super) fn timeouts<B: Buffer>(_: &Lab, node: &Node<B>, _: Time) -> Vec<Timeo
 }
 
 /// The connections of a node, in the order of their records.
-pub(super) fn connections<B: Buffer>(lab: &Lab, node: &Node<B>, now: Time) -> Vec<Connection> {
+pub fn connections<B: Buffer>(lab: &Lab, node: &Node<B>, now: Time) -> Vec<Connection> {
     let name_of = |key| {
         let service = node.config().services.get(key);
         service.map_or_else(|| "?".to_owned(), |service| service_name(lab, service.service))

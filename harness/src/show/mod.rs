@@ -18,10 +18,11 @@ mod session;
 mod table;
 mod tc;
 
-pub use conntrack::{ConntrackEntry, ConntrackTuple};
+pub use conntrack::{ConntrackEntry, ConntrackTuple, entries};
 pub use drops::{Drop, ElementDrops};
 pub use eni::{Eni, PacketCounters, QueueCounters};
 pub use ipvs::{Columns, Connection, Persistence, RealServer, Stats, Timeouts, VirtualServer};
+pub use ipvs::{connections, virtual_servers};
 pub use neighbour::Neighbour;
 pub use query::{Format, IpvsOptions, Query, ShowArgs, TableId, UnknownTable, What};
 pub use route::{Flag, Route, RouteType, Scope};

@@ -88,6 +88,38 @@ fn state_after_traffic_is_shown_with_the_time_left() {
     golden("drops", &table(Query::new(What::Drops)));
 }
 
+/// Held against ipvsadm 1.31 on a 6.1 kernel with the same kinds of services.
+#[test]
+fn the_options_of_ipvsadm_change_what_is_told() {
+    let link = after_traffic();
+    let none = IpvsOptions::default();
+    for (name, options) in [
+        ("ipvs-stats", IpvsOptions { stats: true, ..none }),
+        ("ipvs-persistent", IpvsOptions { persistent_conn: true, ..none }),
+        ("ipvs-thresholds", IpvsOptions { thresholds: true, ..none }),
+        ("ipvs-save", IpvsOptions { save: true, ..none }),
+    ] {
+        golden(name, &shown(&link, &on(CLIENT_NODE, ipvs(options))).text());
+    }
+    let timeouts = shown(&link, &on(CLIENT_NODE, ipvs(IpvsOptions { timeout: true, ..none })));
+    assert_eq!(timeouts.text(), "Timeout (tcp tcpfin udp): 900 120 300\n");
+}
+
+#[test]
+fn flags_of_a_virtual_server_follow_its_scheduler() {
+    let scheduler = "scheduler: sh\n    schedulerFlags: [sh-port, sh-fallback]\n    \
+                     sessionAffinity: ClientIP\n    clusterIP: 192.168.31.83";
+    let lab = LAB.replacen("clusterIP: 192.168.31.83", scheduler, 1);
+    let link = datapath::link::MemoryLink::new(datapath::lab::load(&lab, "x").expect("a lab"));
+    let text = |options| shown(&link, &on(CLIENT_NODE, ipvs(options))).text();
+    let servers = text(IpvsOptions::default());
+    let line = "TCP  192.168.31.83:80 sh (sh-fallback,sh-port) persistent 10800\n";
+    assert!(servers.contains(line), "{servers}");
+    let calls = text(IpvsOptions { save: true, ..IpvsOptions::default() });
+    let line = "-A -t 192.168.31.83:80 -s sh -p 10800 -b sh-fallback,sh-port\n";
+    assert!(calls.contains(line), "{calls}");
+}
+
 #[test]
 fn a_route_table_that_is_not_there_is_told() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/show/lab.yaml");

@@ -3,20 +3,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use super::compute::Machines;
 use super::fabric::Fabric;
 use super::ident;
 use super::report::{Names, Report};
 use crate::lab::error::{Position, quoted};
 use crate::lab::file;
-use crate::lab::model::{Endpoint, MOST_DESTINATIONS, Scheduler, SchedulerFlags};
+use crate::lab::model::{Condition, Endpoint, MOST_DESTINATIONS, Scheduler, SchedulerFlags};
 use crate::lab::model::{Service, ServicePort};
-use crate::lab::scalar::{Int, Port, PortProto};
+use crate::lab::scalar::{Int, NodePort, Port, PortProto, Scalar, ServiceType};
 use crate::lab::written::{List, OneOrMany};
 use crate::wire::Protocol;
 
 /// Virtual servers (address, protocol, port), each with its service.
 type Servers<'a> = BTreeMap<(Ipv4Addr, Protocol, u16), &'a str>;
+
+/// Ports of the nodes, each with its service.
+type NodePorts<'a> = BTreeMap<(Protocol, u16), &'a str>;
+
+/// For how many seconds a client keeps its endpoint, by default.
+const AFFINITY: u32 = 10_800;
 
 /// Reads and checks the services.
 pub(super) fn services(
@@ -27,12 +35,14 @@ pub(super) fn services(
 ) -> Vec<Service> {
     let mut names = Names::new("service");
     let mut servers = Servers::new();
+    let mut node_ports = NodePorts::new();
     let mut read = Vec::new();
     for (index, service) in services.items.iter().enumerate() {
         ident::namespaced("service", &service.name, report);
         names.enter(&service.name.text, index, service.name.at, report);
         let one = read_service(service, fabric, machines, report);
         check_servers(&one, service, &mut servers, report);
+        check_node_ports(service, &mut node_ports, report);
         read.push(one);
     }
     check_destinations(services, &read, report);
@@ -69,8 +79,10 @@ fn read_service(
     if let (Some(ip), Some(written)) = (cluster_ip, &service.cluster_ip) {
         fabric.check_vip("clusterIP", ip, written.at, report);
     }
+    let kind = service_type(service, report);
     let given = [&service.external_ips, &service.load_balancer];
-    if service.cluster_ip.is_none() && given.iter().all(|ips| ips.items.is_empty()) {
+    let vip = service.cluster_ip.is_some() || given.iter().any(|ips| !ips.items.is_empty());
+    if !vip && kind == ServiceType::ClusterIp {
         let message = format!(
             "service {name} has no VIP: expected `clusterIP`, `externalIPs` or `loadBalancer`"
         );
@@ -79,7 +91,6 @@ fn read_service(
     if service.ports.items.is_empty() {
         report.add(at, format!("service {name} has no port: expected at least one in `ports`"));
     }
-    report.read_opt("sessionAffinity", service.session_affinity.as_ref());
     let external =
         report.read_opt("externalTrafficPolicy", service.external_traffic_policy.as_ref());
     let internal =
@@ -92,6 +103,8 @@ fn read_service(
         load_balancer: vips("loadBalancer", &service.load_balancer, fabric, report),
         external_local: external.is_some_and(|policy| policy.0),
         internal_local: internal.is_some_and(|policy| policy.0),
+        affinity: affinity(service, report),
+        source_ranges: source_ranges(service, report),
         scheduler: scheduler.unwrap_or_default(),
         scheduler_flags: scheduler_flags(service, scheduler.unwrap_or_default(), report),
         ports: ports(service, report),
@@ -122,6 +135,72 @@ fn scheduler_flags(
     flags
 }
 
+/// What the service's type is, after a look at the keys that not every type has.
+fn service_type(service: &file::Service, report: &mut Report) -> ServiceType {
+    let balanced = service.load_balancer.items.first();
+    let default =
+        if balanced.is_some() { ServiceType::LoadBalancer } else { ServiceType::ClusterIp };
+    let kind = match &service.kind {
+        Some(written) => match report.read("type", written) {
+            Some(kind) => kind,
+            // Any type is as good: what depends on it stays silent.
+            None => return ServiceType::LoadBalancer,
+        },
+        None => default,
+    };
+    let mut needs = |key: &str, at: Position, types: &str| {
+        report.add(at, format!("{key}: only a service of `type: {types}` has it"));
+    };
+    let ranges = service.load_balancer_source_ranges.items.first();
+    if kind != ServiceType::LoadBalancer {
+        for (key, at) in [
+            ("loadBalancer", balanced.map(|ip| ip.at)),
+            ("loadBalancerSourceRanges", ranges.map(|range| range.at)),
+        ] {
+            if let Some(at) = at {
+                needs(key, at, "LoadBalancer");
+            }
+        }
+    }
+    let outward = kind != ServiceType::ClusterIp || !service.external_ips.items.is_empty();
+    if let Some(policy) = service.external_traffic_policy.as_ref().filter(|_| !outward) {
+        let key = "externalTrafficPolicy";
+        report.add(policy.at, format!("{key}: nothing from outside leads to this service"));
+    }
+    for port in &service.ports {
+        match (&port.node_port, kind) {
+            (Some(node_port), ServiceType::ClusterIp) => {
+                let message =
+                    "nodePort: only a service of `type: NodePort` or `LoadBalancer` has it";
+                report.add(node_port.at, message);
+            }
+            (None, ServiceType::NodePort) => {
+                report.add(port.port.at, "a port of `type: NodePort` lacks `nodePort`");
+            }
+            _ => {}
+        }
+    }
+    kind
+}
+
+/// Seconds of the service's session affinity, where it has one.
+fn affinity(service: &file::Service, report: &mut Report) -> Option<u32> {
+    let written = service.session_affinity.as_ref();
+    let by_client = report.read_opt("sessionAffinity", written).is_some_and(|kind| kind.0);
+    let config = service.session_affinity_config.as_ref();
+    let timeout = config.and_then(|config| config.client_ip.timeout_seconds.as_ref());
+    let seconds = report.read_opt("timeoutSeconds", timeout);
+    if let Some(timeout) = timeout.filter(|_| !by_client) {
+        report.add(timeout.at, "timeoutSeconds: expected `sessionAffinity: ClientIP` with it");
+    }
+    by_client.then(|| seconds.map_or(AFFINITY, Int::as_u32))
+}
+
+fn source_ranges(service: &file::Service, report: &mut Report) -> Vec<Ipv4Net> {
+    let ranges = &service.load_balancer_source_ranges;
+    ranges.into_iter().filter_map(|range| report.read("loadBalancerSourceRanges", range)).collect()
+}
+
 fn vips(
     key: &str,
     written: &OneOrMany<Ipv4Addr>,
@@ -147,6 +226,7 @@ fn ports(service: &file::Service, report: &mut Report) -> Vec<ServicePort> {
             Some(proto) => report.read("proto", proto),
             None => Some(PortProto(Protocol::TCP)),
         };
+        let node_port = report.read_opt("nodePort", port.node_port.as_ref()).map(Int::as_u16);
         let (Some(number), Some(PortProto(proto))) = (number, proto) else { continue };
         let number = number.as_u16();
         if !used.insert((proto, number)) {
@@ -155,7 +235,7 @@ fn ports(service: &file::Service, report: &mut Report) -> Vec<ServicePort> {
             continue;
         }
         let target_port = target.map_or(number, Port::as_u16);
-        read.push(ServicePort { proto, port: number, target_port });
+        read.push(ServicePort { proto, port: number, target_port, node_port });
     }
     read
 }
@@ -165,6 +245,7 @@ fn endpoints(service: &file::Service, machines: &Machines, report: &mut Report) 
     let mut read = Vec::new();
     for endpoint in &service.endpoints {
         let weight = report.read_opt("weight", endpoint.weight.as_ref());
+        let condition = condition(endpoint, report);
         let Some(pod) = machines.pod_names.find(&endpoint.pod, report) else { continue };
         if let Some(first) = used.get(&pod) {
             let message = format!("endpoint {} is listed twice", quoted(&endpoint.pod.text));
@@ -173,8 +254,9 @@ fn endpoints(service: &file::Service, machines: &Machines, report: &mut Report) 
             continue;
         }
         used.insert(pod, endpoint.pod.at);
+        let weight = weight.map_or(1, Int::as_u32);
         let (upper, lower) = thresholds(endpoint, report);
-        read.push(Endpoint { pod, weight: weight.map_or(1, Int::as_u32), upper, lower });
+        read.push(Endpoint { pod, weight, upper, lower, condition });
     }
     read
 }
@@ -190,6 +272,48 @@ fn thresholds(endpoint: &file::Endpoint, report: &mut Report) -> (u32, u32) {
         report.add(written.at, message);
     }
     (upper, lower)
+}
+
+/// What kube-proxy makes of the conditions of an endpoint. What is left out is as the control
+/// plane sets it: ready is serving and not terminating.
+fn condition(endpoint: &file::Endpoint, report: &mut Report) -> Condition {
+    let ready = report.read_opt("ready", endpoint.ready.as_ref());
+    let serving = report.read_opt("serving", endpoint.serving.as_ref());
+    let terminating = report.read_opt("terminating", endpoint.terminating.as_ref());
+    let terminating = terminating.unwrap_or(false);
+    if let (Some(true), Some(false), Some(written)) = (ready, serving, &endpoint.serving) {
+        report.add(written.at, "serving: an endpoint that is ready serves");
+    }
+    let serves = serving.or(ready.filter(|_| !terminating)).unwrap_or(true);
+    match ready.unwrap_or(serves && !terminating) {
+        true => Condition::Ready,
+        false if serves && terminating => Condition::ServingTerminating,
+        false => Condition::NotReady,
+    }
+}
+
+/// Checks that no other port has the node ports of `service`.
+fn check_node_ports<'a>(
+    service: &'a file::Service,
+    node_ports: &mut NodePorts<'a>,
+    report: &mut Report,
+) {
+    for port in &service.ports {
+        let Some(written) = &port.node_port else { continue };
+        let proto =
+            port.proto.as_ref().map_or(Ok(PortProto(Protocol::TCP)), |p| PortProto::read(&p.text));
+        let (Ok(PortProto(proto)), Ok(number)) = (proto, NodePort::read(&written.text)) else {
+            continue;
+        };
+        if let Some(other) = node_ports.insert((proto, number.as_u16()), &service.name.text) {
+            let message = format!(
+                "nodePort {}/{proto} is given twice: service {} has it",
+                number.as_u16(),
+                quoted(other)
+            );
+            report.add(written.at, message);
+        }
+    }
 }
 
 /// Checks that no other service has the virtual servers of `service`.

@@ -3,15 +3,23 @@
 use super::report::Report;
 use crate::lab::file;
 use crate::lab::model::{
-    IpvsSwitches, IpvsTimeouts, Limits, LocalNoEndpoint, Profile, RpFilter, Switches, VipPing,
+    IpvsSwitches, IpvsTimeouts, KubeProxyVersion, Limits, LocalNoEndpoint, Profile, RpFilter,
+    Switches, VipPing,
 };
 use crate::lab::scalar::Int;
 use crate::lab::written::Written;
 
-/// What holds for `profile` where a file sets nothing.
-fn defaults(profile: Profile) -> Switches {
+/// What holds for `profile` and a kube-proxy, by default the profile's, where a file sets nothing.
+fn defaults(profile: Profile, kube_proxy: Option<KubeProxyVersion>) -> Switches {
     let modern = profile == Profile::P2;
+    let of_profile = if modern { KubeProxyVersion::V1_28 } else { KubeProxyVersion::V1_20 };
+    let kube_proxy = kube_proxy.unwrap_or(of_profile);
+    let (local_no_endpoint, vip_ping) = match kube_proxy {
+        KubeProxyVersion::V1_20 => (LocalNoEndpoint::Fail, VipPing::Answer),
+        KubeProxyVersion::V1_28 => (LocalNoEndpoint::Fallback, VipPing::Reject),
+    };
     Switches {
+        kube_proxy,
         from_rule_iif: !modern,
         vlan_push: profile != Profile::P0,
         vs_conntrack: true,
@@ -20,8 +28,8 @@ fn defaults(profile: Profile) -> Switches {
         masquerade_all: false,
         masquerade_random_fully: true,
         icmp_ratelimit_ms: 1000,
-        local_no_endpoint: if modern { LocalNoEndpoint::Fallback } else { LocalNoEndpoint::Fail },
-        vip_ping: if modern { VipPing::Reject } else { VipPing::Answer },
+        local_no_endpoint,
+        vip_ping,
         strict_arp: false,
         rp_filter: RpFilter::Off,
         permanent_neighbours: false,
@@ -36,8 +44,8 @@ pub(super) fn switches(
     profile: Profile,
     report: &mut Report,
 ) -> Switches {
-    let or = defaults(profile);
-    let Some(file) = file else { return or };
+    let Some(file) = file else { return defaults(profile, None) };
+    let or = defaults(profile, report.read_opt("kubeProxy", file.kube_proxy.as_ref()));
     let mut flag = |key: &str, written: &Option<Written<bool>>, default: bool| {
         report.read_opt(key, written.as_ref()).unwrap_or(default)
     };
@@ -60,6 +68,7 @@ pub(super) fn switches(
         vlan_push,
         vs_conntrack,
         snat_reroute,
+        kube_proxy: or.kube_proxy,
         cluster_cidr: report.read_opt("clusterCIDR", file.cluster_cidr.as_ref()),
         masquerade_all,
         masquerade_random_fully: random,

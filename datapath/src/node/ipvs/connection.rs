@@ -1,29 +1,55 @@
-//! Connections: which client's flow goes to which destination (kernel:
-//! net/netfilter/ipvs/ip_vs_conn.c; spec IPVS-4, IPVS-8).
+//! Connections and the templates of persistent clients: what one of them is, and the bounded table
+//! of all (kernel: net/netfilter/ipvs/ip_vs_conn.c; spec IPVS-4, IPVS-8, IPVS-22).
 
 use std::cell::Cell;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::{ServiceKey, State};
+use crate::lab::IpvsTimeouts;
 use crate::table::{Direction, Handle, Index, Patrol, Slab};
 use crate::time::Time;
 use crate::wire::{Protocol, Tuple, tcp::Flags};
 
-/// A connection of a virtual service.
+/// How much longer a template stays whose time has come while connections follow it.
+const TEMPLATE_STAYS: Duration = Duration::from_secs(60);
+/// Address port of a template that no client follows any more.
+const INVALID_PORT: u16 = 0xffff;
+
+/// A connection of a virtual service, or a template: a client's affinity to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// The client's packets as they come: client to virtual address.
+    /// The client's packets as they come: client to virtual address. A template has the client's
+    /// masked address and port 0.
     pub request: Tuple<Ipv4Addr>,
     /// Where they go: the destination's address and port.
     destination: (Ipv4Addr, u16),
     /// The destination, which counts the connection.
     pub server: Handle,
-    /// TCP state, or UDP.
+    /// TCP state, or UDP; of a template, none or assured.
     pub state: State,
     /// When it ends unless a packet comes.
     pub deadline: Time,
-    /// Order of creation: of two connections with the same reply tuple the newer answers.
-    serial: u64,
+    role: Role,
+}
+
+/// What an entry of the table is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// It carries packets.
+    Flow {
+        /// Order of creation: of two connections with the same reply tuple the newer answers.
+        serial: u32,
+        /// The template it follows.
+        template: Option<u32>,
+    },
+    /// It ties a client to a destination.
+    Template {
+        /// Connections that follow it.
+        followers: u32,
+        /// How long it lives after the last new one of them, in seconds.
+        timeout: u32,
+    },
 }
 
 impl Connection {
@@ -52,6 +78,28 @@ impl Connection {
     pub const fn vip(&self) -> (Ipv4Addr, u16) {
         (self.request.dst, self.request.dst_port)
     }
+
+    /// Whether it is a template.
+    #[must_use]
+    pub const fn is_template(&self) -> bool {
+        matches!(self.role, Role::Template { .. })
+    }
+
+    /// Whether it follows a template.
+    #[must_use]
+    pub const fn is_persistent(&self) -> bool {
+        matches!(self.role, Role::Flow { template: Some(_), .. })
+    }
+
+    /// Whether connections follow it; it does not end before they do.
+    pub(super) const fn has_followers(&self) -> bool {
+        matches!(self.role, Role::Template { followers: 1.., .. })
+    }
+
+    /// Whether it is within its time.
+    fn lives(&self, now: Time) -> bool {
+        self.deadline > now || self.has_followers()
+    }
 }
 
 /// What makes a connection.
@@ -77,14 +125,25 @@ pub struct Watch {
 /// Classes of tuples that a [`Watch`] tells apart.
 const CLASSES: usize = 4_096;
 
-/// Every connection of a node, bounded.
+/// What a packet changed about its connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passed {
+    /// The destination.
+    pub(super) server: Handle,
+    /// Whether the connection was active.
+    pub(super) was_active: bool,
+    /// Whether it is now.
+    pub(super) is_active: bool,
+}
+
+/// Every connection and template of a node, bounded.
 #[derive(Debug)]
 pub struct ConnectionTable {
     connections: Slab<Connection>,
     by_request: Index,
     by_reply: Index,
     patrol: Patrol,
-    serial: u64,
+    serial: u32,
     /// Connections made, by class of their request and of their answer.
     made: Vec<u32>,
 }
@@ -120,7 +179,7 @@ impl ConnectionTable {
     /// Whether the connection is there and within its time.
     #[must_use]
     pub fn lives(&self, handle: Handle, now: Time) -> bool {
-        self.get(handle).is_some_and(|c| c.deadline > now)
+        self.get(handle).is_some_and(|c| c.lives(now))
     }
 
     /// Counts a new connection under one of its tuples.
@@ -133,50 +192,110 @@ impl ConnectionTable {
     /// The living connection that a packet belongs to as a request.
     #[must_use]
     pub fn find_request(&self, tuple: &Tuple<Ipv4Addr>, now: Time) -> Option<Handle> {
-        let hash = self.by_request.hash_of(tuple);
-        self.by_request.find(hash, |handle| {
-            self.connections.get(handle).is_some_and(|c| c.request == *tuple && c.deadline > now)
-        })
+        self.find(tuple, now, false)
+    }
+
+    /// The living template with this tuple.
+    pub(super) fn find_template(&self, tuple: &Tuple<Ipv4Addr>, now: Time) -> Option<Handle> {
+        self.find(tuple, now, true)
+    }
+
+    fn find(&self, tuple: &Tuple<Ipv4Addr>, now: Time, template: bool) -> Option<Handle> {
+        let slot = self.by_request.find(self.by_request.hash_of(tuple), |slot| {
+            self.connections
+                .at(slot)
+                .is_some_and(|c| c.request == *tuple && c.is_template() == template && c.lives(now))
+        })?;
+        self.connections.handle_at(slot)
     }
 
     /// The newest living connection that a packet belongs to as an answer.
     #[must_use]
     pub fn find_reply(&self, tuple: &Tuple<Ipv4Addr>, now: Time) -> Option<Handle> {
         let hash = self.by_reply.hash_of(tuple);
-        let newest: Cell<Option<(u64, Handle)>> = Cell::new(None);
+        let newest: Cell<Option<(u32, u32)>> = Cell::new(None);
         // Two connections of one client port to one destination through different virtual
         // addresses share this tuple. The visitor sees each and never says yes.
-        let _ = self.by_reply.find(hash, |handle| {
-            if let Some(c) = self.connections.get(handle)
+        let _ = self.by_reply.find(hash, |slot| {
+            if let Some(c) = self.connections.at(slot)
+                && let Role::Flow { serial, .. } = c.role
                 && c.reply() == *tuple
-                && c.deadline > now
-                && newest.get().is_none_or(|(serial, _)| serial < c.serial)
+                && c.lives(now)
+                && newest.get().is_none_or(|(other, _)| is_newer(serial, other))
             {
-                newest.set(Some((c.serial, handle)));
+                newest.set(Some((serial, slot)));
             }
             false
         });
-        newest.get().map(|(_, handle)| handle)
+        newest.get().and_then(|(_, slot)| self.connections.handle_at(slot))
     }
 
-    /// Makes a connection without a state yet; `None` where the table is full.
-    pub fn insert(&mut self, new: NewConnection, now: Time) -> Option<Handle> {
+    /// Makes a connection without a state yet, which follows `template`; `None` where the table is
+    /// full.
+    pub(super) fn insert(
+        &mut self,
+        new: NewConnection,
+        template: Option<Handle>,
+        timeouts: &IpvsTimeouts,
+        now: Time,
+    ) -> Option<Handle> {
         let state = if new.request.proto == Protocol::UDP { State::Udp } else { State::None };
-        let deadline = now + state.timeout();
-        self.serial += 1;
+        let deadline = now + state.timeout(timeouts);
         let NewConnection { request, destination, server } = new;
-        let serial = self.serial;
-        let connection = Connection { request, destination, server, state, deadline, serial };
+        let role = Role::Flow { serial: self.serial, template: template.map(|t| t.slot) };
+        let connection = Connection { request, destination, server, state, deadline, role };
         let handle = self.connections.insert(connection)?;
+        self.serial = self.serial.wrapping_add(1);
         // Slab and indexes have the same limit; what the slab took, they take too.
         let (request_hash, reply_hash) =
             (self.by_request.hash_of(&request), self.by_reply.hash_of(&connection.reply()));
-        let _ = self.by_request.insert(request_hash, handle);
-        let _ = self.by_reply.insert(reply_hash, handle);
+        let _ = self.by_request.insert(request_hash, handle.slot);
+        let _ = self.by_reply.insert(reply_hash, handle.slot);
         self.count_made(request_hash);
         self.count_made(reply_hash);
         self.patrol.watch(handle.slot, deadline, now);
+        if let Some(template) = template {
+            self.follow(template, now);
+        }
         Some(handle)
+    }
+
+    /// A connection follows the template from now on, whose time begins anew.
+    fn follow(&mut self, template: Handle, now: Time) {
+        let Some(entry) = self.connections.get_mut(template) else { return };
+        if let Role::Template { followers, timeout } = &mut entry.role {
+            *followers += 1;
+            entry.deadline = now + Duration::from_secs(u64::from(*timeout));
+            self.patrol.watch(template.slot, entry.deadline, now);
+        }
+    }
+
+    /// Makes a template that lives for `timeout` seconds after each connection that follows it;
+    /// `None` where the table is full.
+    pub(super) fn insert_template(
+        &mut self,
+        new: NewConnection,
+        timeout: u32,
+        now: Time,
+    ) -> Option<Handle> {
+        let NewConnection { request, destination, server } = new;
+        let deadline = now + Duration::from_secs(u64::from(timeout));
+        let role = Role::Template { followers: 0, timeout };
+        let state = State::None;
+        let template = Connection { request, destination, server, state, deadline, role };
+        let handle = self.connections.insert(template)?;
+        let _ = self.by_request.insert(self.by_request.hash_of(&request), handle.slot);
+        self.patrol.watch(handle.slot, deadline, now);
+        Some(handle)
+    }
+
+    /// No client finds the template any more; it is there until its time is over
+    /// (ip_vs_check_template).
+    pub(super) fn invalidate(&mut self, template: Handle) {
+        let Some(entry) = self.connections.get_mut(template) else { return };
+        self.by_request.remove(self.by_request.hash_of(&entry.request), template.slot);
+        entry.request.dst_port = INVALID_PORT;
+        entry.destination.1 = INVALID_PORT;
     }
 
     /// A connection.
@@ -186,29 +305,56 @@ impl ConnectionTable {
     }
 
     /// Moves the connection to the state that a packet with these TCP flags leads to and renews
-    /// its time. Returns its destination, and whether it was and is active.
-    pub fn pass(
+    /// its time.
+    pub(super) fn pass(
         &mut self,
         handle: Handle,
         flags: Flags,
         direction: Direction,
+        timeouts: &IpvsTimeouts,
         now: Time,
-    ) -> Option<(Handle, bool, bool)> {
+    ) -> Option<Passed> {
         let connection = self.connections.get_mut(handle)?;
-        let was = connection.state.is_active();
-        connection.state = match connection.state {
-            State::Udp => State::Udp,
-            state => state.after(flags, direction),
+        let was = connection.state;
+        let is = if was == State::Udp { was } else { was.after(flags, direction) };
+        connection.state = is;
+        let (before, after) = (connection.deadline, now + is.timeout(timeouts));
+        connection.deadline = after;
+        let Connection { server, role, .. } = *connection;
+        if after < before {
+            self.patrol.watch(handle.slot, after, now);
+        }
+        let answered = match is {
+            State::Udp => direction == Direction::Reply,
+            _ => is == State::Established && was != is,
         };
-        connection.deadline = now + connection.state.timeout();
-        Some((connection.server, was, connection.state.is_active()))
+        if let Role::Flow { template: Some(template), .. } = role
+            && answered
+            && let Some(template) = self.template_at(template)
+        {
+            template.state = State::Assured;
+        }
+        Some(Passed { server, was_active: was.is_active(), is_active: is.is_active() })
     }
 
-    /// Removes a connection.
-    pub fn remove(&mut self, handle: Handle) -> Option<Connection> {
+    /// The template in a slot where one is that a connection follows.
+    fn template_at(&mut self, slot: u32) -> Option<&mut Connection> {
+        let handle = self.connections.handle_at(slot)?;
+        self.connections.get_mut(handle)
+    }
+
+    /// Removes a connection; its template has one follower less.
+    pub(super) fn remove(&mut self, handle: Handle) -> Option<Connection> {
         let c = self.connections.remove(handle)?;
-        self.by_request.remove(self.by_request.hash_of(&c.request), handle);
-        self.by_reply.remove(self.by_reply.hash_of(&c.reply()), handle);
+        self.by_request.remove(self.by_request.hash_of(&c.request), handle.slot);
+        if let Role::Flow { template, .. } = c.role {
+            self.by_reply.remove(self.by_reply.hash_of(&c.reply()), handle.slot);
+            if let Some(template) = template.and_then(|slot| self.template_at(slot))
+                && let Role::Template { followers, .. } = &mut template.role
+            {
+                *followers -= 1;
+            }
+        }
         Some(c)
     }
 
@@ -218,21 +364,35 @@ impl ConnectionTable {
         self.patrol.poll_at()
     }
 
-    /// Removes the next connection past its deadline; `budget` says how many are looked at.
-    pub fn next_ended(&mut self, now: Time, budget: &mut usize) -> Option<Connection> {
+    /// Removes the next connection past its deadline; `budget` says how many are looked at. A
+    /// template that connections follow stays (ip_vs_conn_expire).
+    pub(super) fn next_ended(&mut self, now: Time, budget: &mut usize) -> Option<Connection> {
         while let Some(slot) = self.patrol.next_due(now, budget) {
             let Some(handle) = self.connections.handle_at(slot) else { continue };
-            match self.connections.get(handle).map(|c| c.deadline) {
-                Some(deadline) if deadline > now => self.patrol.watch(slot, deadline, now),
-                _ => return self.remove(handle),
+            let Some(c) = self.connections.get_mut(handle) else { continue };
+            while c.deadline <= now && c.has_followers() {
+                c.deadline = c.deadline + TEMPLATE_STAYS;
+                if let Role::Template { timeout, .. } = &mut c.role {
+                    *timeout = TEMPLATE_STAYS.as_secs() as u32;
+                }
             }
+            if c.deadline <= now {
+                return self.remove(handle);
+            }
+            let deadline = c.deadline;
+            self.patrol.watch(slot, deadline, now);
         }
         None
     }
 
-    /// Living connections, in a fixed order.
+    /// Living connections and templates, in a fixed order.
     pub fn iter(&self, now: Time) -> impl Iterator<Item = &Connection> + '_ {
-        self.connections.iter().map(|(_, c)| c).filter(move |c| c.deadline > now)
+        self.connections.iter().map(|(_, c)| c).filter(move |c| c.lives(now))
+    }
+
+    /// All connections and templates with their handles, ended ones included.
+    pub(super) fn handles(&self) -> impl Iterator<Item = (Handle, &Connection)> {
+        self.connections.iter()
     }
 
     /// Connections held, ended ones that wait for their timer included.
@@ -251,4 +411,9 @@ impl ConnectionTable {
 /// The class of a tuple with this hash; both indexes hash with the same seed.
 const fn class_of(hash: u64) -> u16 {
     (hash >> 32) as u16 % CLASSES as u16
+}
+
+/// Whether a serial number comes after another, of two that live at once.
+const fn is_newer(serial: u32, other: u32) -> bool {
+    (serial.wrapping_sub(other) as i32) > 0
 }

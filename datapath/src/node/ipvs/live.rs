@@ -7,8 +7,10 @@ use std::net::Ipv4Addr;
 use super::change::Change;
 use super::connection::{Connection, ConnectionTable, NewConnection};
 use super::scheduler::{Pool, Request, Scheduling};
-use super::service::{Destination, ServiceKey, VirtualService};
+use super::service::{Destination, Persistence, ServiceKey, VirtualService};
 use super::stats::Stats;
+use super::tcp_state::State;
+use crate::lab::IpvsSwitches;
 use crate::table::{Direction, Handle, Slab};
 use crate::time::Time;
 use crate::wire::{Tuple, tcp::Flags};
@@ -28,6 +30,8 @@ pub struct Server {
     pub active: u32,
     /// All other connections.
     pub inactive: u32,
+    /// Templates of persistent clients.
+    pub persistent: u32,
     /// Whether its service has it.
     pub linked: bool,
     /// Whether it rests, having had as many connections as its upper threshold allows.
@@ -50,6 +54,44 @@ pub struct Service {
     past: Stats,
 }
 
+impl Server {
+    /// Whether nothing needs it any more.
+    const fn is_unused(&self) -> bool {
+        !self.linked && self.active + self.inactive + self.persistent == 0
+    }
+
+    /// The count that a connection is in.
+    const fn count_of(&mut self, connection: &Connection) -> &mut u32 {
+        if connection.is_template() {
+            &mut self.persistent
+        } else if connection.state.is_active() {
+            &mut self.active
+        } else {
+            &mut self.inactive
+        }
+    }
+}
+
+/// What is to be done with a packet whose request has a connection already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::node) enum Reuse {
+    /// The packet belongs to it.
+    Keep,
+    /// The connection ends; the packet may begin another.
+    Anew,
+    /// The packet is dropped: the destination is gone, the connection stays.
+    Unavailable,
+}
+
+/// Why a packet begins no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::node) enum NotScheduled {
+    /// The service has no destination for it.
+    NoDestination,
+    /// The connection table is full.
+    Full,
+}
+
 /// ipvs of one node.
 #[derive(Debug)]
 pub struct Ipvs {
@@ -60,6 +102,7 @@ pub struct Ipvs {
     connections: ConnectionTable,
     /// Seeds the schedulers that draw.
     seed: u64,
+    switches: IpvsSwitches,
 }
 
 impl Ipvs {
@@ -72,7 +115,13 @@ impl Ipvs {
             left: BTreeMap::new(),
             connections: ConnectionTable::new(limit, seed),
             seed,
+            switches: IpvsSwitches::default(),
         }
+    }
+
+    /// Sets the switches; timeouts hold from each connection's next packet on.
+    pub const fn set(&mut self, switches: IpvsSwitches) {
+        self.switches = switches;
     }
 
     /// Makes the changes, in order.
@@ -129,6 +178,7 @@ impl Ipvs {
                 destination,
                 active: 0,
                 inactive: 0,
+                persistent: 0,
                 linked: true,
                 overloaded: false,
                 last_weight: destination.weight,
@@ -176,7 +226,7 @@ impl Ipvs {
     fn unlink(&mut self, handle: Handle) {
         if let Some(server) = self.servers.get_mut(handle) {
             server.linked = false;
-            if server.active + server.inactive == 0 {
+            if server.is_unused() {
                 self.servers.remove(handle);
             } else {
                 self.left.insert((server.service, server.destination.address()), handle);
@@ -217,28 +267,85 @@ impl Ipvs {
     }
 
     /// The destination that the service's scheduler gives the first packet of a connection.
-    pub fn schedule(
-        &mut self,
-        key: ServiceKey,
-        packet: &Tuple<Ipv4Addr>,
-        now: Time,
-    ) -> Option<Handle> {
+    fn schedule(&mut self, key: ServiceKey, packet: &Tuple<Ipv4Addr>, now: Time) -> Option<Handle> {
         let service = self.services.get_mut(&key)?;
         let request = Request { packet, flags: service.setup.flags, now };
         service.scheduling.pick(Pool::new(&service.servers, &self.servers), request)
     }
 
-    /// Makes a connection to a destination; `None` where the table is full.
+    /// What becomes of the connection when a packet comes that belongs to it, a segment with SYN
+    /// where `opens` (ip_vs_in_hook; spec IPVS-19, IPVS-20).
+    pub(in crate::node) fn reuse(&self, handle: Handle, opens: bool) -> Reuse {
+        let Some(connection) = self.connections.get(handle) else { return Reuse::Keep };
+        let Some(server) = self.servers.get(connection.server) else { return Reuse::Keep };
+        let expires = self.switches.expire_nodest_conn;
+        let closed = matches!(connection.state, State::TimeWait | State::Close);
+        let reopened = self.switches.conn_reuse_mode != 0 && closed && !connection.is_persistent();
+        match (server.linked, expires) {
+            _ if opens && expires && server.destination.weight == 0 => Reuse::Anew,
+            _ if opens && reopened => Reuse::Anew,
+            (true, _) => Reuse::Keep,
+            (false, true) => Reuse::Anew,
+            (false, false) => Reuse::Unavailable,
+        }
+    }
+
+    /// The destination of a client's new connection: that of its template where the service is
+    /// persistent, one the scheduler picks otherwise (ip_vs_schedule, ip_vs_sched_persist).
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(in crate::node) fn pick(
+        &mut self,
+        key: ServiceKey,
+        request: &Tuple<Ipv4Addr>,
+        now: Time,
+    ) -> Result<(Handle, Option<Handle>), NotScheduled> {
+        let persistence = self.services.get(&key).and_then(|service| service.setup.persistence);
+        let Some(Persistence { timeout, mask }) = persistence else {
+            let server = self.schedule(key, request, now).ok_or(NotScheduled::NoDestination)?;
+            return Ok((server, None));
+        };
+        let client = Tuple { src: request.src & mask, src_port: 0, ..*request };
+        if let Some(template) = self.connections.find_template(&client, now)
+            && let Some(server) = self.connections.get(template).map(|c| c.server)
+        {
+            if self.takes_followers(server) {
+                return Ok((server, Some(template)));
+            }
+            self.connections.invalidate(template);
+        }
+        let server = self.schedule(key, request, now).ok_or(NotScheduled::NoDestination)?;
+        let to = self.servers.get_mut(server).ok_or(NotScheduled::NoDestination)?;
+        let destination = to.destination.address();
+        let new = NewConnection { request: client, destination, server };
+        let template = self.connections.insert_template(new, timeout, now);
+        let template = template.ok_or(NotScheduled::Full)?;
+        to.persistent += 1;
+        Ok((server, Some(template)))
+    }
+
+    /// Whether a template's destination still takes its client's connections.
+    fn takes_followers(&self, server: Handle) -> bool {
+        let quiescent = self.switches.expire_quiescent_template;
+        self.servers
+            .get(server)
+            .is_some_and(|s| s.linked && !(quiescent && s.destination.weight == 0))
+    }
+
+    /// Makes a connection to a destination, which follows `template`; `None` where the table is
+    /// full.
     pub fn connect(
         &mut self,
         request: Tuple<Ipv4Addr>,
         server: Handle,
+        template: Option<Handle>,
         now: Time,
     ) -> Option<Handle> {
         let to = self.servers.get_mut(server)?;
         let destination = to.destination.address();
-        let handle =
-            self.connections.insert(NewConnection { request, destination, server }, now)?;
+        let new = NewConnection { request, destination, server };
+        let handle = self.connections.insert(new, template, &self.switches.timeouts, now)?;
         // A connection is active from its first state on that is (`IP_VS_CONN_F_INACTIVE`).
         to.inactive += 1;
         to.gained();
@@ -249,13 +356,14 @@ impl Ipvs {
     /// Moves a connection to the state that a packet with these TCP flags leads to and renews its
     /// time; its destination counts it accordingly.
     pub fn pass(&mut self, handle: Handle, flags: Flags, direction: Direction, now: Time) {
-        let Some((server, was, is)) = self.connections.pass(handle, flags, direction, now) else {
+        let timeouts = &self.switches.timeouts;
+        let Some(passed) = self.connections.pass(handle, flags, direction, timeouts, now) else {
             return;
         };
-        if was != is
-            && let Some(server) = self.servers.get_mut(server)
+        if passed.was_active != passed.is_active
+            && let Some(server) = self.servers.get_mut(passed.server)
         {
-            let (from, to) = match is {
+            let (from, to) = match passed.is_active {
                 true => (&mut server.inactive, &mut server.active),
                 false => (&mut server.active, &mut server.inactive),
             };
@@ -274,26 +382,59 @@ impl Ipvs {
         }
     }
 
-    /// Ends a connection.
-    pub fn disconnect(&mut self, handle: Handle) {
-        if let Some(connection) = self.connections.remove(handle) {
-            self.forget(&connection);
-        }
+    /// Ends a connection, which is returned.
+    pub fn disconnect(&mut self, handle: Handle) -> Option<Connection> {
+        let connection = self.connections.remove(handle)?;
+        self.forget(&connection);
+        Some(connection)
     }
 
     /// Takes an ended connection out of its destination's count.
     fn forget(&mut self, connection: &Connection) {
         let Some(server) = self.servers.get_mut(connection.server) else { return };
-        let count = match connection.state.is_active() {
-            true => &mut server.active,
-            false => &mut server.inactive,
-        };
-        *count -= 1;
+        *server.count_of(connection) -= 1;
         server.lost();
-        if !server.linked && server.active + server.inactive == 0 {
+        if server.is_unused() {
             self.left.remove(&(server.service, server.destination.address()));
             self.servers.remove(connection.server);
         }
+    }
+
+    /// Connections of a destination that a service has, templates left aside.
+    #[must_use]
+    pub fn in_use(&self, key: ServiceKey, address: (Ipv4Addr, u16)) -> Option<u32> {
+        let (_, handle) = self.member(key, address)?;
+        self.servers.get(handle).map(|server| server.active + server.inactive)
+    }
+
+    /// Whether a packet comes from a destination of some service.
+    #[must_use]
+    pub fn is_from_server(&self, packet: &Tuple<Ipv4Addr>) -> bool {
+        self.servers.iter().any(|(_, server)| {
+            server.linked
+                && server.service.0 == packet.proto
+                && server.destination.address() == (packet.src, packet.src_port)
+        })
+    }
+
+    /// The connections that ended because their destinations are gone, where the switch
+    /// expire_nodest_conn says so; their templates end with them
+    /// (ip_vs_expire_nodest_conn_flush).
+    #[must_use]
+    pub fn flush(&mut self) -> Vec<Connection> {
+        let gone = |server: Handle| self.servers.get(server).is_none_or(|s| !s.linked);
+        let orphaned = self.servers.iter().any(|(_, server)| !server.linked);
+        if !self.switches.expire_nodest_conn || !orphaned {
+            return Vec::new();
+        }
+        let all = self.connections.handles().filter(|(_, connection)| gone(connection.server));
+        let (templates, flows): (Vec<_>, Vec<_>) =
+            all.map(|(handle, c)| (handle, c.is_template())).partition(|(_, template)| *template);
+        let mut ended = Vec::new();
+        for (handle, _) in flows.into_iter().chain(templates) {
+            ended.extend(self.disconnect(handle));
+        }
+        ended
     }
 
     /// The next moment at which a connection may end.
@@ -302,10 +443,11 @@ impl Ipvs {
         self.connections.poll_at()
     }
 
-    /// Ends connections past their deadline, at most `budget` looked at.
-    pub fn expire(&mut self, now: Time, mut budget: usize) {
-        while let Some(connection) = self.connections.next_ended(now, &mut budget) {
-            self.forget(&connection);
-        }
+    /// The next connection past its deadline, which has ended; `budget` says how many are looked
+    /// at.
+    pub fn next_ended(&mut self, now: Time, budget: &mut usize) -> Option<Connection> {
+        let connection = self.connections.next_ended(now, budget)?;
+        self.forget(&connection);
+        Some(connection)
     }
 }

@@ -1,10 +1,10 @@
-//! Virtual services: what kube-proxy writes with `ipvsadm -A` and `-a`, and its ipsets.
+//! Virtual services: what kube-proxy writes with `ipvsadm -A` and `-a`.
 
 use std::net::Ipv4Addr;
 
-use crate::journey::MarkRule;
-use crate::lab::{Lab, LocalNoEndpoint, Scheduler, SchedulerFlags, Service, Switches};
-use crate::wire::{Protocol, Tuple};
+use super::endpoints;
+use crate::lab::{Lab, Scheduler, SchedulerFlags, Service};
+use crate::wire::Protocol;
 
 /// What kind of address a virtual service listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +15,8 @@ pub enum VipKind {
     External,
     /// status.loadBalancer.ingress.
     LoadBalancer,
+    /// The node's own, with the ports of services of type NodePort or LoadBalancer.
+    NodePort,
 }
 
 /// What names a virtual service: protocol, virtual address and port.
@@ -52,6 +54,14 @@ pub struct Persistence {
     pub mask: Ipv4Addr,
 }
 
+impl Persistence {
+    /// Affinity of each address by itself, as kube-proxy asks for it.
+    #[must_use]
+    pub const fn of_client(timeout: u32) -> Self {
+        Self { timeout, mask: Ipv4Addr::BROADCAST }
+    }
+}
+
 /// One virtual service of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VirtualService {
@@ -86,8 +96,6 @@ pub struct VirtualServices {
     services: Vec<VirtualService>,
     /// Sorted.
     vips: Vec<Ipv4Addr>,
-    /// The set KUBE-LOOP-BACK: endpoints of this node, sorted.
-    loop_back: Vec<(Ipv4Addr, Protocol, u16)>,
 }
 
 impl VirtualServices {
@@ -95,24 +103,24 @@ impl VirtualServices {
     #[must_use]
     pub fn new(lab: &Lab, node: usize) -> Self {
         let mut all = Self::default();
+        let node_ip = lab.nodes.get(node).and_then(|node| lab.enis.get(node.primary));
         for (number, service) in lab.services.iter().enumerate() {
-            let addresses = service
+            let bound = service
                 .cluster_ip
                 .iter()
                 .map(|ip| (*ip, VipKind::ClusterIp))
                 .chain(service.external_ips.iter().map(|ip| (*ip, VipKind::External)))
                 .chain(service.load_balancer.iter().map(|ip| (*ip, VipKind::LoadBalancer)));
-            for (vip, kind) in addresses {
-                all.vips.push(vip);
+            all.vips.extend(bound.clone().map(|(vip, _)| vip));
+            // The node's address is on its own devices, not on kube-ipvs0.
+            let own = node_ip.map(|eni| (eni.ip, VipKind::NodePort));
+            for (vip, kind) in bound.chain(own) {
                 all.add(lab, node, number, service, vip, kind);
             }
-            all.add_loop_back(lab, node, service);
         }
         all.services.sort_by_key(VirtualService::key);
         all.vips.sort_unstable();
         all.vips.dedup();
-        all.loop_back.sort_unstable();
-        all.loop_back.dedup();
         all
     }
 
@@ -127,48 +135,29 @@ impl VirtualServices {
     ) {
         let local_policy = match kind {
             VipKind::ClusterIp => service.internal_local,
-            VipKind::External | VipKind::LoadBalancer => service.external_local,
+            VipKind::External | VipKind::LoadBalancer | VipKind::NodePort => service.external_local,
         };
-        let endpoint = |e: &crate::lab::Endpoint| {
-            lab.pods.get(e.pod).map(|pod| (pod.node == node, pod.ip, *e))
-        };
-        let all: Vec<_> = service.endpoints.iter().filter_map(endpoint).collect();
-        let some_local = all.iter().any(|(local, ..)| *local);
-        let fallback = lab.switches.local_no_endpoint == LocalNoEndpoint::Fallback;
-        let only_local = local_policy && (some_local || !fallback);
+        let chosen = endpoints::destinations(lab, node, service, local_policy);
         for port in &service.ports {
-            let destinations = all
-                .iter()
-                .filter(|(local, ..)| *local || !only_local)
-                .map(|(_, ip, endpoint)| Destination {
-                    ip: *ip,
-                    port: port.target_port,
-                    weight: endpoint.weight,
-                    upper: endpoint.upper,
-                    lower: endpoint.lower,
-                })
-                .collect();
+            let listens = match kind {
+                VipKind::NodePort => port.node_port,
+                VipKind::ClusterIp | VipKind::External | VipKind::LoadBalancer => Some(port.port),
+            };
+            let Some(listens) = listens else { continue };
+            let at_port = |to: &Destination| Destination { port: port.target_port, ..*to };
             self.services.push(VirtualService {
                 service: number,
                 vip,
                 proto: port.proto,
-                port: port.port,
+                port: listens,
                 kind,
                 local_policy,
                 scheduler: service.scheduler,
                 flags: service.scheduler_flags,
-                persistence: None,
+                persistence: service.affinity.map(Persistence::of_client),
                 one_packet: false,
-                destinations,
+                destinations: chosen.iter().map(at_port).collect(),
             });
-        }
-    }
-
-    fn add_loop_back(&mut self, lab: &Lab, node: usize, service: &Service) {
-        let pods = service.endpoints.iter().filter_map(|e| lab.pods.get(e.pod));
-        for pod in pods.filter(|pod| pod.node == node) {
-            let ports = service.ports.iter().map(|p| (pod.ip, p.proto, p.target_port));
-            self.loop_back.extend(ports);
         }
     }
 
@@ -200,37 +189,6 @@ impl VirtualServices {
     #[must_use]
     pub fn get(&self, (proto, vip, port): ServiceKey) -> Option<&VirtualService> {
         self.services.get(self.find(proto, vip, port)?)
-    }
-
-    /// Whether KUBE-LOOP-BACK matches: a pod of this node reaches itself (spec MARK-9).
-    #[must_use]
-    pub fn loops_back(&self, tuple: &Tuple<Ipv4Addr>) -> bool {
-        tuple.src == tuple.dst
-            && self.loop_back.binary_search(&(tuple.dst, tuple.proto, tuple.dst_port)).is_ok()
-    }
-
-    /// kube-proxy's nat rules for the first packet of a flow: which of them marks it for
-    /// masquerade, in their order (spec MARK-2 to MARK-6).
-    #[must_use]
-    pub fn mark(&self, tuple: &Tuple<Ipv4Addr>, switches: &Switches) -> Option<MarkRule> {
-        if tuple.src.is_loopback() {
-            return None;
-        }
-        let at = self.find(tuple.proto, tuple.dst, tuple.dst_port)?;
-        let service = self.services.get(at)?;
-        match service.kind {
-            VipKind::LoadBalancer => (!service.local_policy).then_some(MarkRule::LoadBalancer),
-            VipKind::External => (!service.local_policy).then_some(MarkRule::ExternalIp),
-            VipKind::ClusterIp if switches.masquerade_all => Some(MarkRule::MasqueradeAll),
-            VipKind::ClusterIp => match switches.cluster_cidr {
-                Some(cidr) => (!cidr.contains(&tuple.src)).then_some(MarkRule::OutsideClusterCidr),
-                None => {
-                    let from = self.find(tuple.proto, tuple.src, tuple.src_port);
-                    let from = from.and_then(|at| self.services.get(at));
-                    from.filter(|s| s.kind == VipKind::ClusterIp).map(|_| MarkRule::FromVip)
-                }
-            },
-        }
     }
 }
 

@@ -1,12 +1,16 @@
-//! The TCP states of an ipvs connection in NAT mode and their timeouts (kernel:
-//! net/netfilter/ipvs/ip_vs_proto_tcp.c; spec IPVS-14 to IPVS-18).
+//! The states of an ipvs connection in NAT mode and their timeouts (kernel:
+//! net/netfilter/ipvs/ip_vs_proto_tcp.c, ip_vs_proto_udp.c; spec IPVS-14 to IPVS-18).
+//!
+//! The kernel's table knows LAST_ACK, LISTEN and SYNACK too. No segment leads from the state of a
+//! new connection to any of them while secure_tcp is off, so they are not here.
 
 use std::time::Duration;
 
+use crate::lab::IpvsTimeouts;
 use crate::table::Direction;
 use crate::wire::tcp::Flags;
 
-/// State of a connection.
+/// State of a connection, or of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// No packet seen yet.
@@ -27,19 +31,25 @@ pub enum State {
     CloseWait,
     /// A UDP flow.
     Udp,
+    /// A template one of whose connections has been answered.
+    Assured,
 }
 
 impl State {
-    /// How long the connection lives without a packet.
+    /// How long a connection in this state lives without a packet. A template has a time of its
+    /// own.
     #[must_use]
-    pub const fn timeout(self) -> Duration {
+    pub const fn timeout(self, of: &IpvsTimeouts) -> Duration {
         Duration::from_secs(match self {
-            Self::None => 2,
-            Self::Established => 900,
-            Self::SynRecv | Self::CloseWait => 60,
-            Self::SynSent | Self::FinWait | Self::TimeWait => 120,
-            Self::Close => 10,
-            Self::Udp => 300,
+            Self::None | Self::Assured => 2,
+            Self::Established => of.tcp as u64,
+            Self::SynSent => of.syn_sent as u64,
+            Self::SynRecv => of.syn_recv as u64,
+            Self::FinWait => of.tcp_fin as u64,
+            Self::TimeWait => of.time_wait as u64,
+            Self::Close => of.close as u64,
+            Self::CloseWait => of.close_wait as u64,
+            Self::Udp => of.udp as u64,
         })
     }
 
@@ -62,11 +72,12 @@ impl State {
             Self::Close => "CLOSE",
             Self::CloseWait => "CLOSE_WAIT",
             Self::Udp => "UDP",
+            Self::Assured => "ASSURED",
         }
     }
 
     /// The state after a segment, as in the kernel's table `tcp_states`. Of several flags the
-    /// first of RST, SYN, FIN, ACK counts.
+    /// first of RST, SYN, FIN, ACK counts; one with none of them closes.
     #[must_use]
     pub const fn after(self, flags: Flags, direction: Direction) -> Self {
         let client = matches!(direction, Direction::Original);
@@ -82,7 +93,7 @@ impl State {
                 (state, _) => state,
             }
         } else {
-            self
+            Self::Close
         }
     }
 

@@ -1,0 +1,284 @@
+//! Rules as iptables has them: what they match, where they lead, and a packet's way through them.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::sets::{Dimensions, Set, Sets};
+use crate::journey::MarkRule;
+use crate::node::conntrack::Tracked;
+use crate::wire::{Protocol, Tuple};
+
+/// A table of iptables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// nat, asked for the first packet of a flow only.
+    Nat,
+    /// filter, asked for every packet.
+    Filter,
+}
+
+impl Table {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::Filter => "filter",
+        }
+    }
+}
+
+macro_rules! chains {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// A chain; two tables may each have one of the same name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Chain {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Chain {
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+chains! {
+    /// What arrives.
+    Prerouting = "PREROUTING",
+    /// What is for the node.
+    Input = "INPUT",
+    /// What passes through.
+    Forward = "FORWARD",
+    /// What the node sends.
+    Output = "OUTPUT",
+    /// What leaves.
+    Postrouting = "POSTROUTING",
+    /// kube-proxy's first.
+    KubeServices = "KUBE-SERVICES",
+    /// Load balancers' addresses.
+    KubeLoadBalancer = "KUBE-LOAD-BALANCER",
+    /// nat: who may use a load balancer's address. filter: the kubelet's, which drops the rest.
+    KubeFirewall = "KUBE-FIREWALL",
+    /// Ports of the nodes.
+    KubeNodePort = "KUBE-NODE-PORT",
+    /// Marks for masquerade.
+    KubeMarkMasq = "KUBE-MARK-MASQ",
+    /// Marks for dropping, the kubelet's.
+    KubeMarkDrop = "KUBE-MARK-DROP",
+    /// Masquerades.
+    KubePostrouting = "KUBE-POSTROUTING",
+    /// What is forwarded with kube-proxy's blessing.
+    KubeForward = "KUBE-FORWARD",
+    /// Load balancers' addresses with source ranges.
+    KubeProxyFirewall = "KUBE-PROXY-FIREWALL",
+    /// Who may use them.
+    KubeSourceRangesFirewall = "KUBE-SOURCE-RANGES-FIREWALL",
+    /// Keeps the node's own services from answering at virtual addresses.
+    KubeIpvsFilter = "KUBE-IPVS-FILTER",
+}
+
+impl Chain {
+    /// Whether the kernel calls it by itself.
+    #[must_use]
+    pub const fn is_built_in(self) -> bool {
+        matches!(
+            self,
+            Self::Prerouting | Self::Input | Self::Forward | Self::Output | Self::Postrouting
+        )
+    }
+}
+
+/// A condition of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// A set has an entry for the packet.
+    Set(Set, Dimensions),
+    /// The source is in the range.
+    From(Ipv4Net),
+    /// The source is not in the range.
+    NotFrom(Ipv4Net),
+    /// The destination is an address of the node.
+    ToLocal,
+    /// The packet is of this protocol.
+    Protocol(Protocol),
+    /// It has this mark.
+    Marked(u32),
+    /// It does not have this mark.
+    Unmarked(u32),
+    /// It begins a flow.
+    New,
+    /// It belongs to a flow, or is about one.
+    Established,
+}
+
+/// Where a rule leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Into another chain of the table, and back.
+    Jump(Chain),
+    /// Back.
+    Return,
+    /// Through the table.
+    Accept,
+    /// Nowhere.
+    Drop,
+    /// Nowhere, and the sender is told: port unreachable.
+    Reject,
+    /// On, with this mark.
+    Mark(u32),
+    /// On, without this mark.
+    Unmark(u32),
+    /// Through the table, with an address of the leaving device as its source.
+    Masquerade {
+        /// `--random-fully`: always from a random port.
+        random: bool,
+    },
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its table.
+    pub table: Table,
+    /// Its chain.
+    pub chain: Chain,
+    /// Its conditions, all of which must hold.
+    pub matches: Vec<Match>,
+    /// Where it leads.
+    pub target: Target,
+    /// What a journey says where the rule has had a packet marked for masquerade.
+    pub says: Option<MarkRule>,
+}
+
+impl Rule {
+    pub(super) fn new(
+        table: Table,
+        chain: Chain,
+        matches: impl Into<Vec<Match>>,
+        target: Target,
+    ) -> Self {
+        Self { table, chain, matches: matches.into(), target, says: None }
+    }
+
+    /// The rule as one that has packets marked for masquerade.
+    pub(super) fn says(self, says: MarkRule) -> Self {
+        Self { says: Some(says), ..self }
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Set(set, dimensions) => {
+                write!(f, "-m set --match-set {} {}", set.name(), dimensions.name())
+            }
+            Self::From(range) => write!(f, "-s {range}"),
+            Self::NotFrom(range) => write!(f, "! -s {range}"),
+            Self::ToLocal => f.write_str("-m addrtype --dst-type LOCAL"),
+            Self::Protocol(proto) => write!(f, "-p {proto}"),
+            Self::Marked(mark) => write!(f, "-m mark --mark {mark:#x}/{mark:#x}"),
+            Self::Unmarked(mark) => write!(f, "-m mark ! --mark {mark:#x}/{mark:#x}"),
+            Self::New => f.write_str("-m conntrack --ctstate NEW"),
+            Self::Established => f.write_str("-m conntrack --ctstate RELATED,ESTABLISHED"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Jump(chain) => f.write_str(chain.name()),
+            Self::Return => f.write_str("RETURN"),
+            Self::Accept => f.write_str("ACCEPT"),
+            Self::Drop => f.write_str("DROP"),
+            Self::Reject => f.write_str("REJECT"),
+            Self::Mark(mark) => write!(f, "MARK --or-mark {mark:#x}"),
+            Self::Unmark(mark) => write!(f, "MARK --xor-mark {mark:#x}"),
+            Self::Masquerade { random: false } => f.write_str("MASQUERADE"),
+            Self::Masquerade { random: true } => f.write_str("MASQUERADE --random-fully"),
+        }
+    }
+}
+
+/// As `iptables-restore` reads it.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "-A {}", self.chain.name())?;
+        for condition in &self.matches {
+            write!(f, " {condition}")?;
+        }
+        write!(f, " -j {}", self.target)
+    }
+}
+
+/// What rules may ask about a packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts<'a> {
+    /// Its addresses and ports.
+    pub(super) tuple: &'a Tuple<Ipv4Addr>,
+    /// What conntrack knows of it.
+    pub(super) tracked: &'a Tracked,
+    /// Whether its destination is an address of the node.
+    pub(super) to_local: bool,
+}
+
+/// A packet's way through the chains of one table.
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    pub(super) rules: &'a [Rule],
+    pub(super) sets: &'a Sets,
+    pub(super) facts: Facts<'a>,
+    /// The packet's mark, as it is now.
+    pub(super) mark: u32,
+    /// What had it marked.
+    pub(super) says: Option<MarkRule>,
+}
+
+impl Walk<'_> {
+    /// Passes a chain; the target that ended the way, if one did. Chains lead to other chains two
+    /// deep at most, and never back.
+    pub(super) fn pass(&mut self, table: Table, chain: Chain) -> Option<Target> {
+        let of_chain = |rule: &&Rule| rule.table == table && rule.chain == chain;
+        for rule in self.rules.iter().filter(of_chain) {
+            if !rule.matches.iter().all(|condition| self.holds(condition)) {
+                continue;
+            }
+            match rule.target {
+                Target::Jump(to) => {
+                    self.says = self.says.or(rule.says);
+                    if let Some(ended) = self.pass(table, to) {
+                        return Some(ended);
+                    }
+                }
+                Target::Return => return None,
+                Target::Mark(mark) => self.mark |= mark,
+                Target::Unmark(mark) => self.mark &= !mark,
+                Target::Accept | Target::Drop | Target::Reject | Target::Masquerade { .. } => {
+                    return Some(rule.target);
+                }
+            }
+        }
+        None
+    }
+
+    fn holds(&self, condition: &Match) -> bool {
+        let Facts { tuple, tracked, to_local } = self.facts;
+        match *condition {
+            Match::Set(set, dimensions) => self.sets.contains(set, dimensions, tuple),
+            Match::From(range) => range.contains(&tuple.src),
+            Match::NotFrom(range) => !range.contains(&tuple.src),
+            Match::ToLocal => to_local,
+            Match::Protocol(proto) => tuple.proto == proto,
+            Match::Marked(mark) => self.mark & mark == mark,
+            Match::Unmarked(mark) => self.mark & mark != mark,
+            Match::New => matches!(tracked, Tracked::New(_)),
+            Match::Established => matches!(tracked, Tracked::Known(..) | Tracked::Related(..)),
+        }
+    }
+}

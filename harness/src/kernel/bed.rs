@@ -1,0 +1,215 @@
+//! A lab whose nodes are namespaces of this kernel and whose VPC is ours.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use datapath::element::{Departure, Element, Output, Place};
+use datapath::lab::Lab;
+use datapath::link::{
+    Direction, ElementId, HostId, Peer, Socket, arp_answer, is_arp, peer_of, socket_of,
+};
+use datapath::port::{Buffer, Heap};
+use datapath::time::Time;
+use datapath::vpc::Vpc;
+
+use super::program::Program;
+use super::stack::Stack;
+use super::wires::{Names, Wires, node_namespace, topology};
+use super::{tables, tool};
+use crate::case::{Bed, CaseDatapath, Crossing, Tables};
+use crate::net::{self, namespace};
+
+/// Buffers the VPC finds ready for frames of its own.
+const BLANKS: usize = 64;
+
+/// Beds that are set up at the same time. Their tools wait for the kernel more than they compute,
+/// and those that run already are not to be kept waiting.
+const SETTING_UP: usize = 4;
+
+/// The datapath `kernel`. Its beds are told apart by a number, so that many can run at once.
+#[derive(Debug)]
+pub struct Kernel {
+    beds: AtomicUsize,
+    /// Has as many messages as beds are being set up.
+    setting_up: (Sender<()>, Receiver<()>),
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self { beds: AtomicUsize::new(0), setting_up: bounded(SETTING_UP) }
+    }
+}
+
+impl CaseDatapath for Kernel {
+    fn name(&self) -> &'static str {
+        "kernel"
+    }
+
+    fn start(&self, lab: &Lab, _: &str) -> anyhow::Result<Box<dyn Bed>> {
+        let number = self.beds.fetch_add(1, Ordering::Relaxed);
+        let (begin, end) = &self.setting_up;
+        begin.send(())?;
+        let bed = KernelBed::start(lab, &format!("bed{number}"));
+        end.recv()?;
+        Ok(Box::new(bed?))
+    }
+}
+
+struct KernelBed {
+    lab: Lab,
+    name: String,
+    vpc: Vpc<Heap>,
+    out: Output<Heap>,
+    started: Instant,
+    wires: Wires,
+    /// Frames on their way to a port.
+    pending: VecDeque<(Socket, Vec<u8>)>,
+    seen: Vec<Crossing>,
+    /// Last, so that the sockets are closed before the namespaces go.
+    _names: Names,
+}
+
+impl KernelBed {
+    fn start(lab: &Lab, name: &str) -> anyhow::Result<Self> {
+        let mut programs: Vec<_> =
+            (0..lab.nodes.len()).map(|node| Program::new(lab, node)).collect::<Result<_, _>>()?;
+        let topology = topology(lab, name, &programs)?;
+        let names = Names::of(&topology);
+        net::apply(&topology)?;
+        for (node, program) in programs.iter_mut().enumerate() {
+            program.rules += &Stack::silence(lab, node)?;
+            program_node(&node_namespace(name, node), program)?;
+        }
+        Ok(Self {
+            lab: lab.clone(),
+            name: name.to_owned(),
+            vpc: Vpc::new(lab),
+            out: Output::default(),
+            started: Instant::now(),
+            wires: Wires::open(lab, name)?,
+            pending: VecDeque::new(),
+            seen: Vec::new(),
+            _names: names,
+        })
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.started.elapsed()
+    }
+
+    /// Moves frames until none is on its way.
+    fn pump(&mut self) -> anyhow::Result<()> {
+        self.take_from_nodes()?;
+        while let Some((socket, frame)) = self.pending.pop_front() {
+            self.see(socket, Direction::In, &frame);
+            match socket.element {
+                ElementId::Vpc => {
+                    let mut batch = vec![Heap::new(&frame)];
+                    let place = Place { port: socket.port, queue: 0 };
+                    self.out.blanks.resize_with(BLANKS, Heap::default);
+                    self.vpc.process(&mut batch, place, self.now(), &mut self.out);
+                    self.take_from_vpc();
+                }
+                ElementId::Node(node) => {
+                    self.wires.send(node, socket.port, &frame)?;
+                    self.take_from_nodes()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_from_nodes(&mut self) -> anyhow::Result<()> {
+        for (socket, frame) in self.wires.settle()? {
+            self.leave(socket, frame);
+        }
+        Ok(())
+    }
+
+    fn take_from_vpc(&mut self) {
+        for Departure { place, frame } in std::mem::take(&mut self.out.departures) {
+            let socket = Socket { element: ElementId::Vpc, port: place.port };
+            self.leave(socket, frame.bytes().to_vec());
+        }
+    }
+
+    /// Takes a frame from the port it has left by to where the port's wire leads.
+    fn leave(&mut self, socket: Socket, frame: Vec<u8>) {
+        self.see(socket, Direction::Out, &frame);
+        match peer_of(&self.lab, socket) {
+            Some(Peer::Socket(peer)) => self.pending.push_back((peer, frame)),
+            Some(Peer::Host(host)) if is_arp(&frame) => {
+                let answer = arp_answer(&self.lab, host, &frame);
+                self.pending.extend(answer.map(|answer| (socket, answer.to_vec())));
+            }
+            Some(Peer::Host(_)) | None => {}
+        }
+    }
+
+    fn see(&mut self, socket: Socket, direction: Direction, frame: &[u8]) {
+        self.seen.push(Crossing { socket, direction, frame: frame.to_vec() });
+    }
+}
+
+impl Bed for KernelBed {
+    fn send(&mut self, from: HostId, frame: &[u8]) -> anyhow::Result<()> {
+        let socket = socket_of(&self.lab, from).context("the lab has no such host")?;
+        self.pending.push_back((socket, frame.to_vec()));
+        Ok(())
+    }
+
+    fn settle(&mut self) -> anyhow::Result<Vec<Crossing>> {
+        self.pump()?;
+        Ok(std::mem::take(&mut self.seen))
+    }
+
+    fn advance(&mut self, by: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + by;
+        loop {
+            self.pump()?;
+            let now = self.now();
+            if self.vpc.poll_at().is_some_and(|at| at <= now) {
+                self.out.blanks.resize_with(BLANKS, Heap::default);
+                self.vpc.on_time(now, &mut self.out);
+                self.take_from_vpc();
+                continue;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let due = self.vpc.poll_at().map_or(left, |at| at.since(now));
+            self.wires.wait(left.min(due))?;
+        }
+    }
+
+    fn apply(&mut self, lab: &Lab, _: &str) -> anyhow::Result<()> {
+        if !self.lab.has_machines_of(lab) {
+            bail!("the other lab has other machines");
+        }
+        for node in 0..lab.nodes.len() {
+            let name = node_namespace(&self.name, node);
+            let program = Program::change(&self.lab, lab, node)?;
+            namespace::run_in(&name, || {
+                program.sysctls.iter().try_for_each(|sysctl| net::write_sysctl(&name, sysctl))
+            })??;
+            program_node(&name, &program)?;
+            tables::await_expiry(&name)?;
+        }
+        self.lab = lab.clone();
+        Ok(())
+    }
+
+    fn tables(&mut self, node: usize) -> anyhow::Result<Tables> {
+        tables::read(&node_namespace(&self.name, node))
+    }
+}
+
+/// Runs the tools that program a node, those that have something to do.
+fn program_node(namespace: &str, program: &Program) -> anyhow::Result<()> {
+    let busy = program.calls().into_iter().filter(|(_, text)| !text.is_empty());
+    busy.map(|(command, text)| tool::run(namespace, command, text).map(drop)).collect()
+}

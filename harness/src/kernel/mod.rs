@@ -1,0 +1,15 @@
+//! Nodes in a Linux kernel: network namespaces programmed as Terway and kube-proxy program a
+//! node, with our VPC between them (spec ORA-1 to ORA-9).
+//!
+//! This is for a kernel of its own, booted for the purpose ([`crate::oracle`]): it loads modules,
+//! and what it measures would be disturbed by whatever else a machine does.
+
+mod bed;
+mod program;
+mod stack;
+mod tables;
+mod tool;
+mod wires;
+
+pub use bed::Kernel;
+pub use program::Program;

@@ -1,0 +1,331 @@
+//! What Terway and kube-proxy do to a node, from the lab file to the lines of the tools they do
+//! it with (spec ORA-3).
+
+use std::fmt::{self, Display, Write};
+
+use anyhow::Context;
+use datapath::lab::{Lab, RpFilter, Scheduler, Service, VipPing};
+use datapath::node::ipvs::{
+    Change, Destination, ServiceKey, VipKind, VirtualService, VirtualServices, changes,
+};
+use datapath::node::{NodeConfig, TRUNK_TABLE};
+use datapath::wire::Protocol;
+
+use crate::net::plan::Sysctl;
+
+/// The lines that program one node, each text for one call of one tool. The links are there and
+/// up before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Settings of the kernel.
+    pub sysctls: Vec<Sysctl>,
+    /// For `ip -batch`: addresses, routes, rules, neighbours, and kube-ipvs0 with every VIP.
+    pub ip: String,
+    /// For `tc -batch`: the trunk's filters.
+    pub tc: String,
+    /// For `ipset restore`: kube-proxy's sets.
+    pub sets: String,
+    /// For `iptables-legacy-restore`: kube-proxy's chains.
+    pub rules: String,
+    /// For `ipvsadm -R`: virtual and real servers in order of addition (spec IPVS-9).
+    pub servers: String,
+}
+
+impl Program {
+    /// How node `node` of a lab is programmed.
+    ///
+    /// # Errors
+    /// Where the lab has no such node.
+    pub fn new(lab: &Lab, node: usize) -> anyhow::Result<Self> {
+        let config = NodeConfig::new(lab, node, 1).context("the lab has no such node")?;
+        Ok(Self {
+            sysctls: sysctls(lab),
+            ip: addresses_and_routes(lab, node, &config)?,
+            tc: trunk_filters(lab, node),
+            sets: sets(lab, node, config.services.all()),
+            rules: rules(lab),
+            servers: calls(&changes(&VirtualServices::default(), &config.services)),
+        })
+    }
+
+    /// The calls of tools, with what each reads, in order.
+    pub(super) fn calls(&self) -> [(&'static [&'static str], &str); 5] {
+        [
+            (&["ip", "-batch", "-"], &self.ip),
+            (&["tc", "-batch", "-"], &self.tc),
+            (&["ipset", "restore"], &self.sets),
+            (&["iptables-legacy-restore"], &self.rules),
+            (&["ipvsadm", "-R"], &self.servers),
+        ]
+    }
+
+    /// What makes a node of this program one of the next, where only profile, switches and
+    /// services differ. Its lines for ipvs are the changes from `before` to `after`.
+    ///
+    /// # Errors
+    /// Where one of the labs has no such node.
+    pub fn change(before: &Lab, after: &Lab, node: usize) -> anyhow::Result<Self> {
+        let [old, new] = [Self::new(before, node)?, Self::new(after, node)?];
+        let services = |lab| {
+            let config = NodeConfig::new(lab, node, 1).context("the lab has no such node")?;
+            anyhow::Ok(config.services)
+        };
+        let tc = if old.tc == new.tc {
+            String::new()
+        } else {
+            format!("qdisc del dev eth1 clsact\n{}", new.tc)
+        };
+        Ok(Self {
+            sysctls: new.sysctls.into_iter().filter(|s| !old.sysctls.contains(s)).collect(),
+            ip: differing(&old.ip, &new.ip),
+            tc,
+            sets: differing(&old.sets, &new.sets),
+            rules: if old.rules == new.rules { String::new() } else { new.rules },
+            servers: calls(&changes(&services(before)?, &services(after)?)),
+        })
+    }
+}
+
+/// Shell commands that do the same on a node whose links are there and up.
+impl Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Sysctl { path, value } in &self.sysctls {
+            writeln!(f, "sysctl -w {path}={value}")?;
+        }
+        for (tool, text) in self.calls() {
+            writeln!(f, "{} <<'END'\n{text}END", tool.join(" "))?;
+        }
+        Ok(())
+    }
+}
+
+/// The lines that take back what is in `old` only, and those that are in `new` only.
+fn differing(old: &str, new: &str) -> String {
+    let mut text = String::new();
+    for line in old.lines().filter(|line| !new.lines().any(|other| other == *line)) {
+        // `-exist` belongs to additions; what is not there any more is as good as removed.
+        let _ = writeln!(text, "{}", line.replacen("add ", "del ", 1));
+    }
+    for line in new.lines().filter(|line| !old.lines().any(|other| other == *line)) {
+        let _ = writeln!(text, "{line}");
+    }
+    text
+}
+
+/// Settings of Terway and kube-proxy, and the lab's switches.
+fn sysctls(lab: &Lab) -> Vec<Sysctl> {
+    let switches = &lab.switches;
+    let flag = |on: bool| u8::from(on).to_string();
+    let rp_filter = match switches.rp_filter {
+        RpFilter::Off => "0",
+        RpFilter::Strict => "1",
+        RpFilter::Loose => "2",
+    };
+    // Forwarding first: changing it puts other settings back.
+    let mut settings = vec![
+        ("ip_forward".to_owned(), "1".to_owned()),
+        ("icmp_ratelimit".to_owned(), switches.icmp_ratelimit_ms.to_string()),
+        ("vs/conntrack".to_owned(), flag(switches.vs_conntrack)),
+        ("vs/snat_reroute".to_owned(), flag(switches.snat_reroute)),
+        ("vs/expire_nodest_conn".to_owned(), flag(true)),
+        ("vs/expire_quiescent_template".to_owned(), flag(true)),
+    ];
+    // Redirects: spec ROUTE-19.
+    for (setting, value) in [("rp_filter", rp_filter), ("send_redirects", "0")] {
+        for which in ["all", "default"] {
+            settings.push((format!("conf/{which}/{setting}"), value.to_owned()));
+        }
+    }
+    if switches.strict_arp {
+        settings.push(("conf/all/arp_ignore".to_owned(), "1".to_owned()));
+        settings.push(("conf/all/arp_announce".to_owned(), "2".to_owned()));
+    }
+    let path = |(path, value)| Sysctl::new(format!("net/ipv4/{path}"), value);
+    settings.into_iter().map(path).collect()
+}
+
+fn addresses_and_routes(lab: &Lab, node: usize, config: &NodeConfig) -> anyhow::Result<String> {
+    let model = lab.nodes.get(node).context("the lab has no such node")?;
+    let vswitch = |eni: usize| {
+        let vswitch = lab.enis.get(eni).context("no such ENI")?.vswitch;
+        lab.vpc.vswitches.get(vswitch).context("no such vSwitch")
+    };
+    let (subnet, trunk_subnet) = (vswitch(model.primary)?, vswitch(model.trunk)?);
+    let ip = config.ip;
+    let mut text = String::new();
+    let mut line = |arguments: std::fmt::Arguments<'_>| {
+        let _ = writeln!(text, "{arguments}");
+    };
+    let length = subnet.cidr.prefix_len();
+    line(format_args!("addr add {ip}/{length} brd {} dev eth0", subnet.cidr.broadcast()));
+    line(format_args!("addr add {ip}/32 dev eth1"));
+    line(format_args!("route add default via {} dev eth0", subnet.gateway()));
+    let via = trunk_subnet.gateway();
+    line(format_args!("route add default via {via} dev eth1 onlink table {TRUNK_TABLE}"));
+    line(format_args!("link add kube-ipvs0 type dummy"));
+    line(format_args!("link set kube-ipvs0 arp off"));
+    for vip in config.services.vips() {
+        line(format_args!("addr add {vip}/32 dev kube-ipvs0"));
+    }
+    for pod in lab.pods.iter().filter(|pod| pod.node == node) {
+        let (ip, cali) = (pod.ip, &pod.cali);
+        line(format_args!("route add {ip}/32 dev {cali} scope link"));
+        line(format_args!("rule add to {ip} lookup main pref 512"));
+        let iif = if lab.switches.from_rule_iif { format!("iif {cali} ") } else { String::new() };
+        line(format_args!("rule add from {ip} {iif}lookup {TRUNK_TABLE} pref 2048"));
+    }
+    for (port, ip, mac) in &config.neighbours {
+        let device = &config.interface(*port).context("no such interface")?.name;
+        line(format_args!("neigh add {ip} dev {device} lladdr {mac} nud permanent"));
+    }
+    Ok(text)
+}
+
+/// The trunk's filters: any tag is popped, and a pod's VID is pushed by its source address.
+fn trunk_filters(lab: &Lab, node: usize) -> String {
+    let mut text = "qdisc add dev eth1 clsact\n\
+        filter add dev eth1 ingress prio 20000 protocol 802.1Q u32 match u32 0 0 action vlan pop\n"
+        .to_owned();
+    for pod in lab.pods.iter().filter(|pod| pod.node == node && lab.switches.vlan_push) {
+        let _ = writeln!(
+            text,
+            "filter add dev eth1 egress prio 50001 protocol ip u32 match ip src {}/32 \
+             action vlan push id {} pipe",
+            pod.ip,
+            pod.vid.get()
+        );
+    }
+    text
+}
+
+/// kube-proxy's sets by address, protocol and port.
+const SETS: [&str; 5] = [
+    "KUBE-CLUSTER-IP",
+    "KUBE-EXTERNAL-IP",
+    "KUBE-EXTERNAL-IP-LOCAL",
+    "KUBE-LOAD-BALANCER",
+    "KUBE-LOAD-BALANCER-LOCAL",
+];
+
+fn sets(lab: &Lab, node: usize, services: &[VirtualService]) -> String {
+    let mut text = String::new();
+    for set in SETS {
+        let _ = writeln!(text, "create {set} hash:ip,port");
+    }
+    text += "create KUBE-LOOP-BACK hash:ip,port,ip\ncreate KUBE-IPVS-IPS hash:ip\n";
+    for VirtualService { vip, proto, port, kind, local_policy, .. } in services {
+        let mut add = |set| {
+            let _ = writeln!(text, "add {set} {vip},{proto}:{port}");
+        };
+        match (kind, local_policy) {
+            (VipKind::ClusterIp, _) => add("KUBE-CLUSTER-IP"),
+            (VipKind::External, false) => add("KUBE-EXTERNAL-IP"),
+            (VipKind::External, true) => add("KUBE-EXTERNAL-IP-LOCAL"),
+            (VipKind::LoadBalancer, local) => {
+                add("KUBE-LOAD-BALANCER");
+                if *local {
+                    add("KUBE-LOAD-BALANCER-LOCAL");
+                }
+            }
+        }
+        let _ = writeln!(text, "add KUBE-IPVS-IPS {vip} -exist");
+    }
+    for Service { ports, endpoints, .. } in &lab.services {
+        let pods = endpoints.iter().filter_map(|endpoint| lab.pods.get(endpoint.pod));
+        for pod in pods.filter(|pod| pod.node == node) {
+            for port in ports {
+                let (ip, proto, port) = (pod.ip, port.proto, port.target_port);
+                let _ = writeln!(text, "add KUBE-LOOP-BACK {ip},{proto}:{port},{ip} -exist");
+            }
+        }
+    }
+    text
+}
+
+/// kube-proxy's chains.
+fn rules(lab: &Lab) -> String {
+    let switches = &lab.switches;
+    let random = if switches.masquerade_random_fully { " --random-fully" } else { "" };
+    let cluster_ip = match (switches.masquerade_all, switches.cluster_cidr) {
+        (true, _) => "-m set --match-set KUBE-CLUSTER-IP dst,dst".to_owned(),
+        (false, Some(cidr)) => format!("-m set --match-set KUBE-CLUSTER-IP dst,dst ! -s {cidr}"),
+        (false, None) => "-m set --match-set KUBE-CLUSTER-IP src,dst".to_owned(),
+    };
+    let filter = match switches.vip_ping {
+        VipPing::Answer => "",
+        VipPing::Reject => FILTER,
+    };
+    format!(
+        "*nat
+:KUBE-SERVICES -
+:KUBE-POSTROUTING -
+:KUBE-LOAD-BALANCER -
+:KUBE-MARK-MASQ -
+-A PREROUTING -j KUBE-SERVICES
+-A OUTPUT -j KUBE-SERVICES
+-A POSTROUTING -j KUBE-POSTROUTING
+-A KUBE-POSTROUTING -m set --match-set KUBE-LOOP-BACK dst,dst,src -j MASQUERADE
+-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000
+-A KUBE-POSTROUTING -j MASQUERADE{random}
+-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000
+-A KUBE-SERVICES -s 127.0.0.0/8 -j RETURN
+-A KUBE-SERVICES -m set --match-set KUBE-LOAD-BALANCER dst,dst -j KUBE-LOAD-BALANCER
+-A KUBE-LOAD-BALANCER -m set --match-set KUBE-LOAD-BALANCER-LOCAL dst,dst -j RETURN
+-A KUBE-LOAD-BALANCER -j KUBE-MARK-MASQ
+-A KUBE-SERVICES {cluster_ip} -j KUBE-MARK-MASQ
+-A KUBE-SERVICES -m set --match-set KUBE-EXTERNAL-IP dst,dst -j KUBE-MARK-MASQ
+-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT
+-A KUBE-SERVICES -m set --match-set KUBE-LOAD-BALANCER dst,dst -j ACCEPT
+COMMIT
+{filter}"
+    )
+}
+
+/// KUBE-IPVS-FILTER: what is for a VIP and for no service is refused.
+const FILTER: &str = "*filter
+:KUBE-IPVS-FILTER -
+-A INPUT -j KUBE-IPVS-FILTER
+-A KUBE-IPVS-FILTER -m set --match-set KUBE-LOAD-BALANCER dst,dst -j RETURN
+-A KUBE-IPVS-FILTER -m set --match-set KUBE-CLUSTER-IP dst,dst -j RETURN
+-A KUBE-IPVS-FILTER -m set --match-set KUBE-EXTERNAL-IP dst,dst -j RETURN
+-A KUBE-IPVS-FILTER -m set --match-set KUBE-EXTERNAL-IP-LOCAL dst,dst -j RETURN
+-A KUBE-IPVS-FILTER -m conntrack --ctstate NEW -m set --match-set KUBE-IPVS-IPS dst -j REJECT
+COMMIT
+";
+
+/// The calls to ipvs as `ipvsadm -R` reads them.
+fn calls(changes: &[Change]) -> String {
+    let mut text = String::new();
+    for change in changes {
+        let _ = match change {
+            Change::AddService(setup) => writeln!(text, "-A {}", service(setup)),
+            Change::EditService(setup) => writeln!(text, "-E {}", service(setup)),
+            Change::DeleteService(key) => writeln!(text, "-D {}", address(*key)),
+            Change::AddDestination(key, real) => writeln!(text, "-a {}", server(*key, real)),
+            Change::EditDestination(key, real) => writeln!(text, "-e {}", server(*key, real)),
+            Change::DeleteDestination(key, (ip, port)) => {
+                writeln!(text, "-d {} -r {ip}:{port}", address(*key))
+            }
+        };
+    }
+    text
+}
+
+fn address((proto, vip, port): ServiceKey) -> String {
+    let flag = if proto == Protocol::UDP { "-u" } else { "-t" };
+    format!("{flag} {vip}:{port}")
+}
+
+/// A virtual server with everything that can be set of it.
+fn service(setup: &VirtualService) -> String {
+    let scheduler = match setup.scheduler {
+        Scheduler::RoundRobin => "rr",
+    };
+    format!("{} -s {scheduler}", address(setup.key()))
+}
+
+/// A real server with everything that can be set of it.
+fn server(key: ServiceKey, real: &Destination) -> String {
+    format!("{} -r {}:{} -m -w {}", address(key), real.ip, real.port, real.weight)
+}

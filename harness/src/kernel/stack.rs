@@ -1,0 +1,116 @@
+//! What passes between a case and a node's own stack: packets enter the node at LOCAL_OUT and are
+//! read where LOCAL_IN has let them through, by raw sockets (spec ORA-5).
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use anyhow::Context;
+use datapath::lab::Lab;
+use datapath::wire::ethernet::{self, Header};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto,
+    setsockopt, socket, sockopt,
+};
+
+/// The mark of what is sent here; it is not one of kube-proxy's.
+const MARK: u32 = 0x1;
+/// Longest IPv4 packet.
+const LONGEST: usize = 65_535;
+/// Where the destination stands in an IPv4 header.
+const DESTINATION: std::ops::Range<usize> = 16..20;
+
+/// The node's side of host0.
+#[derive(Debug)]
+pub(super) struct Stack {
+    sender: OwnedFd,
+    receivers: Vec<OwnedFd>,
+    ip: Ipv4Addr,
+    header: Header,
+    buffer: Vec<u8>,
+}
+
+impl Stack {
+    /// Opens the stack of a node. The calling thread is in the node's namespace.
+    pub(super) fn open(lab: &Lab, node: usize) -> anyhow::Result<Self> {
+        let model = lab.nodes.get(node).context("no such node")?;
+        let ip = ip_of(lab, node)?;
+        let open = |protocol| {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            socket(AddressFamily::Inet, SockType::Raw, flags, protocol).context("open a raw socket")
+        };
+        let sender = open(SockProtocol::Raw)?;
+        setsockopt(&sender, sockopt::Mark, &MARK).context("set a socket's mark")?;
+        let receivers = [SockProtocol::Tcp, SockProtocol::Udp, SockProtocol::Icmp];
+        let receivers = receivers.into_iter().map(open).collect::<anyhow::Result<_>>()?;
+        let header =
+            Header { dst: model.host_mac, src: model.host0_mac, ethertype: ethernet::IPV4 };
+        Ok(Self { sender, receivers, ip, header, buffer: vec![0; LONGEST] })
+    }
+
+    /// Rules for `iptables-legacy-restore` that keep a node's stack from answering what was sent
+    /// to the node's own address, as a host of a case does not. It answers for VIPs, and what ipvs
+    /// and routing have to say is said. In the raw table, so that conntrack does not see what is
+    /// not sent.
+    ///
+    /// # Errors
+    /// Where the lab has no such node.
+    pub(super) fn silence(lab: &Lab, node: usize) -> anyhow::Result<String> {
+        let ip = ip_of(lab, node)?;
+        let kinds = ["port-unreachable", "protocol-unreachable", "echo-reply"];
+        let icmp =
+            kinds.map(|kind| format!("-A OUTPUT -s {ip} -p icmp --icmp-type {kind} -j DROP\n"));
+        Ok(format!(
+            "*raw\n-A OUTPUT -m mark --mark {MARK:#x}/{MARK:#x} -j ACCEPT\n\
+             -A OUTPUT -s {ip} -p tcp --tcp-flags RST RST -j DROP\n{}COMMIT\n",
+            icmp.concat()
+        ))
+    }
+
+    /// Has the node send the packet of a frame. The kernel sets its total length and header
+    /// checksum, and an ID where it has none.
+    pub(super) fn send(&self, frame: &[u8]) -> anyhow::Result<()> {
+        let packet = frame.get(ethernet::HEADER_LEN..).unwrap_or_default();
+        let destination: Option<[u8; 4]> =
+            packet.get(DESTINATION).and_then(|bytes| bytes.try_into().ok());
+        let [a, b, c, d] = destination.context("the node's own stack sends IPv4 only")?;
+        let to = SockaddrIn::new(a, b, c, d, 0);
+        match sendto(self.sender.as_raw_fd(), packet, &to, MsgFlags::empty()) {
+            // What the kernel lets go no further tells its sender so.
+            Ok(_) | Err(Errno::EPERM | Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Ok(()),
+            Err(errno) => Err(errno).context("send from a node's own stack"),
+        }
+    }
+
+    /// The next packet that the node was given, in a frame as host0 carries it.
+    pub(super) fn receive(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        for receiver in &self.receivers {
+            loop {
+                let length = match recv(receiver.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+                    Ok(length) => length,
+                    Err(Errno::EAGAIN) => break,
+                    Err(errno) => return Err(errno).context("receive at a node's own stack"),
+                };
+                let packet = self.buffer.get(..length).unwrap_or_default();
+                // What is for a VIP the forwarder keeps (spec ROUTE-9).
+                if packet.get(DESTINATION) == Some(&self.ip.octets()) {
+                    let mut frame = vec![0; ethernet::HEADER_LEN];
+                    self.header.emit(&mut frame);
+                    frame.extend_from_slice(packet);
+                    return Ok(Some(frame));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Its sockets, to wait for.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.receivers.iter().map(AsFd::as_fd)
+    }
+}
+
+fn ip_of(lab: &Lab, node: usize) -> anyhow::Result<Ipv4Addr> {
+    let primary = lab.nodes.get(node).context("no such node")?.primary;
+    Ok(lab.enis.get(primary).context("no such ENI")?.ip)
+}

@@ -1,0 +1,110 @@
+//! The state tables of a node's kernel, in the lines of [`Tables`].
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use anyhow::Context;
+
+use super::tool;
+use crate::case::{Tables, Timed};
+use crate::net::namespace;
+
+/// How long the kernel may take to end the connections of removed servers, and how often it is
+/// asked. It needs two ticks.
+const EXPIRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(10));
+
+/// Reads the tables of the node that lives in this namespace.
+pub(super) fn read(name: &str) -> anyhow::Result<Tables> {
+    // Not from /proc/net/ip_vs, which loses lines where several namespaces have servers.
+    let services = services(&tool::run(name, &["ipvsadm", "-Ln"], "")?);
+    let flows = read_file(name, "nf_conntrack")?;
+    let mut conntrack: Vec<_> = flows.lines().filter_map(flow).collect();
+    conntrack.sort();
+    Ok(Tables { services, connections: connections(name)?, conntrack })
+}
+
+/// Waits until no connection leads to a server that is gone: the kernel ends them by a worker.
+/// Where it keeps them, it has had its time.
+pub(super) fn await_expiry(name: &str) -> anyhow::Result<()> {
+    let (bound, pause) = EXPIRY;
+    let begun = Instant::now();
+    while begun.elapsed() < bound {
+        let services = services(&tool::run(name, &["ipvsadm", "-Ln"], "")?);
+        let known = |entry: &Timed| {
+            let words: Vec<_> = entry.entry.split(' ').collect();
+            let [protocol, _, _, vip, real] = words.as_slice() else { return true };
+            services.iter().any(|service| {
+                let mut words = service.split(' ');
+                (words.next(), words.next()) == (Some(protocol), Some(vip))
+                    && words.any(|word| word == *real)
+            })
+        };
+        if connections(name)?.iter().all(known) {
+            break;
+        }
+        thread::sleep(pause);
+    }
+    Ok(())
+}
+
+fn connections(name: &str) -> anyhow::Result<Vec<Timed>> {
+    let text = read_file(name, "ip_vs_conn")?;
+    let mut connections: Vec<_> = text.lines().skip(1).filter_map(connection).collect();
+    connections.sort();
+    Ok(connections)
+}
+
+fn read_file(name: &str, file: &str) -> anyhow::Result<String> {
+    let read = || fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+    namespace::run_in(name, read)?.with_context(|| format!("read {file}"))
+}
+
+/// What `ipvsadm -Ln` prints, each virtual server on one line with its real servers.
+fn services(text: &str) -> Vec<String> {
+    let mut services: Vec<String> = Vec::new();
+    for line in text.lines().skip(3) {
+        let words = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        match services.last_mut().filter(|_| words.starts_with("->")) {
+            Some(service) => *service = format!("{service} {words}"),
+            None => services.push(words),
+        }
+    }
+    services.sort();
+    services
+}
+
+fn address(ip: &str, port: &str) -> Option<SocketAddrV4> {
+    let ip = u32::from_str_radix(ip, 16).ok()?;
+    Some(SocketAddrV4::new(Ipv4Addr::from(ip), u16::from_str_radix(port, 16).ok()?))
+}
+
+/// A line of `/proc/net/ip_vs_conn`.
+fn connection(line: &str) -> Option<Timed> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [protocol, from, from_port, to, to_port, real, real_port, state, seconds, ..] =
+        words.as_slice()
+    else {
+        return None;
+    };
+    let (client, vip) = (address(from, from_port)?, address(to, to_port)?);
+    let real = address(real, real_port)?;
+    let entry = format!("{protocol} {state} {client} {vip} {real}");
+    Some(Timed { entry, seconds: seconds.parse().ok()? })
+}
+
+/// A line of `/proc/net/nf_conntrack`: family, its number, protocol, its number, time, state and
+/// tuples, and fields that differ from use to use.
+fn flow(line: &str) -> Option<Timed> {
+    let mut words = line.split_whitespace();
+    let family = words.next()?;
+    let protocol = words.nth(1)?;
+    let seconds = words.nth(1)?.parse().ok()?;
+    if family != "ipv4" {
+        return None;
+    }
+    let fleeting = ["mark=", "zone=", "use=", "secctx="];
+    let rest = words.filter(|word| !fleeting.iter().any(|name| word.starts_with(name)));
+    let entry = std::iter::once(protocol).chain(rest).collect::<Vec<_>>().join(" ");
+    Some(Timed { entry, seconds })
+}
