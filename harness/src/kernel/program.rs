@@ -320,7 +320,8 @@ fn address((proto, vip, port): ServiceKey) -> String {
 /// A virtual server with everything that can be set of it.
 fn service(setup: &VirtualService) -> String {
     let scheduler = match setup.scheduler {
-        Scheduler::RoundRobin => "rr",
+        Scheduler::Rr => "rr",
+        other => other.name(),
     };
     format!("{} -s {scheduler}", address(setup.key()))
 }

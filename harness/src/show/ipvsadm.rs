@@ -33,7 +33,8 @@ pub(super) fn servers(
                     writeln!(f, "  -> {address:<28}{}", Counters(&real.stats))?;
                 }
             }
-            Columns::Connections | Columns::Persistent | Columns::Thresholds => {
+            Columns::Connections => writeln!(f, "{server}")?,
+            Columns::Persistent | Columns::Thresholds => {
                 let protocol = server.protocol.to_uppercase();
                 writeln!(
                     f,
@@ -42,7 +43,10 @@ pub(super) fn servers(
                     server.scheduler,
                     Flags(server)
                 )?;
-                server.destinations.iter().try_for_each(|real| real_server(f, columns, real))?;
+                for real in &server.destinations {
+                    real_server(f, columns, real)?;
+                    writeln!(f)?;
+                }
             }
         }
     }
@@ -86,7 +90,7 @@ fn real_server(f: &mut Formatter<'_>, columns: Columns, real: &RealServer) -> fm
         }
         _ => write!(f, "Masq    {weight:<6}")?,
     }
-    writeln!(f, " {active:<10} {inactive:<10}")
+    write!(f, " {active:<10} {inactive:<10}")
 }
 
 /// The calls that make a virtual server.
@@ -111,6 +115,18 @@ fn calls(f: &mut Formatter<'_>, server: &VirtualServer) -> fmt::Result {
         writeln!(f, "-a -{kind} {address} -r {} -m -w {}", real.address, real.weight)?;
     }
     Ok(())
+}
+
+/// Its lines of `ipvsadm -Ln`, the last one without an end.
+impl Display for VirtualServer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let protocol = self.protocol.to_uppercase();
+        write!(f, "{protocol}  {} {}{}", self.address, self.scheduler, Flags(self))?;
+        self.destinations.iter().try_for_each(|real| {
+            writeln!(f)?;
+            real_server(f, Columns::Connections, real)
+        })
+    }
 }
 
 /// What follows a scheduler's name.
