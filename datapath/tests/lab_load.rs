@@ -3,7 +3,7 @@
 use datapath::lab::model::{
     Condition, ConntrackSwitches, Endpoint, EniKind, GroupKind, GroupRule, IpvsSwitches,
     KubeProxyVersion, Lab, Limits, Listener, LocalNoEndpoint, Peer, Profile, RpFilter, Scheduler,
-    Service, ServicePort, Switches, TcpTimeouts, VipPing, VpcRoute,
+    SchedulerFlags, Service, ServicePort, Switches, TcpTimeouts, VipPing, VpcRoute,
 };
 use datapath::lab::{derive, load};
 use datapath::wire::{Mac, Protocol};
@@ -144,6 +144,7 @@ fn full_services() {
     let lab = loaded(FULL);
     let port =
         |proto, port, target_port, node_port| ServicePort { proto, port, target_port, node_port };
+    let endpoint = |pod, weight, condition| Endpoint { pod, weight, upper: 0, lower: 0, condition };
     let service = Service {
         name: "web/nginx".to_owned(),
         cluster_ip: Some("192.168.31.83".parse().unwrap()),
@@ -154,15 +155,17 @@ fn full_services() {
         affinity: Some(86_400),
         one_packet: false,
         source_ranges: vec!["10.0.0.0/8".parse().unwrap(), "203.0.113.0/24".parse().unwrap()],
-        scheduler: Scheduler::RoundRobin,
+        scheduler: Scheduler::Rr,
+        scheduler_flags: SchedulerFlags::default(),
+        fnat: None,
         ports: vec![
             port(Protocol::TCP, 80, 8080, Some(30_080)),
             port(Protocol::UDP, 53, 5353, Some(30_080)),
             port(Protocol::TCP, 443, 443, None),
         ],
         endpoints: vec![
-            Endpoint { pod: 1, weight: 3, condition: Condition::Ready },
-            Endpoint { pod: 0, weight: 0, condition: Condition::ServingTerminating },
+            endpoint(1, 3, Condition::Ready),
+            endpoint(0, 0, Condition::ServingTerminating),
         ],
     };
     assert_eq!(lab.services, [service]);
@@ -350,7 +353,7 @@ fn every_mistake_is_reported_in_file_order() {
         .replace("seed: 18446744073709551615", "seed: x")
         .replace("vid: 7", "vid: 0")
         .replace("vSwitch: vsw-nodes", "vSwitch: vsw-node")
-        .replace("scheduler: rr", "scheduler: lc");
+        .replace("scheduler: rr", "scheduler: lcc");
     let error = load(&text, "my lab.yaml").unwrap_err();
     let lines: Vec<u32> = error.problems.iter().map(|p| p.at.line).collect();
     assert_eq!(lines, [35, 43, 56, 74, 127]);
@@ -379,17 +382,17 @@ fn schema_has_the_keys() {
     assert_eq!(keys(Some("SecurityGroup")), "egress ingress inner type");
     assert_eq!(keys(Some("Rule")), "peer policy ports priority proto");
     assert_eq!(keys(Some("Interface")), "eni ip mac mtu securityGroups srcDstCheck vSwitch");
-    assert_eq!(keys(Some("Node")), "eth0 name trunk");
+    assert_eq!(keys(Some("Node")), "eth0 localAddresses localPorts name trunk");
     assert_eq!(keys(Some("Pod")), "cali caliMac ip mac member mtu name node");
     assert_eq!(keys(Some("Member")), "eni securityGroups vSwitch vid");
     assert_eq!(
         keys(Some("Service")),
         "clusterIP endpoints externalIPs externalTrafficPolicy internalTrafficPolicy \
-         loadBalancer loadBalancerSourceRanges name onePacket ports scheduler sessionAffinity \
-         sessionAffinityConfig type"
+         loadBalancer loadBalancerSourceRanges localAddresses mode name onePacket ports scheduler \
+         schedulerFlags sessionAffinity sessionAffinityConfig toa type"
     );
     assert_eq!(keys(Some("ServicePort")), "nodePort port proto targetPort");
-    assert_eq!(keys(Some("Endpoint")), "pod ready serving terminating weight");
+    assert_eq!(keys(Some("Endpoint")), "lower pod ready serving terminating upper weight");
     assert_eq!(keys(Some("Slb")), "id listeners vip");
     assert_eq!(keys(Some("Listener")), "backendPort backends port proto");
     assert_eq!(keys(Some("Outside")), "ips mac name");

@@ -40,8 +40,12 @@ fn services() {
             "timeoutSeconds: expected a whole number from 1 to 86400";
         "sessionAffinity: None" => "sessionAffinityConfig: {clientIP: {timeoutSeconds: ^60}}",
             "timeoutSeconds: expected `sessionAffinity: ClientIP` with it";
-        "scheduler: rr" => "scheduler: ^wrr", "`wrr` is not supported yet: expected `rr`";
+        "scheduler: rr" => "scheduler: ^wr", "did you mean `wrr`?";
         "scheduler: rr" => "scheduler: ^random", "scheduler: expected `rr`";
+        "scheduler: rr" => "scheduler: sh\n    schedulerFlags: [sh-port, ^mh-port]",
+            "`mh-port` is a flag of scheduler `mh`, and the service has `sh`";
+        "scheduler: rr" => "schedulerFlags: ^sh-fallback", "and the service has `rr`";
+        "scheduler: rr" => "scheduler: mh\n    schedulerFlags: ^port", "schedulerFlags: expected";
     });
 }
 
@@ -96,6 +100,9 @@ fn ports_and_endpoints() {
         "{pod: demo/b, weight: 2}" => "{pod: ^demo/d, weight: 2}", "did you mean `demo/";
         "{pod: demo/b, weight: 2}" => "{pod: ^demo/a, weight: 2}", "endpoint `demo/a` is listed twice";
         "weight: 2}" => "weight: ^65536}", "weight: expected a whole number from 0 to 65535";
+        "weight: 2}" => "upper: 5, lower: ^6}", "lower: 6 is higher than the upper threshold, 5";
+        "weight: 2}" => "lower: ^1}", "lower: 1 is higher than the upper threshold, 0";
+        "weight: 2}" => "upper: ^-1}", "upper: expected a whole number";
         "weight: 2}" => "weight: 2, ready: ^maybe}", "ready: expected `true` or `false`";
         "weight: 2}" => "weight: 2, ready: true, serving: ^false}",
             "serving: an endpoint that is ready serves";

@@ -12,7 +12,7 @@ use super::model::{
 };
 use super::scalar::{
     Accept, Affinity, Int, Local, NodePort, PeerText, Port, PortProto, Ports, RuleProto,
-    ServiceMode, ServiceType, Text,
+    SchedulerFlag, ServiceMode, ServiceType, Text,
 };
 use super::written::{Keyed, List, OneOrMany, Written};
 use crate::wire::Mac;
@@ -232,8 +232,11 @@ pub struct Service {
     pub session_affinity: Option<Written<Affinity>>,
     /// Settings of the session affinity.
     pub session_affinity_config: Option<SessionAffinityConfig>,
-    /// The ipvs scheduler: rr.
+    /// The ipvs scheduler, default rr.
     pub scheduler: Option<Written<Scheduler>>,
+    /// Flags of the scheduler, one or a list: sh-port and sh-fallback, mh-port and mh-fallback.
+    #[serde(default)]
+    pub scheduler_flags: OneOrMany<SchedulerFlag>,
     /// nat (default): kube-proxy's DNAT with masquerade. fnat: ipvs exchanges both addresses, as
     /// DPVS does.
     pub mode: Option<Written<ServiceMode>>,
@@ -292,6 +295,10 @@ pub struct Endpoint {
     pub pod: Written<Text>,
     /// ipvs weight, default 1; 0 takes no new connections.
     pub weight: Option<Written<Int<0, 65_535>>>,
+    /// Connections at which it takes no more; default 0, no limit.
+    pub upper: Option<Written<Int<0, 4_294_967_295>>>,
+    /// Connections below which it takes new ones again; default 0, three quarters of `upper`.
+    pub lower: Option<Written<Int<0, 4_294_967_295>>>,
     /// Condition of its EndpointSlice; default true where it is serving and not terminating.
     pub ready: Option<Written<bool>>,
     /// Condition of its EndpointSlice; default what ready says, or true.

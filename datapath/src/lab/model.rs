@@ -368,6 +368,8 @@ pub struct Service {
     pub source_ranges: Vec<Ipv4Net>,
     /// How a destination is picked.
     pub scheduler: Scheduler,
+    /// What the scheduler does beside.
+    pub scheduler_flags: SchedulerFlags,
     /// Both addresses are translated by ipvs (`mode: fnat`); `None` for kube-proxy's NAT.
     pub fnat: Option<Fnat>,
     /// Its ports, in file order.
@@ -397,12 +399,92 @@ impl Fnat {
     }
 }
 
-/// An ipvs scheduler.
+/// Destinations that the virtual services of a lab may have together (spec LAW-6): an endpoint is
+/// one for each address and port of its service.
+pub const MOST_DESTINATIONS: u32 = 65_536;
+
+/// An ipvs scheduler (spec IPVS-10 to IPVS-13, IPVS-71 to IPVS-78).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheduler {
     /// Round robin.
     #[default]
-    RoundRobin,
+    Rr,
+    /// Weighted round robin.
+    Wrr,
+    /// Least connection.
+    Lc,
+    /// Weighted least connection.
+    Wlc,
+    /// Source hashing.
+    Sh,
+    /// Maglev hashing.
+    Mh,
+    /// Destination hashing.
+    Dh,
+    /// Shortest expected delay.
+    Sed,
+    /// Never queue.
+    Nq,
+    /// Locality-based least connection.
+    Lblc,
+    /// Locality-based least connection with replication.
+    Lblcr,
+    /// Weighted failover.
+    Fo,
+    /// Weighted overflow.
+    Ovf,
+    /// Power of two choices.
+    Twos,
+}
+
+impl Scheduler {
+    /// Every scheduler, in the order of the manual.
+    pub const ALL: [Self; 14] = [
+        Self::Rr,
+        Self::Wrr,
+        Self::Lc,
+        Self::Wlc,
+        Self::Sh,
+        Self::Mh,
+        Self::Dh,
+        Self::Sed,
+        Self::Nq,
+        Self::Lblc,
+        Self::Lblcr,
+        Self::Fo,
+        Self::Ovf,
+        Self::Twos,
+    ];
+
+    /// Its name, as ipvsadm knows it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rr => "rr",
+            Self::Wrr => "wrr",
+            Self::Lc => "lc",
+            Self::Wlc => "wlc",
+            Self::Sh => "sh",
+            Self::Mh => "mh",
+            Self::Dh => "dh",
+            Self::Sed => "sed",
+            Self::Nq => "nq",
+            Self::Lblc => "lblc",
+            Self::Lblcr => "lblcr",
+            Self::Fo => "fo",
+            Self::Ovf => "ovf",
+            Self::Twos => "twos",
+        }
+    }
+}
+
+/// What sh and mh do beside; other schedulers have no flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SchedulerFlags {
+    /// `sh-fallback`, `mh-fallback`: a client whose destination takes no connections gets another.
+    pub fallback: bool,
+    /// `sh-port`, `mh-port`: the client's port is hashed too.
+    pub port: bool,
 }
 
 /// One port of a service.
@@ -435,6 +517,10 @@ pub struct Endpoint {
     pub pod: usize,
     /// ipvs weight; 0 takes no new connections.
     pub weight: u32,
+    /// Connections at which it takes no more; 0 is no limit.
+    pub upper: u32,
+    /// Connections below which it takes new ones again; 0 is three quarters of `upper`.
+    pub lower: u32,
     /// What its EndpointSlice says of it.
     pub condition: Condition,
 }

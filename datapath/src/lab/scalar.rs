@@ -314,26 +314,27 @@ pub enum ServiceMode {
 
 words!(ServiceMode, "string", { "nat" => Self::Nat, "fnat" => Self::Fnat });
 
-impl Scalar for Scheduler {
-    fn expected() -> String {
-        "`rr`".to_owned()
-    }
-    fn read(text: &str) -> Result<Self, Refusal> {
-        const OTHERS: [&str; 13] = [
-            "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos",
-        ];
-        if OTHERS.iter().any(|other| other.eq_ignore_ascii_case(text)) {
-            let message = format!("{} is not supported yet: expected `rr`", quoted(text));
-            return Err(Refusal::Because(message, None));
-        }
-        word(text, &[("rr", Self::RoundRobin)])
-    }
-    fn schema() -> Schema {
-        let mut schema = typed("string");
-        schema.insert("enum".to_owned(), vec!["rr"].into());
-        schema
-    }
+words!(Scheduler, "string", {
+    "rr" => Self::Rr, "wrr" => Self::Wrr, "lc" => Self::Lc, "wlc" => Self::Wlc, "sh" => Self::Sh,
+    "mh" => Self::Mh, "dh" => Self::Dh, "sed" => Self::Sed, "nq" => Self::Nq,
+    "lblc" => Self::Lblc, "lblcr" => Self::Lblcr, "fo" => Self::Fo, "ovf" => Self::Ovf,
+    "twos" => Self::Twos
+});
+
+/// A flag of a scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchedulerFlag {
+    /// The scheduler that has it.
+    pub scheduler: Scheduler,
+    /// Whether it is the one about ports; else it is the one about falling back.
+    pub port: bool,
 }
+words!(SchedulerFlag, "string", {
+    "sh-fallback" => Self { scheduler: Scheduler::Sh, port: false },
+    "sh-port" => Self { scheduler: Scheduler::Sh, port: true },
+    "mh-fallback" => Self { scheduler: Scheduler::Mh, port: false },
+    "mh-port" => Self { scheduler: Scheduler::Mh, port: true }
+});
 
 /// A session affinity; true for ClientIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -140,6 +140,7 @@ impl<B: Buffer> Node<B> {
         self.note_connection(p, Some(handle), Direction::Original);
         p.step(self.connection_step(&connection));
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Original, now);
+        self.ipvs.count(handle, Direction::Original, p.packet.total_len);
         self.send_translated(p, connection.sent(), connection.sender())?;
         // One entry carries both NATs: the answer of a new flow will come from the destination
         // (spec CT-2).
@@ -346,6 +347,7 @@ impl<B: Buffer> Node<B> {
         self.note_answer(p, handle, &connection);
         p.rewrite(connection.answer(), connection.restorer(), ZeroChecksum::Compute);
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Reply, now);
+        self.ipvs.count(handle, Direction::Reply, p.packet.total_len);
         self.leave_conntrack(p);
     }
 

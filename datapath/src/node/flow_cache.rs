@@ -236,6 +236,7 @@ impl<B: Buffer> Node<B> {
         self.conntrack.put(flow, entry);
         if let Some((handle, direction)) = connection {
             self.ipvs.pass(handle, packet.tcp_flags(), direction, now);
+            self.ipvs.count(handle, direction, packet.total_len);
         }
         let bytes = framed.frame.bytes_mut();
         ethernet::set_macs(bytes, way.next_hop, way.own);

@@ -120,13 +120,14 @@ impl<B: Buffer> Node<B> {
     /// ip_vs_out_icmp: whoever made the error, it comes from the virtual address, about a packet
     /// sent to it. The connection is not renewed.
     fn restore_error(
-        &self,
+        &mut self,
         p: &mut Passage<B>,
         mut quoted: Quoted<Ipv4Addr>,
         handle: Handle,
     ) -> ControlFlow<Stop> {
-        let Some(connection) = self.connections().get(handle) else { return Continue(()) };
-        self.recognise(p, connection)?;
+        let Some(connection) = self.connections().get(handle).copied() else { return Continue(()) };
+        self.recognise(p, &connection)?;
+        self.ipvs.count(handle, Direction::Reply, p.packet.total_len);
         quoted.rewrite(p.ip_mut(), connection.request, QuotedSums::HeaderOnly);
         let mut to = Tuple { src: connection.vip().0, ..p.packet.tuple };
         if connection.local().is_some() {
@@ -140,13 +141,14 @@ impl<B: Buffer> Node<B> {
     /// ip_vs_in_icmp and ip_vs_icmp_xmit: the error goes to the destination as a request does,
     /// about a packet which that has sent. The connection is not renewed.
     fn send_error(
-        &self,
+        &mut self,
         p: &mut Passage<B>,
         mut quoted: Quoted<Ipv4Addr>,
         handle: Handle,
     ) -> ControlFlow<Stop> {
-        let Some(connection) = self.connections().get(handle) else { return Continue(()) };
-        self.recognise(p, connection)?;
+        let Some(connection) = self.connections().get(handle).copied() else { return Continue(()) };
+        self.recognise(p, &connection)?;
+        self.ipvs.count(handle, Direction::Original, p.packet.total_len);
         let (ip, _) = connection.destination();
         self.route_to_destination(p, ip)?;
         quoted.rewrite(p.ip_mut(), connection.reply(), QuotedSums::HeaderOnly);

@@ -41,6 +41,9 @@ pub struct Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// Bytes of memory each value of the limit takes.
+    pub const BYTES_PER_VALUE: usize = size_of::<Entry<T>>();
+
     /// An empty slab for up to `limit` values. All memory is taken here; values too many for the
     /// machine's memory end the process, as any failed allocation does.
     #[must_use]

@@ -225,7 +225,8 @@ fn address((proto, vip, port): ServiceKey) -> String {
 /// A virtual server with everything that can be set of it.
 fn service(setup: &VirtualService) -> String {
     let scheduler = match setup.scheduler {
-        Scheduler::RoundRobin => "rr",
+        Scheduler::Rr => "rr",
+        other => other.name(),
     };
     let persistent = setup
         .persistence

@@ -1,9 +1,8 @@
-//! Virtual servers and connections, as `ipvsadm -Ln` and `ipvsadm -Lnc` print them.
+//! Virtual servers, connections and timeouts of ipvs; [`ipvsadm`](super::ipvsadm) prints them.
 
-use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
-use datapath::lab::{Lab, Scheduler};
+use datapath::lab::Lab;
 use datapath::node::Node;
 use datapath::node::ipvs;
 use datapath::port::Buffer;
@@ -11,18 +10,7 @@ use datapath::time::Time;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// What `ipvsadm -Ln` prints first; 4096 is the kernel's default size of the connection table.
-pub(super) const SERVERS_HEADER: &str = "\
-IP Virtual Server version 1.2.1 (size=4096)
-Prot LocalAddress:Port Scheduler Flags
-  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
-";
-
-/// What `ipvsadm -Lnc` prints first.
-pub(super) const CONNECTIONS_HEADER: &str = "\
-IPVS connection entries
-pro expire state       source             virtual            destination
-";
+use super::query::IpvsOptions;
 
 /// A virtual server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -36,6 +24,14 @@ pub struct VirtualServer {
     pub address: SocketAddrV4,
     /// The scheduler's name.
     pub scheduler: &'static str,
+    /// The scheduler's flags, as `sh-port`.
+    pub scheduler_flags: Vec<String>,
+    /// How clients keep to a real server, where they do.
+    pub persistence: Option<Persistence>,
+    /// Every datagram is scheduled by itself.
+    pub one_packet: bool,
+    /// What it has counted.
+    pub stats: Stats,
     /// Its real servers by address, as ipvsadm sorts them; the scheduler's order is another one.
     pub destinations: Vec<RealServer>,
 }
@@ -54,6 +50,80 @@ pub struct RealServer {
     pub active_connections: u32,
     /// All others.
     pub inactive_connections: u32,
+    /// Clients that keep to it.
+    pub persistent_connections: u32,
+    /// Connections at which it takes no more; 0 is no limit.
+    pub upper_threshold: u32,
+    /// Connections below which it takes new ones again; 0 is three quarters of the upper threshold.
+    pub lower_threshold: u32,
+    /// What it has counted.
+    pub stats: Stats,
+}
+
+/// How clients keep to a real server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Persistence {
+    /// For so many seconds after their last new connection.
+    pub timeout: u32,
+    /// Addresses that share these bits are one client.
+    pub mask: Ipv4Addr,
+}
+
+/// What a virtual or a real server has counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets of clients.
+    pub in_packets: u64,
+    /// Answers.
+    pub out_packets: u64,
+    /// Bytes of the clients' IP packets.
+    pub in_bytes: u64,
+    /// Bytes of the answers' IP packets.
+    pub out_bytes: u64,
+}
+
+/// Seconds that connections live without a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeouts {
+    /// In ESTABLISHED.
+    pub tcp: u32,
+    /// In FIN_WAIT.
+    pub tcp_fin: u32,
+    /// UDP.
+    pub udp: u32,
+}
+
+/// What the text of virtual servers tells of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Columns {
+    /// `ipvsadm -Ln`: forwarding, weight and connections.
+    Connections,
+    /// `--stats`: what was counted.
+    Stats,
+    /// `--persistent-conn`: weight, persistent and other connections.
+    Persistent,
+    /// `--thresholds`: thresholds and connections.
+    Thresholds,
+    /// `ipvsadm -Sn`: the calls that make them.
+    Calls,
+}
+
+impl Columns {
+    /// What these options ask for.
+    pub(super) const fn of(options: IpvsOptions) -> Self {
+        match options {
+            IpvsOptions { stats: true, .. } => Self::Stats,
+            IpvsOptions { persistent_conn: true, .. } => Self::Persistent,
+            IpvsOptions { thresholds: true, .. } => Self::Thresholds,
+            IpvsOptions { save: true, .. } => Self::Calls,
+            _ => Self::Connections,
+        }
+    }
 }
 
 /// A connection.
@@ -84,26 +154,53 @@ pub fn virtual_servers<B: Buffer>(lab: &Lab, node: &Node<B>, _: Time) -> Vec<Vir
 }
 
 fn virtual_server<B: Buffer>(lab: &Lab, node: &Node<B>, service: &ipvs::Service) -> VirtualServer {
-    let real_server = |server: &ipvs::Server| RealServer {
-        address: SocketAddrV4::new(server.destination.ip, server.destination.port),
-        forward: if service.setup.fnat.is_some() { "FullNat" } else { "Masq" },
-        weight: server.destination.weight,
-        active_connections: server.active,
-        inactive_connections: server.inactive,
-    };
     let servers = service.servers.iter().filter_map(|handle| node.ipvs().server(*handle));
-    let mut destinations: Vec<_> = servers.map(real_server).collect();
+    let mut destinations: Vec<_> =
+        servers.map(|server| real_server(server, service.setup.fnat.is_some())).collect();
     destinations.sort_by_key(|destination| destination.address);
     let setup = &service.setup;
+    let scheduler = setup.scheduler.name();
+    let flags = [("fallback", setup.flags.fallback), ("port", setup.flags.port)];
+    let flags = flags.iter().filter(|(_, set)| *set);
+    let persistence = |ipvs::Persistence { timeout, mask }| Persistence { timeout, mask };
     VirtualServer {
         service: service_name(lab, setup.service),
         protocol: setup.proto.to_string(),
         address: SocketAddrV4::new(setup.vip, setup.port),
-        scheduler: match setup.scheduler {
-            Scheduler::RoundRobin => "rr",
-        },
+        scheduler,
+        scheduler_flags: flags.map(|(flag, _)| format!("{scheduler}-{flag}")).collect(),
+        persistence: setup.persistence.map(persistence),
+        one_packet: setup.one_packet,
+        stats: stats(node.ipvs().stats(service)),
         destinations,
     }
+}
+
+fn real_server(server: &ipvs::Server, fnat: bool) -> RealServer {
+    let ipvs::Destination { ip, port, weight, upper, lower } = server.destination;
+    RealServer {
+        address: SocketAddrV4::new(ip, port),
+        forward: if fnat { "FullNat" } else { "Masq" },
+        weight,
+        active_connections: server.active,
+        inactive_connections: server.inactive,
+        persistent_connections: server.persistent,
+        upper_threshold: upper,
+        lower_threshold: lower,
+        stats: stats(server.stats),
+    }
+}
+
+const fn stats(counted: ipvs::Stats) -> Stats {
+    let ipvs::Stats { connections, in_packets, out_packets, in_bytes, out_bytes } = counted;
+    Stats { connections, in_packets, out_packets, in_bytes, out_bytes }
+}
+
+/// The timeouts of a node's connections.
+pub(super) fn timeouts<B: Buffer>(_: &Lab, node: &Node<B>, _: Time) -> Vec<Timeouts> {
+    let ipvs = node.config().switches.ipvs;
+    let datapath::lab::IpvsTimeouts { tcp, tcp_fin, udp, .. } = ipvs.timeouts;
+    vec![Timeouts { tcp, tcp_fin, udp }]
 }
 
 /// The connections of a node, in the order of their records.
@@ -131,39 +228,4 @@ pub fn connections<B: Buffer>(lab: &Lab, node: &Node<B>, now: Time) -> Vec<Conne
 
 fn service_name(lab: &Lab, service: usize) -> String {
     lab.services.get(service).map_or("?", |service| &service.name).to_owned()
-}
-
-impl fmt::Display for VirtualServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = self.protocol.to_uppercase();
-        write!(f, "{protocol}  {} {}", self.address, self.scheduler)?;
-        for server in &self.destinations {
-            let RealServer { address, forward, weight, active_connections, inactive_connections } =
-                server;
-            let address = address.to_string();
-            write!(
-                f,
-                "\n  -> {address:<28} {forward:<7} {weight:<6} {active_connections:<10} \
-                 {inactive_connections:<10}"
-            )?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = self.protocol.to_uppercase();
-        let expires = format!("{:02}:{:02}", self.expires / 60, self.expires % 60);
-        let (source, virtual_address) = (self.source.to_string(), self.virtual_address.to_string());
-        write!(
-            f,
-            "{protocol:<3} {expires:<6} {:<11} {source:<18} {virtual_address:<18} ",
-            self.state
-        )?;
-        if let Some(local) = self.local_address {
-            write!(f, "{:<18} ", local.to_string())?;
-        }
-        write!(f, "{}", self.destination)
-    }
 }

@@ -8,6 +8,7 @@ mod conntrack;
 mod drops;
 mod eni;
 mod ipvs;
+mod ipvsadm;
 mod laddr;
 mod neighbour;
 mod query;
@@ -21,10 +22,11 @@ mod tc;
 pub use conntrack::{ConntrackEntry, ConntrackTuple, entries};
 pub use drops::{Drop, ElementDrops};
 pub use eni::{Eni, PacketCounters, QueueCounters};
-pub use ipvs::{Connection, RealServer, VirtualServer, connections, virtual_servers};
+pub use ipvs::{Columns, Connection, Persistence, RealServer, Stats, Timeouts, VirtualServer};
+pub use ipvs::{connections, virtual_servers};
 pub use laddr::{LocalAddress, LocalEntry};
 pub use neighbour::Neighbour;
-pub use query::{Format, Query, ShowArgs, TableId, UnknownTable, What};
+pub use query::{Format, IpvsOptions, Query, ShowArgs, TableId, UnknownTable, What};
 pub use route::{Flag, Route, RouteType, Scope};
 pub use rule::Rule;
 pub use security_group::{Group, GroupRule, Member};
@@ -86,11 +88,19 @@ pub fn take<B: Buffer>(
             Table::Routes { table, nodes: view.each(routes) }
         }
         What::Neigh => Table::Neighbours { nodes: view.each(neighbour::neighbours) },
-        What::Ipvs if query.connections => {
+        What::Ipvs if query.ipvs.connections => {
             Table::IpvsConnections { nodes: view.each(ipvs::connections) }
         }
-        What::Ipvs if query.laddr => Table::LocalAddresses { nodes: view.each(laddr::entries) },
-        What::Ipvs => Table::Ipvs { nodes: view.each(ipvs::virtual_servers) },
+        What::Ipvs if query.ipvs.laddr => {
+            Table::LocalAddresses { nodes: view.each(laddr::entries) }
+        }
+        What::Ipvs if query.ipvs.timeout => {
+            Table::IpvsTimeouts { nodes: view.each(ipvs::timeouts) }
+        }
+        What::Ipvs => Table::Ipvs {
+            columns: ipvs::Columns::of(query.ipvs),
+            nodes: view.each(ipvs::virtual_servers),
+        },
         What::Conntrack => Table::Conntrack { nodes: view.each(conntrack::entries) },
         What::Tc => Table::Tc { nodes: view.each(tc::filters) },
         What::Sg if query.sessions => {

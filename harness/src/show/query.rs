@@ -18,7 +18,8 @@ pub enum What {
     Route,
     /// Neighbours, as `ip neigh` prints them.
     Neigh,
-    /// Virtual servers, as `ipvsadm -Ln` prints them; with -c connections, as `ipvsadm -Lnc`;
+    /// Virtual servers, as `ipvsadm -Ln` prints them, and with its options -c, --stats, --timeout,
+    /// --persistent-conn and --thresholds as it does with those; with --save as `ipvsadm -Sn`;
     /// with --laddr local addresses, as DPVS's `ipvsadm -G` and `dpip addr show -s`.
     Ipvs,
     /// Flows, as `conntrack -L` prints them.
@@ -48,14 +49,10 @@ pub struct Query {
     #[arg(long, value_name = "TABLE", default_value = "main")]
     #[serde(default)]
     pub table: TableId,
-    /// With ipvs: the connections instead of the servers.
-    #[arg(short, long)]
-    #[serde(default)]
-    pub connections: bool,
-    /// With ipvs: the local addresses of services in mode fnat, and their ports.
-    #[arg(long, conflicts_with = "connections")]
-    #[serde(default)]
-    pub laddr: bool,
+    /// With ipvs: what of it.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub ipvs: IpvsOptions,
     /// With sg: the sessions instead of the groups.
     #[arg(long)]
     #[serde(default)]
@@ -70,11 +67,38 @@ impl Query {
             what,
             node: None,
             table: TableId::default(),
-            connections: false,
-            laddr: false,
+            ipvs: IpvsOptions::default(),
             sessions: false,
         }
     }
+}
+
+/// What `trunkline show ipvs` shows instead of the virtual servers; at most one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[group(multiple = false)]
+#[serde(default, rename_all = "camelCase")]
+pub struct IpvsOptions {
+    /// With ipvs: the connections.
+    #[arg(short, long)]
+    pub connections: bool,
+    /// With ipvs: what the servers have counted.
+    #[arg(long)]
+    pub stats: bool,
+    /// With ipvs: the timeouts of connections.
+    #[arg(long)]
+    pub timeout: bool,
+    /// With ipvs: the servers with their persistent connections.
+    #[arg(long)]
+    pub persistent_conn: bool,
+    /// With ipvs: the servers with their connection thresholds.
+    #[arg(long)]
+    pub thresholds: bool,
+    /// With ipvs: the calls of ipvsadm that would make the servers.
+    #[arg(short = 'S', long)]
+    pub save: bool,
+    /// With ipvs: the local addresses of services in mode fnat, and their ports.
+    #[arg(long)]
+    pub laddr: bool,
 }
 
 /// How a table is printed.

@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Connection, ConntrackEntry, ElementDrops, Eni, Filter, Group, LocalEntry, Neighbour, Route,
-    Rule, Session, TableId, VirtualServer, drops, eni, ipvs, laddr, security_group, session, tc,
+    Columns, Connection, ConntrackEntry, ElementDrops, Eni, Filter, Group, LocalEntry, Neighbour,
+    Route, Rule, Session, TableId, Timeouts, VirtualServer, drops, eni, ipvsadm, laddr,
+    security_group, session, tc,
 };
 
 /// What one node has of a table.
@@ -42,8 +43,16 @@ pub enum Table {
     },
     /// Virtual servers and the real servers behind them.
     Ipvs {
+        /// What of them the text has.
+        #[serde(skip)]
+        columns: Columns,
         /// By node.
         nodes: Vec<OnNode<VirtualServer>>,
+    },
+    /// Timeouts of connections.
+    IpvsTimeouts {
+        /// By node.
+        nodes: Vec<OnNode<Timeouts>>,
     },
     /// Connections of virtual servers.
     IpvsConnections {
@@ -101,12 +110,12 @@ impl fmt::Display for Table {
             Self::Rules { nodes } => per_node(f, nodes, lines),
             Self::Routes { nodes, .. } => per_node(f, nodes, lines),
             Self::Neighbours { nodes } => per_node(f, nodes, lines),
-            Self::Ipvs { nodes } => per_node(f, nodes, |f, servers| {
-                f.write_str(ipvs::SERVERS_HEADER)?;
-                lines(f, servers)
-            }),
+            Self::Ipvs { columns, nodes } => {
+                per_node(f, nodes, |f, servers| ipvsadm::servers(f, *columns, servers))
+            }
+            Self::IpvsTimeouts { nodes } => per_node(f, nodes, lines),
             Self::IpvsConnections { nodes } => per_node(f, nodes, |f, connections| {
-                f.write_str(ipvs::CONNECTIONS_HEADER)?;
+                f.write_str(ipvsadm::CONNECTIONS_HEADER)?;
                 lines(f, connections)
             }),
             Self::LocalAddresses { nodes } => per_node(f, nodes, |f, entries| {

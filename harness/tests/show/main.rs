@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::{Args, Command, FromArgMatches};
 use harness::commands::show::run_on_lab_file;
-use harness::show::{Format, Query, ShowArgs, Table, TableId, What, take};
+use harness::show::{Format, IpvsOptions, Query, ShowArgs, Table, TableId, What, take};
 use support::{LAB, after_traffic, golden, link, shown};
 
 const CLIENT_NODE: &str = "cn-hongkong.10.0.4.20";
@@ -18,6 +18,10 @@ fn on(node: &str, mut query: Query) -> Query {
 
 fn route(table: &str) -> Query {
     Query { table: table.parse().expect("a table"), ..Query::new(What::Route) }
+}
+
+fn ipvs(options: IpvsOptions) -> Query {
+    Query { ipvs: options, ..Query::new(What::Ipvs) }
 }
 
 fn text(query: &Query) -> String {
@@ -72,7 +76,7 @@ fn tables_of_state_are_empty_at_first() {
 fn state_after_traffic_is_shown_with_the_time_left() {
     let link = after_traffic();
     let table = |query: Query| shown(&link, &query).text();
-    let connections = Query { connections: true, ..Query::new(What::Ipvs) };
+    let connections = ipvs(IpvsOptions { connections: true, ..IpvsOptions::default() });
     let sessions = Query { sessions: true, ..Query::new(What::Sg) };
     golden("neigh", &table(Query::new(What::Neigh)));
     golden("ipvs", &table(on(CLIENT_NODE, Query::new(What::Ipvs))));
@@ -82,6 +86,38 @@ fn state_after_traffic_is_shown_with_the_time_left() {
     golden("sg-sessions", &table(sessions));
     golden("eni", &table(Query::new(What::Eni)));
     golden("drops", &table(Query::new(What::Drops)));
+}
+
+/// Held against ipvsadm 1.31 on a 6.1 kernel with the same kinds of services.
+#[test]
+fn the_options_of_ipvsadm_change_what_is_told() {
+    let link = after_traffic();
+    let none = IpvsOptions::default();
+    for (name, options) in [
+        ("ipvs-stats", IpvsOptions { stats: true, ..none }),
+        ("ipvs-persistent", IpvsOptions { persistent_conn: true, ..none }),
+        ("ipvs-thresholds", IpvsOptions { thresholds: true, ..none }),
+        ("ipvs-save", IpvsOptions { save: true, ..none }),
+    ] {
+        golden(name, &shown(&link, &on(CLIENT_NODE, ipvs(options))).text());
+    }
+    let timeouts = shown(&link, &on(CLIENT_NODE, ipvs(IpvsOptions { timeout: true, ..none })));
+    assert_eq!(timeouts.text(), "Timeout (tcp tcpfin udp): 900 120 300\n");
+}
+
+#[test]
+fn flags_of_a_virtual_server_follow_its_scheduler() {
+    let scheduler = "scheduler: sh\n    schedulerFlags: [sh-port, sh-fallback]\n    \
+                     sessionAffinity: ClientIP\n    clusterIP: 192.168.31.83";
+    let lab = LAB.replacen("clusterIP: 192.168.31.83", scheduler, 1);
+    let link = datapath::link::MemoryLink::new(datapath::lab::load(&lab, "x").expect("a lab"));
+    let text = |options| shown(&link, &on(CLIENT_NODE, ipvs(options))).text();
+    let servers = text(IpvsOptions::default());
+    let line = "TCP  192.168.31.83:80 sh (sh-fallback,sh-port) persistent 10800\n";
+    assert!(servers.contains(line), "{servers}");
+    let calls = text(IpvsOptions { save: true, ..IpvsOptions::default() });
+    let line = "-A -t 192.168.31.83:80 -s sh -p 10800 -b sh-fallback,sh-port\n";
+    assert!(calls.contains(line), "{calls}");
 }
 
 #[test]
@@ -152,7 +188,7 @@ fn arguments_name_table_and_options() {
     let args = parse(&["route", "--table", "1003", "--node", "n1", "-o", "json"]);
     assert_eq!(args.query, on("n1", route("1003")));
     assert_eq!((args.output, args.lab), (Format::Json, None));
-    assert!(parse(&["ipvs", "-c"]).query.connections);
+    assert!(parse(&["ipvs", "-c"]).query.ipvs.connections);
     assert_eq!(parse(&["rule"]).query, Query::new(What::Rule));
     let wrong = command.clone().try_get_matches_from(["show", "route", "--table", "x"]);
     assert!(wrong.is_err());

@@ -12,7 +12,8 @@ use super::ident;
 use super::report::{Names, Report};
 use crate::lab::error::{Position, quoted};
 use crate::lab::file;
-use crate::lab::model::{Condition, Endpoint, Service, ServicePort};
+use crate::lab::model::{Condition, Endpoint, MOST_DESTINATIONS, Scheduler, SchedulerFlags};
+use crate::lab::model::{Service, ServicePort};
 use crate::lab::scalar::{Int, NodePort, Port, PortProto, Scalar, ServiceType};
 use crate::lab::written::{List, OneOrMany};
 use crate::wire::Protocol;
@@ -45,7 +46,26 @@ pub(super) fn services(
         check_node_ports(service, &mut node_ports, report);
         read.push(one);
     }
+    check_destinations(services, &read, report);
     read
+}
+
+/// Checks that a node has room for the destinations of all services.
+fn check_destinations(written: &List<file::Service>, services: &[Service], report: &mut Report) {
+    let mut destinations = 0;
+    for (service, written) in services.iter().zip(&written.items) {
+        let addresses = usize::from(service.cluster_ip.is_some())
+            + service.external_ips.len()
+            + service.load_balancer.len();
+        destinations += addresses * service.ports.len() * service.endpoints.len();
+        if destinations > MOST_DESTINATIONS as usize {
+            let message = format!(
+                "the services have more than {MOST_DESTINATIONS} destinations: an endpoint is one \
+                 for each address and port of its service"
+            );
+            return report.add(written.endpoints.at, message);
+        }
+    }
 }
 
 fn read_service(
@@ -88,10 +108,34 @@ fn read_service(
         one_packet: report.read_opt("onePacket", service.one_packet.as_ref()).unwrap_or(false),
         source_ranges: source_ranges(service, report),
         scheduler: scheduler.unwrap_or_default(),
+        scheduler_flags: scheduler_flags(service, scheduler.unwrap_or_default(), report),
         fnat: fnat::of_service(service, machines, report),
         ports: ports(service, report),
         endpoints: endpoints(service, machines, report),
     }
+}
+
+/// The flags of a scheduler, which only it may have.
+fn scheduler_flags(
+    service: &file::Service,
+    scheduler: Scheduler,
+    report: &mut Report,
+) -> SchedulerFlags {
+    let mut flags = SchedulerFlags::default();
+    for written in &service.scheduler_flags {
+        let Some(flag) = report.read("schedulerFlags", written) else { continue };
+        if flag.scheduler != scheduler {
+            let message = format!(
+                "schedulerFlags: {} is a flag of scheduler `{}`, and the service has `{}`",
+                quoted(&written.text),
+                flag.scheduler.name(),
+                scheduler.name()
+            );
+            report.add(written.at, message);
+        }
+        *(if flag.port { &mut flags.port } else { &mut flags.fallback }) = true;
+    }
+    flags
 }
 
 /// What the service's type is, after a look at the keys that not every type has.
@@ -214,9 +258,23 @@ fn endpoints(service: &file::Service, machines: &Machines, report: &mut Report) 
         }
         used.insert(pod, endpoint.pod.at);
         let weight = weight.map_or(1, Int::as_u32);
-        read.push(Endpoint { pod, weight, condition });
+        let (upper, lower) = thresholds(endpoint, report);
+        read.push(Endpoint { pod, weight, upper, lower, condition });
     }
     read
+}
+
+/// The upper and the lower threshold of an endpoint.
+fn thresholds(endpoint: &file::Endpoint, report: &mut Report) -> (u32, u32) {
+    let upper = report.read_opt("upper", endpoint.upper.as_ref()).map_or(0, Int::as_u32);
+    let lower = report.read_opt("lower", endpoint.lower.as_ref()).map_or(0, Int::as_u32);
+    if let Some(written) = &endpoint.lower
+        && lower > upper
+    {
+        let message = format!("lower: {lower} is higher than the upper threshold, {upper}");
+        report.add(written.at, message);
+    }
+    (upper, lower)
 }
 
 /// What kube-proxy makes of the conditions of an endpoint. What is left out is as the control

@@ -23,7 +23,8 @@ pub(super) fn destinations(
     };
     let destination = |endpoint: &Endpoint| {
         let ip = lab.pods.get(endpoint.pod)?.ip;
-        Some(Destination { ip, port: 0, weight: endpoint.weight })
+        let Endpoint { weight, upper, lower, .. } = *endpoint;
+        Some(Destination { ip, port: 0, weight, upper, lower })
     };
     chosen.into_iter().filter_map(destination).collect()
 }

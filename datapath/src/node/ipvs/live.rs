@@ -7,8 +7,9 @@ use std::net::Ipv4Addr;
 use super::change::Change;
 use super::connection::{Connection, ConnectionTable, NewConnection, Toa};
 use super::local_address::LocalAddresses;
-use super::scheduler::Scheduling;
+use super::scheduler::{Pool, Request, Scheduling};
 use super::service::{Destination, Persistence, ServiceKey, VirtualService};
+use super::stats::Stats;
 use super::tcp_state::State;
 use crate::lab::{IpvsSwitches, Scheduler};
 use crate::table::{Direction, Handle, Slab};
@@ -17,7 +18,7 @@ use crate::verdict::DropReason;
 use crate::wire::{Protocol, Tuple, tcp::Flags};
 
 /// Destinations of a node, those that only connections still know included (spec LAW-6).
-const MOST_SERVERS: u32 = 65_536;
+const MOST_SERVERS: u32 = 2 * crate::lab::MOST_DESTINATIONS;
 
 /// A destination at work. It outlives its place in the service for as long as connections know it,
 /// and is the same again when it comes back before that.
@@ -35,6 +36,12 @@ pub struct Server {
     pub persistent: u32,
     /// Whether its service has it.
     pub linked: bool,
+    /// Whether it rests, having had as many connections as its upper threshold allows.
+    pub overloaded: bool,
+    /// Its weight, or the last one that was not 0.
+    pub last_weight: u32,
+    /// What it has counted while its service had it.
+    pub stats: Stats,
 }
 
 /// A virtual service at work.
@@ -45,6 +52,8 @@ pub struct Service {
     /// Its destinations in the kernel's order: the last one added is the first.
     pub servers: Vec<Handle>,
     scheduling: Scheduling,
+    /// What destinations have counted that it has no longer.
+    past: Stats,
 }
 
 impl Server {
@@ -90,8 +99,12 @@ pub(in crate::node) enum NotScheduled {
 pub struct Ipvs {
     services: BTreeMap<ServiceKey, Service>,
     servers: Slab<Server>,
+    /// Destinations that only connections still know.
+    left: BTreeMap<(ServiceKey, (Ipv4Addr, u16)), Handle>,
     connections: ConnectionTable,
     local_addresses: LocalAddresses,
+    /// Seeds the schedulers that draw.
+    seed: u64,
     switches: IpvsSwitches,
 }
 
@@ -103,7 +116,9 @@ impl Ipvs {
             local_addresses,
             services: BTreeMap::new(),
             servers: Slab::with_capacity(MOST_SERVERS),
+            left: BTreeMap::new(),
             connections: ConnectionTable::new(limit, seed),
+            seed,
             switches: IpvsSwitches::default(),
         }
     }
@@ -118,8 +133,10 @@ impl Ipvs {
         for change in changes {
             match change {
                 Change::AddService(setup) => {
-                    let scheduling = Scheduling::new(setup.scheduler);
-                    let service = Service { setup, servers: Vec::new(), scheduling };
+                    let none = Pool::new(&[], &self.servers);
+                    let scheduling = Scheduling::new(setup.scheduler, none, self.seed);
+                    let (servers, past) = (Vec::new(), Stats::default());
+                    let service = Service { setup, servers, scheduling, past };
                     self.services.insert(service.setup.key(), service);
                 }
                 Change::EditService(setup) => self.edit_service(setup),
@@ -134,58 +151,69 @@ impl Ipvs {
     fn edit_service(&mut self, setup: VirtualService) {
         let Some(service) = self.services.get_mut(&setup.key()) else { return };
         if service.setup.scheduler != setup.scheduler {
-            service.scheduling = Scheduling::new(setup.scheduler);
+            let pool = Pool::new(&service.servers, &self.servers);
+            service.scheduling = Scheduling::new(setup.scheduler, pool, self.seed);
         }
         service.setup = setup;
-        service.scheduling.changed(&service.servers, &self.servers);
     }
 
     fn delete_service(&mut self, key: ServiceKey) {
         let Some(service) = self.services.remove(&key) else { return };
         self.local_addresses.forget(key);
         for handle in service.servers {
+            if let Some(server) = self.servers.get_mut(handle) {
+                server.stats = Stats::default();
+            }
             self.unlink(handle);
         }
     }
 
     fn add_server(&mut self, key: ServiceKey, destination: Destination) {
-        let known = self.servers.iter().find(|(_, server)| {
-            server.service == key && server.destination.address() == destination.address()
-        });
-        let known = known.map(|(handle, _)| handle);
         let Some(service) = self.services.get_mut(&key) else { return };
-        let handle = if let Some(handle) = known {
+        let handle = if let Some(handle) = self.left.remove(&(key, destination.address())) {
             let Some(server) = self.servers.get_mut(handle) else { return };
-            server.destination = destination;
+            server.last_weight = 0;
+            server.set_up(destination);
             server.linked = true;
+            service.past -= server.stats;
             handle
         } else {
-            let (active, inactive, persistent, linked) = (0, 0, 0, true);
-            let service = key;
-            let server = Server { service, destination, active, inactive, persistent, linked };
+            let server = Server {
+                service: key,
+                destination,
+                active: 0,
+                inactive: 0,
+                persistent: 0,
+                linked: true,
+                overloaded: false,
+                last_weight: destination.weight,
+                stats: Stats::default(),
+            };
             let Some(handle) = self.servers.insert(server) else { return };
             handle
         };
         service.servers.insert(0, handle);
-        service.scheduling.changed(&service.servers, &self.servers);
+        service.scheduling.joined(Pool::new(&service.servers, &self.servers));
     }
 
     fn edit_server(&mut self, key: ServiceKey, destination: Destination) {
         let Some((service, handle)) = self.member(key, destination.address()) else { return };
         if let Some(server) = self.servers.get_mut(handle) {
-            server.destination = destination;
+            server.set_up(destination);
         }
         if let Some(service) = self.services.get_mut(&service) {
-            service.scheduling.changed(&service.servers, &self.servers);
+            service.scheduling.changed(Pool::new(&service.servers, &self.servers));
         }
     }
 
     fn delete_server(&mut self, key: ServiceKey, address: (Ipv4Addr, u16)) {
         let Some((service, handle)) = self.member(key, address) else { return };
-        if let Some(service) = self.services.get_mut(&service) {
-            service.scheduling.leaves(handle, &service.servers);
-            service.servers.retain(|other| *other != handle);
-            service.scheduling.changed(&service.servers, &self.servers);
+        if let Some(service) = self.services.get_mut(&service)
+            && let Some(place) = service.servers.iter().position(|other| *other == handle)
+        {
+            service.servers.remove(place);
+            service.past += self.servers.get(handle).map_or(Stats::default(), |s| s.stats);
+            service.scheduling.left(place, Pool::new(&service.servers, &self.servers));
         }
         self.unlink(handle);
     }
@@ -205,6 +233,8 @@ impl Ipvs {
             server.linked = false;
             if server.is_unused() {
                 self.servers.remove(handle);
+            } else {
+                self.left.insert((server.service, server.destination.address()), handle);
             }
         }
     }
@@ -226,6 +256,15 @@ impl Ipvs {
         self.servers.get(handle)
     }
 
+    /// What a virtual service has counted.
+    #[must_use]
+    pub fn stats(&self, service: &Service) -> Stats {
+        let mut stats = service.past;
+        let servers = service.servers.iter().filter_map(|handle| self.servers.get(*handle));
+        servers.for_each(|server| stats += server.stats);
+        stats
+    }
+
     /// Its connections.
     #[must_use]
     pub const fn connections(&self) -> &ConnectionTable {
@@ -239,9 +278,10 @@ impl Ipvs {
     }
 
     /// The destination that the service's scheduler gives the first packet of a connection.
-    pub fn schedule(&mut self, key: ServiceKey, packet: &Tuple<Ipv4Addr>) -> Option<Handle> {
+    fn schedule(&mut self, key: ServiceKey, packet: &Tuple<Ipv4Addr>, now: Time) -> Option<Handle> {
         let service = self.services.get_mut(&key)?;
-        service.scheduling.pick(&service.servers, &self.servers, packet)
+        let request = Request { packet, flags: service.setup.flags, now };
+        service.scheduling.pick(Pool::new(&service.servers, &self.servers), request)
     }
 
     /// What becomes of the connection when a packet comes that belongs to it, a segment with SYN
@@ -274,7 +314,7 @@ impl Ipvs {
     ) -> Result<(Handle, Option<Handle>), NotScheduled> {
         let persistence = self.services.get(&key).and_then(|service| service.setup.persistence);
         let Some(Persistence { timeout, mask }) = persistence else {
-            let server = self.schedule(key, request).ok_or(NotScheduled::NoDestination)?;
+            let server = self.schedule(key, request, now).ok_or(NotScheduled::NoDestination)?;
             return Ok((server, None));
         };
         let client = Tuple { src: request.src & mask, src_port: 0, ..*request };
@@ -286,7 +326,7 @@ impl Ipvs {
             }
             self.connections.invalidate(template);
         }
-        let server = self.schedule(key, request).ok_or(NotScheduled::NoDestination)?;
+        let server = self.schedule(key, request, now).ok_or(NotScheduled::NoDestination)?;
         let to = self.servers.get_mut(server).ok_or(NotScheduled::NoDestination)?;
         let destination = to.destination.address();
         let (local, toa) = (None, Toa::Never);
@@ -323,7 +363,7 @@ impl Ipvs {
         let setup = service.and_then(|s| Some((s.setup.scheduler, s.setup.fnat.as_ref()?)));
         let (mut local, mut toa) = (None, Toa::Never);
         if let Some((scheduler, fnat)) = setup {
-            let in_turn = scheduler == Scheduler::RoundRobin;
+            let in_turn = matches!(scheduler, Scheduler::Rr | Scheduler::Wrr);
             let taken = &mut self.local_addresses;
             let taken = taken.take(key, &fnat.local_addresses, in_turn, destination);
             local = Some(taken.ok_or(DropReason::LocalPortsExhausted)?);
@@ -341,6 +381,8 @@ impl Ipvs {
         };
         // A connection is active from its first state on that is (`IP_VS_CONN_F_INACTIVE`).
         to.inactive += 1;
+        to.gained();
+        to.stats.connections += 1;
         Ok(handle)
     }
 
@@ -371,6 +413,16 @@ impl Ipvs {
         }
     }
 
+    /// Counts a packet of a connection, of so many bytes, as long as its destination has a service.
+    pub fn count(&mut self, handle: Handle, direction: Direction, bytes: u16) {
+        let Some(connection) = self.connections.get(handle) else { return };
+        if let Some(server) = self.servers.get_mut(connection.server)
+            && server.linked
+        {
+            server.stats.count(direction, bytes);
+        }
+    }
+
     /// Ends a connection, which is returned.
     pub fn disconnect(&mut self, handle: Handle) -> Option<Connection> {
         let connection = self.connections.remove(handle)?;
@@ -386,7 +438,9 @@ impl Ipvs {
         }
         let Some(server) = self.servers.get_mut(connection.server) else { return };
         *server.count_of(connection) -= 1;
+        server.lost();
         if server.is_unused() {
+            self.left.remove(&(server.service, server.destination.address()));
             self.servers.remove(connection.server);
         }
     }

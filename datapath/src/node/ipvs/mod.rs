@@ -5,9 +5,11 @@ mod change;
 mod connection;
 pub(super) mod endpoints;
 mod live;
+mod load;
 mod local_address;
 mod scheduler;
 mod service;
+mod stats;
 mod tcp_state;
 
 pub use change::{Change, changes};
@@ -18,4 +20,5 @@ pub use local_address::{LocalAddresses, LocalPorts, ServiceAddress};
 pub use service::{
     Destination, Fnat, Persistence, ServiceKey, VipKind, VirtualService, VirtualServices,
 };
+pub use stats::Stats;
 pub use tcp_state::State;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::endpoints;
-use crate::lab::{Lab, Scheduler, Service};
+use crate::lab::{Lab, Scheduler, SchedulerFlags, Service};
 use crate::wire::{Protocol, Tuple};
 
 /// What kind of address a virtual service listens on.
@@ -31,6 +31,10 @@ pub struct Destination {
     pub port: u16,
     /// Its weight; 0 takes no new connections.
     pub weight: u32,
+    /// Connections at which it takes no more; 0 is no limit.
+    pub upper: u32,
+    /// Connections below which it takes new ones again; 0 is three quarters of `upper`.
+    pub lower: u32,
 }
 
 impl Destination {
@@ -75,6 +79,8 @@ pub struct VirtualService {
     pub local_policy: bool,
     /// How a destination is picked.
     pub scheduler: Scheduler,
+    /// What the scheduler does beside.
+    pub flags: SchedulerFlags,
     /// How requests get a local address for their source; `None` in mode nat.
     pub fnat: Option<Fnat>,
     /// Affinity of its clients to a destination.
@@ -163,6 +169,7 @@ impl VirtualServices {
                 kind,
                 local_policy,
                 scheduler: service.scheduler,
+                flags: service.scheduler_flags,
                 fnat: fnat.clone(),
                 persistence: service.affinity.map(Persistence::of_client),
                 one_packet: service.one_packet,
@@ -220,7 +227,7 @@ impl VirtualService {
     /// destinations.
     #[must_use]
     pub fn is_set_up_as(&self, other: &Self) -> bool {
-        self.scheduler == other.scheduler
+        (self.scheduler, self.flags) == (other.scheduler, other.flags)
             && self.persistence == other.persistence
             && self.one_packet == other.one_packet
             && self.fnat == other.fnat

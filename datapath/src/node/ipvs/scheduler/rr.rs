@@ -1,30 +1,32 @@
 //! Round robin (kernel: net/netfilter/ipvs/ip_vs_rr.c; spec IPVS-10).
 
-use crate::node::ipvs::live::Server;
-use crate::table::{Handle, Slab};
+use super::Pool;
+use crate::table::Handle;
 
-/// The destination picked last.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::node::ipvs) struct RoundRobin(Option<Handle>);
+/// How many of the list have had their turn: the last one picked and all before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::node::ipvs) struct RoundRobin(usize);
 
 impl RoundRobin {
-    pub(super) const fn new() -> Self {
-        Self(None)
-    }
-
-    /// What was picked last leaves: its predecessor takes its part.
-    pub(super) fn leaves(&mut self, handle: Handle, servers: &[Handle]) {
-        if self.0 == Some(handle) {
-            let at = servers.iter().position(|other| *other == handle);
-            self.0 = at.and_then(|at| servers.get(at.checked_sub(1)?)).copied();
+    /// A new first destination waits for the next round, unless this one has not begun.
+    pub(super) const fn joined(&mut self) {
+        if self.0 > 0 {
+            self.0 += 1;
         }
     }
 
-    pub(super) fn pick(&mut self, servers: &[Handle], all: &Slab<Server>) -> Option<Handle> {
-        let last = self.0.and_then(|last| servers.iter().position(|handle| *handle == last));
-        let (before, after) = servers.split_at(last.map_or(0, |last| last + 1));
-        let open = |handle: &&Handle| all.get(**handle).is_some_and(|s| s.destination.weight > 0);
-        self.0 = after.iter().chain(before).find(open).copied();
-        self.0
+    /// Where the destination picked last leaves, the one before it counts as that.
+    pub(super) const fn left(&mut self, place: usize) {
+        if place < self.0 {
+            self.0 -= 1;
+        }
+    }
+
+    pub(super) fn pick(&mut self, pool: Pool<'_>) -> Option<Handle> {
+        let mut places = (self.0..pool.len()).chain(0..self.0);
+        let open = |place| pool.at(place).filter(|(_, server)| server.is_open());
+        let (place, handle) = places.find_map(|place| Some((place, open(place)?.0)))?;
+        self.0 = place + 1;
+        Some(handle)
     }
 }
