@@ -14,6 +14,7 @@ const BATCHES: u64 = 2_000;
 /// A case and its figures, in ns a packet, one of each round.
 struct Case<W> {
     name: String,
+    batches: u64,
     work: W,
     next: usize,
     figures: Vec<f64>,
@@ -21,16 +22,56 @@ struct Case<W> {
 
 impl<W: Work> Case<W> {
     fn new(name: String, work: W) -> Self {
-        Self { name, work, next: 0, figures: Vec::new() }
+        Self { name, batches: BATCHES, work, next: 0, figures: Vec::new() }
     }
 
     fn turn(&mut self) {
-        let took = time(&mut self.work, BATCHES, &mut self.next);
-        self.figures.push(took.as_nanos() as f64 / (BATCHES * BATCH as u64) as f64);
+        let took = time(&mut self.work, self.batches, &mut self.next);
+        self.figures.push(took.as_nanos() as f64 / (self.batches * BATCH as u64) as f64);
     }
 }
 
+/// Flows in the table while new connections are made.
+const MILLION: u32 = 1_000_000;
+/// Batches of new connections in one turn.
+const NEW_BATCHES: u64 = 100;
+
 fn main() {
+    new_connections();
+    established();
+}
+
+/// A new connection with a million in the table, held against `calib` with as many flows; then how
+/// long the timers hold the node when all of them end at once.
+fn new_connections() {
+    let newcomers = u32::try_from((ROUNDS as u64 + 1) * NEW_BATCHES * BATCH as u64).unwrap_or(0);
+    let known = ClientNode::with_newcomers(0, MILLION).frames().to_vec();
+    let mut calib = Case::new("calib, 1000000 flows".to_owned(), Calibration::new(known));
+    let work = ClientNode::with_newcomers(MILLION, newcomers);
+    let mut new = Case::new("new connection, 1000000 flows".to_owned(), work);
+    new.batches = NEW_BATCHES;
+    for case_round in 0..=ROUNDS {
+        calib.turn();
+        new.turn();
+        if case_round == 0 {
+            calib.figures.clear();
+            new.figures.clear();
+        }
+    }
+    let ratios: Vec<f64> = new.figures.iter().zip(&calib.figures).map(|(n, c)| n / c).collect();
+    let Estimate { median: ratio, low, high, .. } = Estimate::of(&ratios);
+    println!("{:<32} {:>9.1} ns", calib.name, median(&calib.figures));
+    println!(
+        "{:<32} {:>9.1} ns {ratio:>9.2} {low:.2} .. {high:.2}",
+        new.name,
+        median(&new.figures)
+    );
+    let (longest, calls) = new.work.age();
+    println!("a million flows end at once: {calls} calls of the timers, the longest {longest:?}");
+}
+
+/// Packets of established flows.
+fn established() {
     let thousand = ClientNode::established(1_000, true).frames().to_vec();
     let mut calib = Case::new("calib, 1000 flows".to_owned(), Calibration::new(thousand));
     let mut nodes = Vec::new();

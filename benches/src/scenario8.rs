@@ -2,6 +2,7 @@
 //! with a load-balancer address, and their endpoints on another node.
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use datapath::element::{Element, Output, Place};
 use datapath::journey::PortId;
@@ -41,15 +42,52 @@ impl ClientNode {
         let node = Node::new(&lab, 0).expect("the lab has a node");
         let frames = (0..flows).map(|flow| request(&lab, flow)).collect();
         let mut this = Self { node, out: Output::default(), frames };
-        for flow in 0..this.frames.len() {
+        this.establish(&lab, flows as usize);
+        this
+    }
+
+    /// A node with `flows` established flows, whose frames each begin another: `newcomers` of them.
+    ///
+    /// # Panics
+    /// Where the node does not forward what it should.
+    #[must_use]
+    pub fn with_newcomers(flows: u32, newcomers: u32) -> Self {
+        let all = flows + newcomers;
+        let lab = lab::load(&lab_text(all, true), "bench").expect("the bench's lab loads");
+        let node = Node::new(&lab, 0).expect("the lab has a node");
+        let frames = (0..all).map(|flow| request(&lab, flow)).collect();
+        let mut this = Self { node, out: Output::default(), frames };
+        this.establish(&lab, flows as usize);
+        this.frames.drain(..flows as usize);
+        this
+    }
+
+    /// Uses the first `flows` flows from both sides.
+    fn establish(&mut self, lab: &Lab, flows: usize) {
+        for flow in 0..flows {
             for _ in 0..2 {
-                let request = this.frames[flow].clone();
-                let left = this.forward(&request, place_of(flow), ETH0);
-                let answer = answer(&lab, &left);
-                this.forward(&answer, Place { port: ETH0, queue: 0 }, place_of(flow).port);
+                let request = self.frames[flow].clone();
+                let left = self.forward(&request, place_of(flow), ETH0);
+                let answer = answer(lab, &left);
+                self.forward(&answer, Place { port: ETH0, queue: 0 }, place_of(flow).port);
             }
         }
-        this
+    }
+
+    /// The longest call of the node's timers, and how many there were, while all its flows end in
+    /// the same moment.
+    pub fn age(&mut self) -> (Duration, u32) {
+        let mut longest = Duration::ZERO;
+        let mut calls = 0;
+        // All end of themselves at the latest when ipvs gives up UDP.
+        let end = Time::from_secs(301);
+        while self.node.poll_at().is_some_and(|at| at <= end) {
+            let start = Instant::now();
+            self.node.on_time(end, &mut self.out);
+            longest = longest.max(start.elapsed());
+            calls += 1;
+        }
+        (longest, calls)
     }
 
     /// Runs the node's timers once; whether more is due at the same moment.
