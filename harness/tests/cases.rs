@@ -173,7 +173,8 @@ fn a_case_shows_what_the_node_makes_and_what_goes_nowhere() {
 fn the_example_of_the_readme_shows_what_the_readme_says() {
     let readme = fs::read_to_string(repository("README.md")).expect("read the README");
     let block = |kind: &str, begin: &str| {
-        let mut blocks = readme.split(&format!("```{kind}\n")).skip(1);
+        let fence = format!("```{kind}\n");
+        let mut blocks = readme.split(&fence).skip(1);
         let block = blocks.find(|block| block.starts_with(begin)).expect("a block");
         block.split("```").next().unwrap_or_default().to_owned()
     };

@@ -87,7 +87,7 @@ pub fn insert<B: Buffer>(
     let ([p0, p1], [a, b, c, d]) = (port.to_be_bytes(), ip.octets());
     let option = [KIND, LEN as u8, p0, p1, a, b, c, d];
     put(bytes, fixed, &option);
-    let longer = offset + (LEN / 4 << 12);
+    let longer = offset + ((LEN / 4) << 12);
     set_word(bytes, l4 + 12, longer);
     let segment = packet.total_len - u16::from(packet.header_len);
     let delta = Delta::default()
