@@ -40,7 +40,7 @@ fn services() {
             "timeoutSeconds: expected a whole number from 1 to 86400";
         "sessionAffinity: None" => "sessionAffinityConfig: {clientIP: {timeoutSeconds: ^60}}",
             "timeoutSeconds: expected `sessionAffinity: ClientIP` with it";
-        "scheduler: rr" => "scheduler: ^wr", "did you mean `wrr`?";
+        "scheduler: rr" => "scheduler: ^wr", "did you mean `rr`?";
         "scheduler: rr" => "scheduler: ^random", "scheduler: expected `rr`";
         "scheduler: rr" => "scheduler: sh\n    schedulerFlags: [sh-port, ^mh-port]",
             "`mh-port` is a flag of scheduler `mh`, and the service has `sh`";

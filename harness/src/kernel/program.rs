@@ -4,7 +4,7 @@
 use std::fmt::{self, Display, Write};
 
 use anyhow::Context;
-use datapath::lab::{Lab, RpFilter, Scheduler};
+use datapath::lab::{Lab, RpFilter};
 use datapath::node::ipvs::{
     Change, Destination, Persistence, ServiceKey, VirtualService, VirtualServices, changes,
 };
@@ -224,17 +224,26 @@ fn address((proto, vip, port): ServiceKey) -> String {
 
 /// A virtual server with everything that can be set of it.
 fn service(setup: &VirtualService) -> String {
-    let scheduler = match setup.scheduler {
-        Scheduler::Rr => "rr",
-        other => other.name(),
-    };
-    let persistent = setup
-        .persistence
-        .map_or(String::new(), |Persistence { timeout, mask }| format!(" -p {timeout} -M {mask}"));
-    format!("{} -s {scheduler}{persistent}", address(setup.key()))
+    let scheduler = setup.scheduler.name();
+    let mut text = format!("{} -s {scheduler}", address(setup.key()));
+    if let Some(Persistence { timeout, mask }) = setup.persistence {
+        let _ = write!(text, " -p {timeout} -M {mask}");
+    }
+    if setup.one_packet {
+        text.push_str(" -o");
+    }
+    let flags = [("fallback", setup.flags.fallback), ("port", setup.flags.port)];
+    let flags = flags.iter().filter(|(_, set)| *set);
+    let flags: Vec<_> = flags.map(|(flag, _)| format!("{scheduler}-{flag}")).collect();
+    if !flags.is_empty() {
+        let _ = write!(text, " -b {}", flags.join(","));
+    }
+    text
 }
 
 /// A real server with everything that can be set of it.
 fn server(key: ServiceKey, real: &Destination) -> String {
-    format!("{} -r {}:{} -m -w {}", address(key), real.ip, real.port, real.weight)
+    let Destination { ip, port, weight, upper, lower } = real;
+    let address = address(key);
+    format!("{address} -r {ip}:{port} -m -w {weight} -x {upper} -y {lower}")
 }

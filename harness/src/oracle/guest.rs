@@ -10,9 +10,21 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 
 /// Modules that load each other only when a rule asks for them, which takes a process each.
-const MODULES: [&str; 26] = [
+const MODULES: [&str; 39] = [
     "ip_vs",
     "ip_vs_rr",
+    "ip_vs_wrr",
+    "ip_vs_lc",
+    "ip_vs_wlc",
+    "ip_vs_sh",
+    "ip_vs_mh",
+    "ip_vs_dh",
+    "ip_vs_sed",
+    "ip_vs_nq",
+    "ip_vs_lblc",
+    "ip_vs_lblcr",
+    "ip_vs_fo",
+    "ip_vs_ovf",
     "veth",
     "dummy",
     "act_vlan",
@@ -25,6 +37,7 @@ const MODULES: [&str; 26] = [
     "ip_set_hash_ip",
     "ip_set_hash_ipport",
     "ip_set_hash_ipportip",
+    "ip_set_hash_ipportnet",
     "ip_set_bitmap_port",
     "xt_set",
     "xt_mark",
