@@ -45,8 +45,8 @@ fn main() {
 /// long the timers hold the node when all of them end at once.
 fn new_connections() {
     let newcomers = u32::try_from((ROUNDS as u64 + 1) * NEW_BATCHES * BATCH as u64).unwrap_or(0);
-    let known = ClientNode::with_newcomers(0, MILLION).frames().to_vec();
-    let mut calib = Case::new("calib, 1000000 flows".to_owned(), Calibration::new(known));
+    let known = Calibration::new(ClientNode::datagrams(MILLION));
+    let mut calib = Case::new("calib, 1000000 flows".to_owned(), known);
     let work = ClientNode::with_newcomers(MILLION, newcomers);
     let mut new = Case::new("new connection, 1000000 flows".to_owned(), work);
     new.batches = NEW_BATCHES;
