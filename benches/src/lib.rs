@@ -20,12 +20,17 @@ pub trait Work {
     fn handle(&mut self, batch: &mut Vec<Heap>);
 }
 
-/// Handles `batches` batches, going round the flows, and returns the time that took. Frames are
+/// Handles `batches` batches, going round the flows, and returns the time that took.
+pub fn time(work: &mut impl Work, batches: u64, next: &mut usize) -> Duration {
+    time_each(work, batches, next).iter().sum()
+}
+
+/// Handles `batches` batches, going round the flows, and returns the time each took. Frames are
 /// put into the buffers outside of that time and are then in the cache, as those are that a network
 /// card has just delivered.
-pub fn time(work: &mut impl Work, batches: u64, next: &mut usize) -> Duration {
+pub fn time_each(work: &mut impl Work, batches: u64, next: &mut usize) -> Vec<Duration> {
     let mut batch: Vec<Heap> = (0..BATCH).map(|_| Heap::default()).collect();
-    let mut total = Duration::ZERO;
+    let mut times = Vec::new();
     for _ in 0..batches {
         for buffer in &mut batch {
             let frames = work.frames();
@@ -34,10 +39,10 @@ pub fn time(work: &mut impl Work, batches: u64, next: &mut usize) -> Duration {
         }
         let start = Instant::now();
         work.handle(&mut batch);
-        total += start.elapsed();
+        times.push(start.elapsed());
         assert_eq!(batch.len(), BATCH, "every frame comes out");
     }
-    total
+    times
 }
 
 /// Copies a frame into a buffer that has been used before.

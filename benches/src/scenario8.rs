@@ -46,7 +46,8 @@ impl ClientNode {
         this
     }
 
-    /// A node with `flows` established flows, whose frames each begin another: `newcomers` of them.
+    /// A node with `flows` established flows, whose frames each begin another: `newcomers` of them,
+    /// SYNs to a ClusterIP, which nothing masquerades.
     ///
     /// # Panics
     /// Where the node does not forward what it should.
@@ -55,11 +56,21 @@ impl ClientNode {
         let all = flows + newcomers;
         let lab = lab::load(&lab_text(all, true), "bench").expect("the bench's lab loads");
         let node = Node::new(&lab, 0).expect("the lab has a node");
-        let frames = (0..all).map(|flow| request(&lab, flow)).collect();
+        let frames = (0..flows).map(|flow| request(&lab, flow)).collect();
         let mut this = Self { node, out: Output::default(), frames };
         this.establish(&lab, flows as usize);
-        this.frames.drain(..flows as usize);
+        this.frames = (flows..all).map(|flow| opening(&lab, flow)).collect();
         this
+    }
+
+    /// The datagram of each of `flows` flows.
+    ///
+    /// # Panics
+    /// Where the bench's lab does not load.
+    #[must_use]
+    pub fn datagrams(flows: u32) -> Vec<Vec<u8>> {
+        let lab = lab::load(&lab_text(flows, true), "bench").expect("the bench's lab loads");
+        (0..flows).map(|flow| request(&lab, flow)).collect()
     }
 
     /// Uses the first `flows` flows from both sides.
@@ -167,7 +178,7 @@ limits: {{flows: {}}}
     list("services", &|n| {
         format!(
             "{{name: demo/dns-{n}, clusterIP: 192.168.31.{n}, loadBalancer: 47.243.87.{n}, \
-             ports: [{{port: 53, targetPort: 5353, proto: udp}}], \
+             ports: [{{port: 53, targetPort: 5353, proto: udp}}, {{port: 80, targetPort: 8080}}], \
              endpoints: [{{pod: demo/server-{n}}}]}}"
         )
     });
@@ -190,6 +201,20 @@ fn request(lab: &Lab, flow: u32) -> Vec<u8> {
         .udp(port, 53);
     let mut frame = Vec::new();
     builder.write(&mut frame, &PAYLOAD).expect("a small datagram");
+    frame
+}
+
+/// The 54-byte SYN of a flow to the ClusterIP.
+fn opening(lab: &Lab, flow: u32) -> Vec<u8> {
+    let number = (flow / FLOWS_A_POD) as usize;
+    let (pod, service) = (&lab.pods[number], &lab.services[number]);
+    let port = u16::try_from(1024 + flow % FLOWS_A_POD).expect("a port");
+    let builder = PacketBuilder::ethernet2(pod.mac.0, pod.cali_mac.0)
+        .ipv4(pod.ip.octets(), service.cluster_ip.expect("a ClusterIP").octets(), 64)
+        .tcp(port, 80, flow, 64_240)
+        .syn();
+    let mut frame = Vec::new();
+    builder.write(&mut frame, &[]).expect("a small segment");
     frame
 }
 

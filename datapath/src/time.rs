@@ -63,3 +63,41 @@ impl fmt::Display for Time {
         write!(f, "{}.{:06}", self.0 / 1_000_000_000, self.0 % 1_000_000_000 / 1_000)
     }
 }
+
+const NANOS_PER_MILLI: u64 = 1_000_000;
+
+/// A moment at most 24 days from the present, to the millisecond: what an entry of a large table
+/// keeps of its deadline. As the kernel's 32-bit jiffies it means something only while it is looked
+/// at now and then (kernel: include/net/netfilter/nf_conntrack.h, `nf_ct_expires`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(u32);
+
+impl Deadline {
+    /// The first millisecond that is not before `timeout` from now. A longer timeout than 2^31
+    /// milliseconds is taken for that.
+    #[must_use]
+    pub fn after(now: Time, timeout: Duration) -> Self {
+        let timeout = timeout.min(Duration::from_millis(i32::MAX as u64));
+        Self((now + timeout).as_nanos().div_ceil(NANOS_PER_MILLI) as u32)
+    }
+
+    /// The moment, as seen from now.
+    #[must_use]
+    pub const fn at(self, now: Time) -> Time {
+        let present = now.as_nanos() / NANOS_PER_MILLI;
+        let ahead = self.0.wrapping_sub(present as u32) as i32;
+        Time::from_nanos(present.saturating_add_signed(ahead as i64) * NANOS_PER_MILLI)
+    }
+
+    /// Whether the moment has come.
+    #[must_use]
+    pub fn is_over(self, now: Time) -> bool {
+        self.at(now) <= now
+    }
+
+    /// Time until the moment; zero once it has come.
+    #[must_use]
+    pub const fn left(self, now: Time) -> Duration {
+        self.at(now).since(now)
+    }
+}

@@ -20,7 +20,7 @@ fn tcp_flow(bench: &Bench) -> (&'static str, u64) {
     let mut flows = bench.node.conntrack().iter(bench.now);
     let (.., entry) = flows.next().expect("a flow");
     assert!(flows.next().is_none(), "more than one flow");
-    (entry.state_name().expect("a TCP flow"), entry.deadline.since(bench.now).as_secs())
+    (entry.state_name().expect("a TCP flow"), entry.deadline.left(bench.now).as_secs())
 }
 
 /// A segment between a and b; it is passed on.
@@ -277,7 +277,7 @@ fn timeouts_are_settings() {
     }
     let left = |bench: &Bench| {
         let (.., entry) = bench.node.conntrack().iter(bench.now).next().expect("a flow");
-        entry.deadline.since(bench.now).as_secs()
+        entry.deadline.left(bench.now).as_secs()
     };
     let gre = with_ip(udp((A, 1), (B, 2), b"gre"), |ip| ip.protocol = etherparse::IpNumber::GRE);
     for (packet, seconds) in [(ping(A, B, 7), 23), (gre, 24), (udp((A, 1), (B, 53), b"?"), 21)] {
@@ -323,7 +323,7 @@ fn udp_lives_longer_once_both_sides_speak() {
     let mut bench = bench();
     let left = |bench: &Bench| {
         let (.., entry) = bench.node.conntrack().iter(bench.now).next().expect("a flow");
-        (entry.deadline.since(bench.now).as_secs(), entry.status.contains(Status::ASSURED))
+        (entry.deadline.left(bench.now).as_secs(), entry.status.contains(Status::ASSURED))
     };
     let (ask, answer) = (udp((A, 5), (B, 53), b"?"), udp((B, 53), (A, 5), b"!"));
     bench.sent(CALI_A, &ask);

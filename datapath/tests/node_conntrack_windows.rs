@@ -62,7 +62,7 @@ fn entry(bench: &Bench) -> Option<(&'static str, u64, String)> {
     let (.., entry) = bench.node.conntrack().iter(bench.now).next()?;
     let replied = if entry.status.contains(Status::SEEN_REPLY) { '-' } else { 'U' };
     let assured = if entry.status.contains(Status::ASSURED) { 'A' } else { '-' };
-    let left = entry.deadline.since(bench.now).as_secs();
+    let left = entry.deadline.left(bench.now).as_secs();
     Some((entry.state_name().expect("TCP"), left, format!("{replied}{assured}")))
 }
 

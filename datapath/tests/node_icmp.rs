@@ -234,10 +234,10 @@ fn an_error_renews_neither_flow_nor_connection() {
         bench.sent(ETH0, &error(C, N1, PORT_UNREACHABLE, 0, &sent));
     }
     let entry = bench.node.conntrack().iter(bench.now).next().expect("a flow").2;
-    assert_eq!(entry.deadline.as_nanos(), 31 * SECOND);
+    assert_eq!(entry.deadline.at(bench.now).as_nanos(), 31 * SECOND);
     assert!(!entry.status.contains(Status::SEEN_REPLY), "{:?}", entry.status);
     let connection = bench.node.connections().iter(bench.now).next().expect("a connection");
-    assert_eq!(connection.deadline.as_nanos(), 301 * SECOND);
+    assert_eq!(connection.deadline.at(bench.now).as_nanos(), 301 * SECOND);
     bench.wait(3 * SECOND);
     assert_eq!(bench.flows(), [""; 0]);
     // The node's port is nobody's now.

@@ -3,8 +3,14 @@
 use datapath::node::conntrack::Conntrack;
 use datapath::node::ipvs::ConnectionTable;
 
+/// What a flow through a service may take of a node's memory, in bytes.
+const MOST: usize = 256;
+
 #[test]
 fn a_flow_through_a_service_takes_what_is_said() {
-    let sizes = (Conntrack::BYTES_PER_FLOW, ConnectionTable::BYTES_PER_CONNECTION);
-    assert_eq!(sizes, (213, 85));
+    let (conntrack, ipvs) = (Conntrack::BYTES_PER_FLOW, ConnectionTable::BYTES_PER_CONNECTION);
+    let fnat = ConnectionTable::BYTES_OF_FNAT;
+    println!("conntrack {conntrack}, ipvs {ipvs}, fnat {fnat} more");
+    assert_eq!((conntrack, ipvs, fnat), (169, 69, 16));
+    assert!(conntrack + ipvs <= MOST, "{conntrack} and {ipvs} bytes");
 }

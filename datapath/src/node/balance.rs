@@ -134,11 +134,11 @@ impl<B: Buffer> Node<B> {
             }
             Taker::Nobody => return Continue(Local::Deliver),
         };
-        let Some(connection) = self.connections().get(handle).copied() else {
+        let Some(connection) = self.connections().get(handle) else {
             return Continue(Local::Deliver);
         };
         self.note_connection(p, Some(handle), Direction::Original);
-        p.step(self.connection_step(&connection));
+        p.step_with(|| self.connection_step(&connection));
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Original, now);
         self.ipvs.count(handle, Direction::Original, p.packet.total_len);
         self.send_translated(p, connection.sent(), connection.sender())?;
@@ -259,8 +259,10 @@ impl<B: Buffer> Node<B> {
         let Some(destination) = self.ipvs.server(server).map(|s| s.destination.address()) else {
             return Continue(Taker::Nobody);
         };
-        let service = self.service_number(key);
-        p.step(Step::Scheduled { service, vip: (request.dst, request.dst_port), destination });
+        p.step_with(|| {
+            let service = self.service_number(key);
+            Step::Scheduled { service, vip: (request.dst, request.dst_port), destination }
+        });
         if one_packet {
             return Continue(Taker::Destination(destination));
         }
@@ -342,8 +344,8 @@ impl<B: Buffer> Node<B> {
 
     /// Puts the virtual address back into the source of an answer.
     fn restore_vip(&mut self, p: &mut Passage<B>, handle: Handle, now: Time) {
-        let Some(connection) = self.connections().get(handle).copied() else { return };
-        p.step(self.connection_step(&connection));
+        let Some(connection) = self.connections().get(handle) else { return };
+        p.step_with(|| self.connection_step(&connection));
         self.note_answer(p, handle, &connection);
         p.rewrite(connection.answer(), connection.restorer(), ZeroChecksum::Compute);
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Reply, now);

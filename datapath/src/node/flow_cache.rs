@@ -25,7 +25,7 @@ use super::ipvs::Watch;
 use super::passage::{Framed, Passage};
 use crate::element::{Output, Place};
 use crate::port::Buffer;
-use crate::table::{Direction, Handle, Index, Slab};
+use crate::table::{Direction, Handle, Index};
 use crate::time::Time;
 use crate::wire::tcp::Flags;
 use crate::wire::{
@@ -43,16 +43,57 @@ pub struct CacheCounters {
 
 /// The way of a flow's packets in one direction, with what it depends on. What they are rewritten
 /// to is what the flow's other tuple answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct LearnedPath {
-    way: Handle,
-    /// The connection it belongs to, and in which direction.
-    connection: Option<(Handle, Direction)>,
+    path: Path,
+    connection: Option<Handle>,
+}
+
+/// What of it is a direction's own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Path {
+    /// The number of its way; 0 where none is learned.
+    way: u32,
     watch: Watch,
     deltas: Deltas,
 }
 
-/// Where packets come in and where they leave.
+/// The ways of a flow's packets in both directions, as the flow's record keeps them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LearnedPaths {
+    original: Path,
+    reply: Path,
+    /// The connection of those that have one.
+    connection: Option<Handle>,
+}
+
+impl LearnedPaths {
+    /// The way in one direction, if it is known.
+    pub(super) const fn get(&self, direction: Direction) -> LearnedPath {
+        let path = match direction {
+            Direction::Original => self.original,
+            Direction::Reply => self.reply,
+        };
+        LearnedPath { path, connection: self.connection }
+    }
+
+    /// Keeps the way in one direction. What was learned with another connection holds no more.
+    pub(super) fn set(
+        &mut self,
+        direction: Direction,
+        LearnedPath { path, connection }: LearnedPath,
+    ) {
+        if connection.is_some() && self.connection != connection {
+            *self = Self { connection, ..Self::default() };
+        }
+        match direction {
+            Direction::Original => self.original = path,
+            Direction::Reply => self.reply = path,
+        }
+    }
+}
+
+/// Where packets come in and where they leave, and as what their connection has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Way {
     /// Where the packets come in; on the trunk, the queue of their VID.
@@ -63,6 +104,8 @@ struct Way {
     own: Mac,
     vid: Option<Vid>,
     exit: Place,
+    /// The direction they have in their connection, if they have one.
+    within: Option<Direction>,
 }
 
 /// How many ways are known at once (spec FLOW-7).
@@ -73,8 +116,10 @@ const WAYS: u32 = 4_096;
 /// more would be too many.
 #[derive(Debug)]
 pub(super) struct Ways {
-    ways: Slab<Way>,
+    ways: Vec<Way>,
     index: Index,
+    /// The number of the first; that of each other is one more.
+    first: u32,
     /// The neighbours' epoch in which they hold.
     epoch: u32,
 }
@@ -83,38 +128,42 @@ impl Ways {
     /// No ways yet; `seed` keys their hashes.
     pub(super) fn new(seed: u64) -> Self {
         let index = Index::with_capacity(WAYS as usize, seed);
-        Self { ways: Slab::with_capacity(WAYS), index, epoch: 0 }
+        Self { ways: Vec::with_capacity(WAYS as usize), index, first: 1, epoch: 0 }
     }
 
-    fn get(&self, handle: Handle, epoch: u32) -> Option<Way> {
-        self.ways.get(handle).copied().filter(|_| self.epoch == epoch)
+    fn get(&self, number: u32, epoch: u32) -> Option<Way> {
+        let place = number.checked_sub(self.first)? as usize;
+        self.ways.get(place).copied().filter(|_| self.epoch == epoch)
     }
 
-    fn handle_of(&mut self, way: Way, epoch: u32) -> Option<Handle> {
+    /// The number of a way, from 1 on; `None` once all numbers have been given.
+    fn number_of(&mut self, way: Way, epoch: u32) -> Option<u32> {
         let hash = self.index.hash_of(&way);
+        let is = |place: u32| self.ways.get(place as usize) == Some(&way);
         if self.epoch == epoch
-            && let Some(known) = self.index.find(hash, |slot| self.ways.at(slot) == Some(&way))
+            && let Some(known) = self.index.find(hash, is)
         {
-            return self.ways.handle_at(known);
+            return self.first.checked_add(known);
         }
-        if self.epoch != epoch || self.ways.len() == WAYS {
+        if self.epoch != epoch || self.ways.len() == WAYS as usize {
             self.forget();
             self.epoch = epoch;
         }
-        let handle = self.ways.insert(way)?;
-        // Slab and index have the same limit; what the slab took, the index takes too.
-        let _ = self.index.insert(hash, handle.slot);
-        Some(handle)
+        let place = u32::try_from(self.ways.len()).ok()?;
+        let number = self.first.checked_add(place).filter(|number| *number < u32::MAX)?;
+        // There is room: what was too much has just been forgotten.
+        self.index.insert(hash, place).ok()?;
+        self.ways.push(way);
+        Some(number)
     }
 
+    /// Forgets all ways; their numbers mean nothing from now on.
     fn forget(&mut self) {
-        for slot in 0..WAYS {
-            if let Some(handle) = self.ways.handle_at(slot)
-                && let Some(way) = self.ways.remove(handle)
-            {
-                self.index.remove(self.index.hash_of(&way), slot);
-            }
+        for (place, way) in (0..).zip(&self.ways) {
+            self.index.remove(self.index.hash_of(way), place);
         }
+        self.first = self.first.saturating_add(self.ways.len() as u32);
+        self.ways.clear();
     }
 }
 
@@ -207,10 +256,12 @@ impl<B: Buffer> Node<B> {
             own,
             vid,
             exit,
+            within: lesson.connection.map(|(_, direction)| direction),
         };
-        let Some(way) = self.ways.handle_of(way, self.neighbours.epoch()) else { return };
+        let Some(way) = self.ways.number_of(way, self.neighbours.epoch()) else { return };
         let Translation { deltas, .. } = Translation::new(&lesson.arrived, &p.packet.tuple);
-        let path = LearnedPath { way, connection: lesson.connection, watch, deltas };
+        let connection = lesson.connection.map(|(handle, _)| handle);
+        let path = LearnedPath { path: Path { way, watch, deltas }, connection };
         self.cache.learned += 1;
         self.conntrack.learn(handle, direction, path);
     }
@@ -265,8 +316,9 @@ impl<B: Buffer> Node<B> {
             return None;
         }
         let ((flow, direction), path) = self.conntrack.learned(&packet.tuple, now)?;
-        let LearnedPath { connection, watch, deltas, .. } = *path;
-        let way = self.ways.get(path.way, self.neighbours.epoch())?;
+        let LearnedPath { path: Path { way, watch, deltas }, connection } = path;
+        let way = self.ways.get(way, self.neighbours.epoch())?;
+        let connection = connection.zip(way.within);
         let holds = way.came == came
             && packet.total_len <= way.mtu
             && self.connections().is_unchanged(watch)

@@ -125,7 +125,7 @@ impl<B: Buffer> Node<B> {
         mut quoted: Quoted<Ipv4Addr>,
         handle: Handle,
     ) -> ControlFlow<Stop> {
-        let Some(connection) = self.connections().get(handle).copied() else { return Continue(()) };
+        let Some(connection) = self.connections().get(handle) else { return Continue(()) };
         self.recognise(p, &connection)?;
         self.ipvs.count(handle, Direction::Reply, p.packet.total_len);
         quoted.rewrite(p.ip_mut(), connection.request, QuotedSums::HeaderOnly);
@@ -146,7 +146,7 @@ impl<B: Buffer> Node<B> {
         mut quoted: Quoted<Ipv4Addr>,
         handle: Handle,
     ) -> ControlFlow<Stop> {
-        let Some(connection) = self.connections().get(handle).copied() else { return Continue(()) };
+        let Some(connection) = self.connections().get(handle) else { return Continue(()) };
         self.recognise(p, &connection)?;
         self.ipvs.count(handle, Direction::Original, p.packet.total_len);
         let (ip, _) = connection.destination();
@@ -163,7 +163,7 @@ impl<B: Buffer> Node<B> {
 
     /// Records the connection that an error is about. ipvs drops an error whose checksum is wrong.
     fn recognise(&self, p: &mut Passage<B>, connection: &Connection) -> ControlFlow<Stop> {
-        p.step(self.connection_step(connection));
+        p.step_with(|| self.connection_step(connection));
         if p.packet.checksum_holds(p.ip()) {
             return Continue(());
         }

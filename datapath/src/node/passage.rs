@@ -190,6 +190,13 @@ impl<B: Buffer> Passage<B> {
         self.framed.step(step);
     }
 
+    /// Records a step that takes work to tell.
+    pub(super) fn step_with(&mut self, step: impl FnOnce() -> Step) {
+        if self.framed.hop.is_some() {
+            self.step(step());
+        }
+    }
+
     /// Records the entry into a hook.
     pub(super) fn hook(&mut self, hook: Hook) {
         self.framed.step(Step::Hook(hook));

@@ -62,7 +62,7 @@ impl<B: Buffer> Node<B> {
         match p.tracked {
             Tracked::New(_) => {
                 let (mut mark, mut rule) = self.config.kube_proxy.mark(&p.packet.tuple, &p.tracked);
-                if self.config.services.is_fnat(&p.packet.tuple) {
+                if mark & MASQUERADE_MARK != 0 && self.config.services.is_fnat(&p.packet.tuple) {
                     // Its source is ipvs's to exchange (spec FNAT-13).
                     (mark, rule) = (mark & !MASQUERADE_MARK, None);
                 }

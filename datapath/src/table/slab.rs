@@ -110,6 +110,14 @@ impl<T> Slab<T> {
         }
     }
 
+    /// The value in `slot`, whichever it is, to change. `None` when the slot is free.
+    pub fn at_mut(&mut self, slot: u32) -> Option<&mut T> {
+        match self.entries.get_mut(slot as usize) {
+            Some(Entry { state: State::Used(value), .. }) => Some(value),
+            _ => None,
+        }
+    }
+
     /// The handle of the value in `slot`. `None` when the slot is free.
     #[must_use]
     pub fn handle_at(&self, slot: u32) -> Option<Handle> {

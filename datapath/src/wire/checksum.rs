@@ -47,9 +47,10 @@ pub fn pseudo_header(src: &[u8], dst: &[u8], proto: u8, len: u16) -> u32 {
     sum(dst, sum(src, u32::from(proto) + u32::from(len)))
 }
 
-/// What a rewrite does to a checksum: the one's-complement difference of all replaced words.
+/// What a rewrite does to a checksum: the one's-complement difference of all replaced words, zero
+/// only where none was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Delta(u32);
+pub struct Delta(u16);
 
 impl Delta {
     /// Adds the replacement of one 16-bit word. Replacing a word by itself changes nothing: a
@@ -59,9 +60,7 @@ impl Delta {
         if old == new {
             return self;
         }
-        // Two words per step keep the sum far from overflow: it is folded every time.
-        let sum = self.0 + (!old as u32) + (new as u32);
-        Self((sum & 0xffff) + (sum >> 16))
+        Self(fold(self.0 as u32 + !old as u32 + new as u32))
     }
 
     /// Adds the replacement of `old` by `new`, both of the same even length.
@@ -78,13 +77,12 @@ impl Delta {
     /// Both differences together.
     #[must_use]
     pub const fn join(self, other: Self) -> Self {
-        let sum = self.0 + other.0;
-        Self((sum & 0xffff) + (sum >> 16))
+        Self(fold(self.0 as u32 + other.0 as u32))
     }
 
     /// The checksum field after the rewrite (RFC 1624, equation 3).
     #[must_use]
     pub const fn apply(self, field: u16) -> u16 {
-        !fold((!field) as u32 + self.0)
+        !fold(!field as u32 + self.0 as u32)
     }
 }

@@ -16,7 +16,7 @@ pub struct Translation<A: Address> {
 }
 
 /// What a rewrite does to a packet's checksums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deltas {
     /// The change of the IP header's checksum.
     pub(super) header: Delta,

@@ -78,7 +78,7 @@ pub fn entries<B: Buffer>(_: &Lab, node: &Node<B>, now: Time) -> Vec<ConntrackEn
         ConntrackEntry {
             protocol: original.proto.name().unwrap_or("unknown"),
             number,
-            timeout: entry.deadline.since(now).as_secs(),
+            timeout: entry.deadline.left(now).as_secs(),
             state: entry.state_name(),
             original: original.into(),
             reply: reply.into(),

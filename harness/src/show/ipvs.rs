@@ -209,13 +209,13 @@ pub fn connections<B: Buffer>(lab: &Lab, node: &Node<B>, now: Time) -> Vec<Conne
         let service = node.config().services.get(key);
         service.map_or_else(|| "?".to_owned(), |service| service_name(lab, service.service))
     };
-    let of = |connection: &ipvs::Connection| {
+    let of = |connection: ipvs::Connection| {
         let request = connection.request;
         let address = |(ip, port)| SocketAddrV4::new(ip, port);
         Connection {
             service: name_of(connection.service()),
             protocol: request.proto.to_string(),
-            expires: connection.deadline.since(now).as_secs(),
+            expires: connection.deadline.left(now).as_secs(),
             state: connection.state.name(),
             source: address((request.src, request.src_port)),
             virtual_address: address(connection.vip()),

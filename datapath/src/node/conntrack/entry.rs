@@ -11,7 +11,7 @@ use super::tcp::TcpState;
 use super::track::{TcpTrack, TcpUpdate};
 use crate::lab::ConntrackSwitches;
 use crate::table::Direction;
-use crate::time::Time;
+use crate::time::{Deadline, Time};
 use crate::wire::{Packet, Transport};
 
 /// A UDP flow younger than this stays unreplied in its timeout.
@@ -38,7 +38,7 @@ pub struct Entry {
     /// What it has been through.
     pub status: Status,
     /// When it ends unless a packet comes.
-    pub deadline: Time,
+    pub deadline: Deadline,
     kind: Kind,
 }
 
@@ -48,7 +48,7 @@ enum Kind {
     Tcp(TcpTrack),
     Udp {
         /// From when on packets both ways make it a stream.
-        stream_after: Time,
+        stream_after: Deadline,
     },
     Other,
 }
@@ -78,7 +78,7 @@ impl Entry {
                 (Kind::Tcp(tcp), timeout)
             }
             Transport::Udp { .. } => {
-                (Kind::Udp { stream_after: now + UDP_STREAM_AFTER }, rules.udp)
+                (Kind::Udp { stream_after: Deadline::after(now, UDP_STREAM_AFTER) }, rules.udp)
             }
             // An error belongs to the flow of the packet it quotes, or to none.
             Transport::Icmp { kind: 8 | 13 | 15 | 17, .. } => (Kind::Other, rules.icmp),
@@ -100,7 +100,7 @@ impl Entry {
         let timeout = match &mut self.kind {
             Kind::Tcp(tcp) => {
                 let Some(segment) = Segment::of(packet, ip) else { return Update::Invalid };
-                let left = self.deadline.since(now);
+                let left = self.deadline.left(now);
                 match tcp.update(&segment, from, &mut self.status, left, rules) {
                     TcpUpdate::Renew(timeout) => Some(timeout),
                     TcpUpdate::Keep => None,
@@ -116,7 +116,9 @@ impl Entry {
                 }
             }
             Kind::Udp { stream_after } => {
-                let stream = self.status.contains(Status::SEEN_REPLY) && now > *stream_after;
+                // Once a stream, always one: a moment long past cannot be told from one to come.
+                let old = self.status.contains(Status::ASSURED) || stream_after.at(now) < now;
+                let stream = self.status.contains(Status::SEEN_REPLY) && old;
                 if stream {
                     self.status |= Status::ASSURED;
                 }
@@ -149,7 +151,7 @@ impl Entry {
 
     /// Whether it is still found.
     pub(super) fn lives(&self, now: Time) -> bool {
-        self.deadline > now && !self.status.contains(Status::DYING)
+        !self.deadline.is_over(now) && !self.status.contains(Status::DYING)
     }
 
     /// Whether both sides have used the flow and, of TCP, neither has begun to close it.
@@ -160,6 +162,6 @@ impl Entry {
 }
 
 /// The moment `secs` seconds from now.
-fn after(now: Time, secs: u32) -> Time {
-    now + Duration::from_secs(u64::from(secs))
+fn after(now: Time, secs: u32) -> Deadline {
+    Deadline::after(now, Duration::from_secs(u64::from(secs)))
 }

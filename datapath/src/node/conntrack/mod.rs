@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 pub use entry::{Entry, Status};
 pub use tcp::TcpState;
 
-use super::flow_cache::LearnedPath;
+use super::flow_cache::{LearnedPath, LearnedPaths};
 use crate::lab::ConntrackSwitches;
 use crate::table::{Direction, FlowTable, Handle, InsertError, Patrol};
 use crate::time::Time;
@@ -57,18 +57,11 @@ pub enum Tracked {
     Untracked,
 }
 
-/// The record of a flow: its entry, and the way its packets go, once learned.
+/// The record of a flow: its entry, and the ways its packets go, once learned.
 #[derive(Debug)]
 struct Flow {
     entry: Entry,
-    original: Option<LearnedPath>,
-    reply: Option<LearnedPath>,
-}
-
-impl Flow {
-    const fn new(entry: Entry) -> Self {
-        Self { entry, original: None, reply: None }
-    }
+    paths: LearnedPaths,
 }
 
 /// The table of flows, bounded.
@@ -179,10 +172,7 @@ impl Conntrack {
     /// Keeps the way of a flow's packets in one direction.
     pub(super) fn learn(&mut self, handle: Handle, direction: Direction, path: LearnedPath) {
         if let Some(flow) = self.flows.get_mut(handle) {
-            match direction {
-                Direction::Original => flow.original = Some(path),
-                Direction::Reply => flow.reply = Some(path),
-            }
+            flow.paths.set(direction, path);
         }
     }
 
@@ -191,15 +181,11 @@ impl Conntrack {
         &self,
         tuple: &Tuple<Ipv4Addr>,
         now: Time,
-    ) -> Option<((Handle, Direction), &LearnedPath)> {
+    ) -> Option<((Handle, Direction), LearnedPath)> {
         let (handle, direction) = self.flows.find(tuple)?;
         let flow = self.flows.get(handle)?;
-        let path = match direction {
-            Direction::Original => flow.original.as_ref(),
-            Direction::Reply => flow.reply.as_ref(),
-        };
         let holds = flow.entry.lives(now) && flow.entry.is_established();
-        path.filter(|_| holds).map(|path| ((handle, direction), path))
+        holds.then(|| ((handle, direction), flow.paths.get(direction)))
     }
 
     /// The entry as a plain packet of its flow will leave it; `None` where the packet does not lie
@@ -249,13 +235,18 @@ impl Conntrack {
     /// # Errors
     /// The reason for dropping the packet.
     pub fn confirm(&mut self, flow: &NewFlow, now: Time) -> Result<Handle, DropReason> {
-        let handle = self.flows.insert(flow.original, flow.reply, Flow::new(flow.entry)).map_err(
-            |e| match e {
+        let handle = self
+            .flows
+            .insert(
+                flow.original,
+                flow.reply,
+                Flow { entry: flow.entry, paths: LearnedPaths::default() },
+            )
+            .map_err(|e| match e {
                 InsertError::Full => DropReason::FlowTableFull,
                 InsertError::Clash(_) => DropReason::FlowClash,
-            },
-        )?;
-        self.patrol.watch(handle.slot, flow.entry.deadline, now);
+            })?;
+        self.patrol.watch(handle.slot, flow.entry.deadline.at(now), now);
         Ok(handle)
     }
 
@@ -276,7 +267,7 @@ impl Conntrack {
             let Some(handle) = self.flows.handle_at(slot) else { continue };
             match self.flows.get(handle) {
                 Some(flow) if flow.entry.lives(now) => {
-                    self.patrol.watch(slot, flow.entry.deadline, now);
+                    self.patrol.watch(slot, flow.entry.deadline.at(now), now);
                 }
                 _ => self.remove(handle),
             }

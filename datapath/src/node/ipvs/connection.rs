@@ -9,13 +9,31 @@ use super::{ServiceKey, State};
 use crate::journey::Rewriter;
 use crate::lab::IpvsTimeouts;
 use crate::table::{Direction, Handle, Index, Patrol, Slab};
-use crate::time::Time;
+use crate::time::{Deadline, Time};
 use crate::wire::{Protocol, Tuple, tcp::Flags};
 
 /// How much longer a template stays whose time has come while connections follow it.
 const TEMPLATE_STAYS: Duration = Duration::from_secs(60);
 /// Address port of a template that no client follows any more.
 const INVALID_PORT: u16 = 0xffff;
+
+/// What the table keeps of every connection and template.
+#[derive(Debug)]
+struct Record {
+    request: Tuple<Ipv4Addr>,
+    destination: (Ipv4Addr, u16),
+    server: u32,
+    state: State,
+    deadline: Deadline,
+    role: Role,
+}
+
+/// What it keeps beside of a connection in mode fnat.
+#[derive(Clone, Copy, Debug)]
+struct Fnat {
+    local: (Ipv4Addr, u16),
+    toa: Toa,
+}
 
 /// A connection of a virtual service, or a template: a client's affinity to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +47,12 @@ pub struct Connection {
     local: Option<(Ipv4Addr, u16)>,
     /// Which of them tell the destination who the client is.
     pub toa: Toa,
-    /// The destination, which counts the connection.
-    pub server: Handle,
+    /// The slot of the destination, which counts the connection and stays as long as that does.
+    pub server: u32,
     /// TCP state, or UDP; of a template, none or assured.
     pub state: State,
     /// When it ends unless a packet comes.
-    pub deadline: Time,
+    pub deadline: Deadline,
     role: Role,
 }
 
@@ -120,7 +138,7 @@ impl Connection {
     /// Whether it is a template.
     #[must_use]
     pub const fn is_template(&self) -> bool {
-        matches!(self.role, Role::Template { .. })
+        self.role.is_template()
     }
 
     /// Whether it follows a template.
@@ -128,15 +146,23 @@ impl Connection {
     pub const fn is_persistent(&self) -> bool {
         matches!(self.role, Role::Flow { template: Some(_), .. })
     }
+}
 
-    /// Whether connections follow it; it does not end before they do.
-    pub(super) const fn has_followers(&self) -> bool {
-        matches!(self.role, Role::Template { followers: 1.., .. })
+impl Role {
+    const fn is_template(&self) -> bool {
+        matches!(self, Self::Template { .. })
     }
 
+    /// Whether connections follow it; it does not end before they do.
+    const fn has_followers(&self) -> bool {
+        matches!(self, Self::Template { followers: 1.., .. })
+    }
+}
+
+impl Record {
     /// Whether it is within its time.
     fn lives(&self, now: Time) -> bool {
-        self.deadline > now || self.has_followers()
+        !self.deadline.is_over(now) || self.role.has_followers()
     }
 }
 
@@ -176,7 +202,7 @@ pub struct NewConnection {
 /// How many connections had been made whose request or answer falls into the same class as a
 /// tuple, at some moment. While the number stays, no packet with that tuple meets another
 /// connection than then, as long as that one lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watch {
     class: u16,
     made: u32,
@@ -188,8 +214,8 @@ const CLASSES: usize = 4_096;
 /// What a packet changed about its connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Passed {
-    /// The destination.
-    pub(super) server: Handle,
+    /// The slot of the destination.
+    pub(super) server: u32,
     /// Whether the connection was active.
     pub(super) was_active: bool,
     /// Whether it is now.
@@ -199,7 +225,9 @@ pub(super) struct Passed {
 /// Every connection and template of a node, bounded.
 #[derive(Debug)]
 pub struct ConnectionTable {
-    connections: Slab<Connection>,
+    records: Slab<Record>,
+    /// By slot, as far as connections in mode fnat have come.
+    fnat: Vec<Option<Fnat>>,
     by_request: Index,
     by_reply: Index,
     patrol: Patrol,
@@ -211,14 +239,17 @@ pub struct ConnectionTable {
 impl ConnectionTable {
     /// Bytes of memory each connection takes: its record, both indexes and its timer.
     pub const BYTES_PER_CONNECTION: usize =
-        Slab::<Connection>::BYTES_PER_VALUE + 2 * Index::BYTES_PER_SLOT + Patrol::BYTES_PER_SLOT;
+        Slab::<Record>::BYTES_PER_VALUE + 2 * Index::BYTES_PER_SLOT + Patrol::BYTES_PER_SLOT;
+    /// Bytes that a connection in mode fnat takes beside.
+    pub const BYTES_OF_FNAT: usize = size_of::<Option<Fnat>>();
 
     /// An empty table for `limit` connections; `seed` keys its hashes.
     #[must_use]
     pub fn new(limit: u32, seed: u64) -> Self {
         let keys = limit as usize;
         Self {
-            connections: Slab::with_capacity(limit),
+            records: Slab::with_capacity(limit),
+            fnat: Vec::new(),
             by_request: Index::with_capacity(keys, seed),
             by_reply: Index::with_capacity(keys, seed),
             patrol: Patrol::new(limit),
@@ -243,7 +274,7 @@ impl ConnectionTable {
     /// Whether the connection is there and within its time.
     #[must_use]
     pub fn lives(&self, handle: Handle, now: Time) -> bool {
-        self.get(handle).is_some_and(|c| c.lives(now))
+        self.records.get(handle).is_some_and(|record| record.lives(now))
     }
 
     /// Counts a new connection under one of its tuples.
@@ -266,11 +297,13 @@ impl ConnectionTable {
 
     fn find(&self, tuple: &Tuple<Ipv4Addr>, now: Time, template: bool) -> Option<Handle> {
         let slot = self.by_request.find(self.by_request.hash_of(tuple), |slot| {
-            self.connections
-                .at(slot)
-                .is_some_and(|c| c.request == *tuple && c.is_template() == template && c.lives(now))
+            self.records.at(slot).is_some_and(|record| {
+                record.request == *tuple
+                    && record.role.is_template() == template
+                    && record.lives(now)
+            })
         })?;
-        self.connections.handle_at(slot)
+        self.records.handle_at(slot)
     }
 
     /// The newest living connection that a packet belongs to as an answer.
@@ -281,17 +314,17 @@ impl ConnectionTable {
         // Two connections of one client port to one destination through different virtual
         // addresses share this tuple. The visitor sees each and never says yes.
         let _ = self.by_reply.find(hash, |slot| {
-            if let Some(c) = self.connections.at(slot)
-                && let Role::Flow { serial, .. } = c.role
-                && c.reply() == *tuple
-                && c.lives(now)
+            if let Some(record) = self.records.at(slot)
+                && let Role::Flow { serial, .. } = record.role
+                && self.whole(slot, record).reply() == *tuple
+                && record.lives(now)
                 && newest.get().is_none_or(|(other, _)| is_newer(serial, other))
             {
                 newest.set(Some((serial, slot)));
             }
             false
         });
-        newest.get().and_then(|(_, slot)| self.connections.handle_at(slot))
+        newest.get().and_then(|(_, slot)| self.records.handle_at(slot))
     }
 
     /// Makes a connection without a state yet, which follows `template`; `None` where the table is
@@ -304,34 +337,47 @@ impl ConnectionTable {
         now: Time,
     ) -> Option<Handle> {
         let state = if new.request.proto == Protocol::UDP { State::Udp } else { State::None };
-        let deadline = now + state.timeout(timeouts);
+        let deadline = Deadline::after(now, state.timeout(timeouts));
         let NewConnection { request, destination, server, local, toa } = new;
         let role = Role::Flow { serial: self.serial, template: template.map(|t| t.slot) };
-        let connection =
-            Connection { request, destination, local, toa, server, state, deadline, role };
-        let handle = self.connections.insert(connection)?;
+        let server = server.slot;
+        let record = Record { request, destination, server, state, deadline, role };
+        let handle = self.records.insert(record)?;
         self.serial = self.serial.wrapping_add(1);
+        self.set_fnat(handle.slot, local.map(|local| Fnat { local, toa }));
         // Slab and indexes have the same limit; what the slab took, they take too.
+        let reply = self.get(handle)?.reply();
         let (request_hash, reply_hash) =
-            (self.by_request.hash_of(&request), self.by_reply.hash_of(&connection.reply()));
+            (self.by_request.hash_of(&request), self.by_reply.hash_of(&reply));
         let _ = self.by_request.insert(request_hash, handle.slot);
         let _ = self.by_reply.insert(reply_hash, handle.slot);
         self.count_made(request_hash);
         self.count_made(reply_hash);
-        self.patrol.watch(handle.slot, deadline, now);
+        self.patrol.watch(handle.slot, deadline.at(now), now);
         if let Some(template) = template {
             self.follow(template, now);
         }
         Some(handle)
     }
 
+    /// Keeps what mode fnat has of the connection in a slot.
+    fn set_fnat(&mut self, slot: u32, fnat: Option<Fnat>) {
+        let slot = slot as usize;
+        if fnat.is_some() && slot >= self.fnat.len() {
+            self.fnat.resize(slot + 1, None);
+        }
+        if let Some(kept) = self.fnat.get_mut(slot) {
+            *kept = fnat;
+        }
+    }
+
     /// A connection follows the template from now on, whose time begins anew.
     fn follow(&mut self, template: Handle, now: Time) {
-        let Some(entry) = self.connections.get_mut(template) else { return };
+        let Some(entry) = self.records.get_mut(template) else { return };
         if let Role::Template { followers, timeout } = &mut entry.role {
             *followers += 1;
-            entry.deadline = now + Duration::from_secs(u64::from(*timeout));
-            self.patrol.watch(template.slot, entry.deadline, now);
+            entry.deadline = Deadline::after(now, Duration::from_secs(u64::from(*timeout)));
+            self.patrol.watch(template.slot, entry.deadline.at(now), now);
         }
     }
 
@@ -343,22 +389,23 @@ impl ConnectionTable {
         timeout: u32,
         now: Time,
     ) -> Option<Handle> {
-        let NewConnection { request, destination, server, local, toa } = new;
-        let deadline = now + Duration::from_secs(u64::from(timeout));
+        let NewConnection { request, destination, server, .. } = new;
+        let deadline = Deadline::after(now, Duration::from_secs(u64::from(timeout)));
         let role = Role::Template { followers: 0, timeout };
         let state = State::None;
-        let template =
-            Connection { request, destination, local, toa, server, state, deadline, role };
-        let handle = self.connections.insert(template)?;
+        let server = server.slot;
+        let template = Record { request, destination, server, state, deadline, role };
+        let handle = self.records.insert(template)?;
+        self.set_fnat(handle.slot, None);
         let _ = self.by_request.insert(self.by_request.hash_of(&request), handle.slot);
-        self.patrol.watch(handle.slot, deadline, now);
+        self.patrol.watch(handle.slot, deadline.at(now), now);
         Some(handle)
     }
 
     /// No client finds the template any more; it is there until its time is over
     /// (ip_vs_check_template).
     pub(super) fn invalidate(&mut self, template: Handle) {
-        let Some(entry) = self.connections.get_mut(template) else { return };
+        let Some(entry) = self.records.get_mut(template) else { return };
         self.by_request.remove(self.by_request.hash_of(&entry.request), template.slot);
         entry.request.dst_port = INVALID_PORT;
         entry.destination.1 = INVALID_PORT;
@@ -366,14 +413,25 @@ impl ConnectionTable {
 
     /// A connection.
     #[must_use]
-    pub fn get(&self, handle: Handle) -> Option<&Connection> {
-        self.connections.get(handle)
+    pub fn get(&self, handle: Handle) -> Option<Connection> {
+        self.records.get(handle).map(|record| self.whole(handle.slot, record))
+    }
+
+    /// All that is known of the connection in a slot.
+    fn whole(&self, slot: u32, record: &Record) -> Connection {
+        let Record { request, destination, server, state, deadline, role } = *record;
+        let fnat = self.fnat.get(slot as usize).copied().flatten();
+        let (local, toa) = fnat.map(|fnat| (fnat.local, fnat.toa)).unzip();
+        let toa = toa.unwrap_or_default();
+        Connection { request, destination, local, toa, server, state, deadline, role }
     }
 
     /// Notes which requests tell the destination who the client is.
     pub fn set_toa(&mut self, handle: Handle, toa: Toa) {
-        if let Some(connection) = self.connections.get_mut(handle) {
-            connection.toa = toa;
+        if self.records.get(handle).is_some()
+            && let Some(Some(fnat)) = self.fnat.get_mut(handle.slot as usize)
+        {
+            fnat.toa = toa;
         }
     }
 
@@ -387,13 +445,14 @@ impl ConnectionTable {
         timeouts: &IpvsTimeouts,
         now: Time,
     ) -> Option<Passed> {
-        let connection = self.connections.get_mut(handle)?;
-        let was = connection.state;
+        let record = self.records.get_mut(handle)?;
+        let was = record.state;
         let is = if was == State::Udp { was } else { was.after(flags, direction) };
-        connection.state = is;
-        let (before, after) = (connection.deadline, now + is.timeout(timeouts));
-        connection.deadline = after;
-        let Connection { server, role, .. } = *connection;
+        record.state = is;
+        let deadline = Deadline::after(now, is.timeout(timeouts));
+        let (before, after) = (record.deadline.at(now), deadline.at(now));
+        record.deadline = deadline;
+        let Record { server, role, .. } = *record;
         if after < before {
             self.patrol.watch(handle.slot, after, now);
         }
@@ -411,14 +470,15 @@ impl ConnectionTable {
     }
 
     /// The template in a slot where one is that a connection follows.
-    fn template_at(&mut self, slot: u32) -> Option<&mut Connection> {
-        let handle = self.connections.handle_at(slot)?;
-        self.connections.get_mut(handle)
+    fn template_at(&mut self, slot: u32) -> Option<&mut Record> {
+        let handle = self.records.handle_at(slot)?;
+        self.records.get_mut(handle)
     }
 
     /// Removes a connection; its template has one follower less.
     pub(super) fn remove(&mut self, handle: Handle) -> Option<Connection> {
-        let c = self.connections.remove(handle)?;
+        let c = self.get(handle)?;
+        self.records.remove(handle);
         self.by_request.remove(self.by_request.hash_of(&c.request), handle.slot);
         if let Role::Flow { template, .. } = c.role {
             self.by_reply.remove(self.by_reply.hash_of(&c.reply()), handle.slot);
@@ -441,43 +501,45 @@ impl ConnectionTable {
     /// template that connections follow stays (ip_vs_conn_expire).
     pub(super) fn next_ended(&mut self, now: Time, budget: &mut usize) -> Option<Connection> {
         while let Some(slot) = self.patrol.next_due(now, budget) {
-            let Some(handle) = self.connections.handle_at(slot) else { continue };
-            let Some(c) = self.connections.get_mut(handle) else { continue };
-            while c.deadline <= now && c.has_followers() {
-                c.deadline = c.deadline + TEMPLATE_STAYS;
-                if let Role::Template { timeout, .. } = &mut c.role {
+            let Some(handle) = self.records.handle_at(slot) else { continue };
+            let Some(record) = self.records.get_mut(handle) else { continue };
+            while record.deadline.is_over(now) && record.role.has_followers() {
+                record.deadline = Deadline::after(record.deadline.at(now), TEMPLATE_STAYS);
+                if let Role::Template { timeout, .. } = &mut record.role {
                     *timeout = TEMPLATE_STAYS.as_secs() as u32;
                 }
             }
-            if c.deadline <= now {
+            if record.deadline.is_over(now) {
                 return self.remove(handle);
             }
-            let deadline = c.deadline;
+            let deadline = record.deadline.at(now);
             self.patrol.watch(slot, deadline, now);
         }
         None
     }
 
     /// Living connections and templates, in a fixed order.
-    pub fn iter(&self, now: Time) -> impl Iterator<Item = &Connection> + '_ {
-        self.connections.iter().map(|(_, c)| c).filter(move |c| c.lives(now))
+    pub fn iter(&self, now: Time) -> impl Iterator<Item = Connection> + '_ {
+        let living = self.records.iter().filter(move |(_, record)| record.lives(now));
+        living.map(|(handle, record)| self.whole(handle.slot, record))
     }
 
     /// All connections and templates with their handles, ended ones included.
-    pub(super) fn handles(&self) -> impl Iterator<Item = (Handle, &Connection)> {
-        self.connections.iter()
+    pub(super) fn handles(&self) -> impl Iterator<Item = (Handle, Connection)> {
+        let all = self.records.iter();
+        all.map(|(handle, record)| (handle, self.whole(handle.slot, record)))
     }
 
     /// Connections held, ended ones that wait for their timer included.
     #[must_use]
     pub const fn len(&self) -> u32 {
-        self.connections.len()
+        self.records.len()
     }
 
     /// Whether none is held.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.connections.is_empty()
+        self.records.is_empty()
     }
 }
 

@@ -74,6 +74,25 @@ impl Server {
     }
 }
 
+impl Service {
+    /// The destination that its scheduler gives the first packet of a connection.
+    fn schedule(
+        &mut self,
+        servers: &Slab<Server>,
+        packet: &Tuple<Ipv4Addr>,
+        now: Time,
+    ) -> Option<Handle> {
+        let request = Request { packet, flags: self.setup.flags, now };
+        self.scheduling.pick(Pool::new(&self.servers, servers), request)
+    }
+}
+
+/// Whether a template's destination still takes its client's connections.
+fn takes_followers(servers: &Slab<Server>, switches: &IpvsSwitches, server: Handle) -> bool {
+    let quiescent = switches.expire_quiescent_template;
+    servers.get(server).is_some_and(|s| s.linked && !(quiescent && s.destination.weight == 0))
+}
+
 /// What is to be done with a packet whose request has a connection already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::node) enum Reuse {
@@ -277,18 +296,11 @@ impl Ipvs {
         &self.local_addresses
     }
 
-    /// The destination that the service's scheduler gives the first packet of a connection.
-    fn schedule(&mut self, key: ServiceKey, packet: &Tuple<Ipv4Addr>, now: Time) -> Option<Handle> {
-        let service = self.services.get_mut(&key)?;
-        let request = Request { packet, flags: service.setup.flags, now };
-        service.scheduling.pick(Pool::new(&service.servers, &self.servers), request)
-    }
-
     /// What becomes of the connection when a packet comes that belongs to it, a segment with SYN
     /// where `opens` (ip_vs_in_hook; spec IPVS-19, IPVS-20).
     pub(in crate::node) fn reuse(&self, handle: Handle, opens: bool) -> Reuse {
         let Some(connection) = self.connections.get(handle) else { return Reuse::Keep };
-        let Some(server) = self.servers.get(connection.server) else { return Reuse::Keep };
+        let Some(server) = self.servers.at(connection.server) else { return Reuse::Keep };
         let expires = self.switches.expire_nodest_conn;
         let closed = matches!(connection.state, State::TimeWait | State::Close);
         let reopened = self.switches.conn_reuse_mode != 0 && closed && !connection.is_persistent();
@@ -312,21 +324,23 @@ impl Ipvs {
         request: &Tuple<Ipv4Addr>,
         now: Time,
     ) -> Result<(Handle, Option<Handle>), NotScheduled> {
-        let persistence = self.services.get(&key).and_then(|service| service.setup.persistence);
-        let Some(Persistence { timeout, mask }) = persistence else {
-            let server = self.schedule(key, request, now).ok_or(NotScheduled::NoDestination)?;
-            return Ok((server, None));
+        let service = self.services.get_mut(&key).ok_or(NotScheduled::NoDestination)?;
+        let Some(Persistence { timeout, mask }) = service.setup.persistence else {
+            let server = service.schedule(&self.servers, request, now);
+            return Ok((server.ok_or(NotScheduled::NoDestination)?, None));
         };
         let client = Tuple { src: request.src & mask, src_port: 0, ..*request };
         if let Some(template) = self.connections.find_template(&client, now)
-            && let Some(server) = self.connections.get(template).map(|c| c.server)
+            && let Some(slot) = self.connections.get(template).map(|c| c.server)
+            && let Some(server) = self.servers.handle_at(slot)
         {
-            if self.takes_followers(server) {
+            if takes_followers(&self.servers, &self.switches, server) {
                 return Ok((server, Some(template)));
             }
             self.connections.invalidate(template);
         }
-        let server = self.schedule(key, request, now).ok_or(NotScheduled::NoDestination)?;
+        let server = service.schedule(&self.servers, request, now);
+        let server = server.ok_or(NotScheduled::NoDestination)?;
         let to = self.servers.get_mut(server).ok_or(NotScheduled::NoDestination)?;
         let destination = to.destination.address();
         let (local, toa) = (None, Toa::Never);
@@ -335,14 +349,6 @@ impl Ipvs {
         let template = template.ok_or(NotScheduled::Full)?;
         to.persistent += 1;
         Ok((server, Some(template)))
-    }
-
-    /// Whether a template's destination still takes its client's connections.
-    fn takes_followers(&self, server: Handle) -> bool {
-        let quiescent = self.switches.expire_quiescent_template;
-        self.servers
-            .get(server)
-            .is_some_and(|s| s.linked && !(quiescent && s.destination.weight == 0))
     }
 
     /// Makes a connection to a destination, which follows `template`, in mode fnat from a
@@ -402,7 +408,7 @@ impl Ipvs {
             return;
         };
         if passed.was_active != passed.is_active
-            && let Some(server) = self.servers.get_mut(passed.server)
+            && let Some(server) = self.servers.at_mut(passed.server)
         {
             let (from, to) = match passed.is_active {
                 true => (&mut server.inactive, &mut server.active),
@@ -416,7 +422,7 @@ impl Ipvs {
     /// Counts a packet of a connection, of so many bytes, as long as its destination has a service.
     pub fn count(&mut self, handle: Handle, direction: Direction, bytes: u16) {
         let Some(connection) = self.connections.get(handle) else { return };
-        if let Some(server) = self.servers.get_mut(connection.server)
+        if let Some(server) = self.servers.at_mut(connection.server)
             && server.linked
         {
             server.stats.count(direction, bytes);
@@ -436,12 +442,14 @@ impl Ipvs {
             let (service, destination) = (connection.service(), connection.destination());
             self.local_addresses.give_back(service, local, destination);
         }
-        let Some(server) = self.servers.get_mut(connection.server) else { return };
+        let Some(server) = self.servers.at_mut(connection.server) else { return };
         *server.count_of(connection) -= 1;
         server.lost();
         if server.is_unused() {
             self.left.remove(&(server.service, server.destination.address()));
-            self.servers.remove(connection.server);
+            if let Some(handle) = self.servers.handle_at(connection.server) {
+                self.servers.remove(handle);
+            }
         }
     }
 
@@ -467,7 +475,7 @@ impl Ipvs {
     /// (ip_vs_expire_nodest_conn_flush).
     #[must_use]
     pub fn flush(&mut self) -> Vec<Connection> {
-        let gone = |server: Handle| self.servers.get(server).is_none_or(|s| !s.linked);
+        let gone = |server: u32| self.servers.at(server).is_none_or(|s| !s.linked);
         let orphaned = self.servers.iter().any(|(_, server)| !server.linked);
         if !self.switches.expire_nodest_conn || !orphaned {
             return Vec::new();

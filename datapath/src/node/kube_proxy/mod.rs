@@ -16,7 +16,7 @@ use crate::lab::Lab;
 use crate::wire::Tuple;
 pub use graceful::GracefulTermination;
 pub use rules::{Chain, Match, Rule, Table, Target};
-use rules::{Facts, Walk};
+use rules::{Chains, Facts, Walk};
 pub use sets::{Dimensions, Entry, Set, Sets};
 
 /// The mark of what is to be masqueraded.
@@ -30,6 +30,7 @@ pub struct KubeProxy {
     node_ip: Ipv4Addr,
     sets: Sets,
     rules: Vec<Rule>,
+    chains: Chains,
 }
 
 /// What the filter table says of a packet.
@@ -53,7 +54,8 @@ impl KubeProxy {
     ) -> Self {
         let sets = Sets::new(lab, node, services);
         let rules = program::rules(&lab.switches, &sets);
-        Self { node_ip, sets, rules }
+        let chains = Chains::of(&rules);
+        Self { node_ip, sets, rules, chains }
     }
 
     /// The sets.
@@ -97,7 +99,8 @@ impl KubeProxy {
             || dst.is_loopback()
             || self.sets.contains(Set::IpvsIps, Dimensions::Dst, tuple);
         let facts = Facts { tuple, tracked, to_local };
-        Walk { rules: &self.rules, sets: &self.sets, facts, mark, says: None }
+        let Self { rules, chains, sets, .. } = self;
+        Walk { rules, chains, sets, facts, mark, says: None }
     }
 
     /// nat's rules for the first packet of a flow: the marks it gets, and what had it marked for

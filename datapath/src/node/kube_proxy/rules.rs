@@ -1,5 +1,6 @@
 //! Rules as iptables has them: what they match, where they lead, and a packet's way through them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -11,7 +12,7 @@ use crate::node::conntrack::Tracked;
 use crate::wire::{Protocol, Tuple};
 
 /// A table of iptables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
     /// nat, asked for the first packet of a flow only.
     Nat,
@@ -33,7 +34,7 @@ impl Table {
 macro_rules! chains {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         /// A chain; two tables may each have one of the same name.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Chain {
             $($(#[doc = $doc])+ $variant,)+
         }
@@ -228,10 +229,26 @@ pub(super) struct Facts<'a> {
     pub(super) to_local: bool,
 }
 
+/// Where among all rules those of a chain are.
+#[derive(Debug)]
+pub(super) struct Chains(BTreeMap<(Table, Chain), Vec<usize>>);
+
+impl Chains {
+    /// The chains of these rules.
+    pub(super) fn of(rules: &[Rule]) -> Self {
+        let mut chains: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for (place, rule) in rules.iter().enumerate() {
+            chains.entry((rule.table, rule.chain)).or_default().push(place);
+        }
+        Self(chains)
+    }
+}
+
 /// A packet's way through the chains of one table.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     pub(super) rules: &'a [Rule],
+    pub(super) chains: &'a Chains,
     pub(super) sets: &'a Sets,
     pub(super) facts: Facts<'a>,
     /// The packet's mark, as it is now.
@@ -244,8 +261,8 @@ impl Walk<'_> {
     /// Passes a chain; the target that ended the way, if one did. Chains lead to other chains two
     /// deep at most, and never back.
     pub(super) fn pass(&mut self, table: Table, chain: Chain) -> Option<Target> {
-        let of_chain = |rule: &&Rule| rule.table == table && rule.chain == chain;
-        for rule in self.rules.iter().filter(of_chain) {
+        let places = self.chains.0.get(&(table, chain)).map_or(&[][..], Vec::as_slice);
+        for rule in places.iter().filter_map(|place| self.rules.get(*place)) {
             if !rule.matches.iter().all(|condition| self.holds(condition)) {
                 continue;
             }

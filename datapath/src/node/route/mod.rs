@@ -1,6 +1,7 @@
 //! Policy routing: rules in order of priority, each naming a table with longest-prefix match
 //! (kernel: net/core/fib_rules.c, net/ipv4/fib_trie.c; spec ROUTE).
 
+mod order;
 mod rule;
 mod validate;
 pub(super) use validate::martian;
@@ -8,6 +9,8 @@ pub(super) use validate::martian;
 use std::collections::BTreeMap;
 
 pub use rule::{Iif, Rule, Selector};
+
+use order::Order;
 
 use crate::journey::PortId;
 use crate::table::{PrefixKey, PrefixTable};
@@ -75,6 +78,7 @@ pub struct Found<A> {
 #[derive(Debug)]
 pub struct Tables<A> {
     rules: Vec<Rule<A>>,
+    order: Order,
     tables: BTreeMap<u32, PrefixTable<A, (A, Route<A>)>>,
 }
 
@@ -88,13 +92,14 @@ impl<A: Address + PrefixKey> Tables<A> {
     /// No rules, no tables.
     #[must_use]
     pub fn new() -> Self {
-        Self { rules: Vec::new(), tables: BTreeMap::new() }
+        Self { rules: Vec::new(), order: Order::default(), tables: BTreeMap::new() }
     }
 
     /// Adds a rule behind all rules of the same or a smaller priority, as the kernel does.
     pub fn add_rule(&mut self, rule: Rule<A>) {
         let at = self.rules.partition_point(|r| r.priority <= rule.priority);
         self.rules.insert(at, rule);
+        self.order = Order::of(&self.rules);
     }
 
     /// Adds a route to a table, or replaces the one with the same prefix.
@@ -122,8 +127,11 @@ impl<A: Address + PrefixKey> Tables<A> {
     /// The first route that a matching rule's table has; `None` where no rule leads anywhere.
     #[must_use]
     pub fn lookup(&self, query: &Query<A>) -> Option<Found<A>> {
-        let matching = self.rules.iter().enumerate().filter(|(_, r)| r.selector.matches(query));
-        for (number, rule) in matching {
+        for number in self.order.candidates(query) {
+            let Some(rule) = self.rules.get(number) else { continue };
+            if !rule.selector.matches(query) {
+                continue;
+            }
             let Some(table) = self.tables.get(&rule.table) else { continue };
             let Some(((prefix, route), len)) = table.lookup(query.dst) else { continue };
             if query.oif.is_some_and(|oif| route.kind != RouteKind::Port(oif)) {
