@@ -119,7 +119,7 @@ fn a_mistake_in_a_case_is_told_with_its_place() {
         ("  - send: a:40001 > cip:80 S ttl=300\n", ":4:30: ", "found `ttl=300`"),
         ("  - send: z:40001 > cip:80 S\n", ":4:11: ", "a host to begin with: one of a, b, c, d"),
         ("  - answer: c udp\n  - send: a > nobody S\n", ":5:15: ", "found `nobody`"),
-        ("  - send: a:1 > cip:80 udp win=7\n", ":4:30: ", "a setting that goes with `udp`"),
+        ("  - send: a:1 > cip:80 udp win=7\n", ":4:28: ", "a setting that goes with `udp`"),
         ("  - advance: soon\n", ":4:5: ", "advance"),
         ("  - sent: a:1 > cip:80 S\n", ":4:5: ", "unknown variant `sent`"),
         ("  - send: ${what}\n", ":4:5: ", "expected a name of the matrix"),
