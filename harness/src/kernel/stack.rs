@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use anyhow::Context;
 use datapath::lab::Lab;
+use datapath::wire::Protocol;
 use datapath::wire::ethernet::{self, Header};
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -15,6 +16,8 @@ use nix::sys::socket::{
 
 /// The mark of what is sent here; it is not one of kube-proxy's.
 const MARK: u32 = 0x1;
+/// The source port that ipvs never schedules.
+const FTP_DATA: u16 = 20;
 /// Longest IPv4 packet.
 const LONGEST: usize = 65_535;
 /// Where the destination stands in an IPv4 header.
@@ -53,17 +56,34 @@ impl Stack {
     /// and routing have to say is said. In the raw table, so that conntrack does not see what is
     /// not sent.
     ///
+    /// Port unreachable is both the stack's word and that of ipvs for a node port without a
+    /// destination. Only ipvs says it about TCP; about UDP it does where it has a virtual server
+    /// that may be asked, which one from port 20 may not (spec IPVS-42).
+    ///
     /// # Errors
     /// Where the lab has no such node.
     pub(super) fn silence(lab: &Lab, node: usize) -> anyhow::Result<String> {
         let ip = ip_of(lab, node)?;
-        let kinds = ["port-unreachable", "protocol-unreachable", "echo-reply"];
-        let icmp =
-            kinds.map(|kind| format!("-A OUTPUT -s {ip} -p icmp --icmp-type {kind} -j DROP\n"));
+        let drop = |matches: &str| format!("-A OUTPUT -s {ip} {matches} -j DROP\n");
+        let unreachable = "-p icmp --icmp-type port-unreachable -m u32 --u32";
+        let ports = lab.services.iter().flat_map(|service| &service.ports);
+        let ports = ports.filter(|port| port.proto == Protocol::UDP);
+        // Behind 20 bytes of IP and 8 of ICMP: the quoted ports.
+        let refused = ports.filter_map(|port| port.node_port).map(|port| {
+            let quoted = format!("34&0xff=17&&48>>16=0:{},{}:65535", FTP_DATA - 1, FTP_DATA + 1);
+            let quoted = format!("\"{quoted}&&48&0xffff={port}\"");
+            format!("-A OUTPUT -s {ip} {unreachable} {quoted} -j ACCEPT\n")
+        });
+        let silent = [
+            drop("-p tcp --tcp-flags RST RST"),
+            drop("-p icmp --icmp-type protocol-unreachable"),
+            drop("-p icmp --icmp-type echo-reply"),
+            drop(&format!("{unreachable} \"34&0xff=17\"")),
+        ];
         Ok(format!(
-            "*raw\n-A OUTPUT -m mark --mark {MARK:#x}/{MARK:#x} -j ACCEPT\n\
-             -A OUTPUT -s {ip} -p tcp --tcp-flags RST RST -j DROP\n{}COMMIT\n",
-            icmp.concat()
+            "*raw\n-A OUTPUT -m mark --mark {MARK:#x}/{MARK:#x} -j ACCEPT\n{}{}COMMIT\n",
+            refused.collect::<String>(),
+            silent.concat()
         ))
     }
 

@@ -10,7 +10,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 
 /// Modules that load each other only when a rule asks for them, which takes a process each.
-const MODULES: [&str; 39] = [
+const MODULES: [&str; 40] = [
     "ip_vs",
     "ip_vs_rr",
     "ip_vs_wrr",
@@ -41,6 +41,7 @@ const MODULES: [&str; 39] = [
     "ip_set_bitmap_port",
     "xt_set",
     "xt_mark",
+    "xt_u32",
     "xt_nat",
     "xt_MASQUERADE",
     "xt_conntrack",
