@@ -155,6 +155,8 @@ pub enum Rewriter {
     Masquerade,
     /// conntrack: the masquerade undone in a reply.
     UnMasquerade,
+    /// A kernel's node, of which nothing more is known.
+    Kernel,
     /// The cloud's load balancer: its address to a backend.
     Slb,
     /// The cloud's load balancer: a backend back to its address.

@@ -29,6 +29,24 @@ fn memory_and_kernel_agree() {
     assert!(said.contains(" 0 different; 0 not played"), "{said}");
 }
 
+/// Requests and answers of real TCP stacks pass the kernel's nodes as they pass memory's, and where
+/// a security group denies them it is the same one.
+#[test]
+fn scenarios_go_the_same_way_on_a_kernel() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trunkline"));
+    let output = command
+        .args(["run", "S8", "S8/mem2-in", "hairpin", "--on", "memory,kernel", "--brief"])
+        .output()
+        .expect("trunkline");
+    let (said, complaint) = (text(&output.stdout), text(&output.stderr));
+    if output.status.code() == Some(2) && complaint.contains("no guest can be had") {
+        let _ = writeln!(io::stderr(), "skipped: {}", complaint.trim());
+        return;
+    }
+    assert!(output.status.success(), "{said}{complaint}");
+    assert_eq!(said.matches("(on kernel)").count(), 3, "{said}");
+}
+
 #[test]
 fn a_node_is_programmed_by_a_script() {
     let output = oracle(&["--script", "scenarios/article.yaml", "cn-hongkong.10.0.4.20"]);

@@ -95,7 +95,7 @@ mod wait;
 pub use arena::{Arena, ArenaConfig};
 pub use error::{ArenaError, LinkError, PortError};
 pub use frame::UmemFrame;
-pub use live::{Frame, LiveLink, Memory, OpenError, Site, memory_plan};
+pub use live::{Frame, LiveLink, Memory, OpenError, Site, Tapped, memory_plan};
 pub use packet::PacketSocket;
 pub use pool::{Census, Faults};
 pub use port::{KernelCounters, QueueCounters, XskPort};

@@ -6,9 +6,9 @@
 use std::fmt;
 
 use datapath::element::{Departure, Element, Output, Place};
-use datapath::journey::{Hop, PortId};
+use datapath::journey::{Hop, Journal, PortId};
 use datapath::lab::Lab;
-use datapath::link::{ElementId, Socket, ports_of};
+use datapath::link::{Direction, ElementId, Socket, ports_of};
 use datapath::node::Node;
 use datapath::port::{Buffer, Port};
 use datapath::time::Time;
@@ -158,6 +158,17 @@ struct Injection {
     left: u64,
 }
 
+/// A frame that crossed a port while the tap was open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tapped {
+    /// The port.
+    pub socket: Socket,
+    /// Into the element or out of it.
+    pub direction: Direction,
+    /// The frame as it was on the wire.
+    pub frame: Vec<u8>,
+}
+
 /// Nodes, VPC and their AF_XDP ports.
 pub struct LiveLink {
     lab: Lab,
@@ -167,6 +178,8 @@ pub struct LiveLink {
     arenas: Vec<&'static Arena>,
     injections: Vec<Injection>,
     batch: Vec<Frame>,
+    /// What has crossed a port since it was last taken; `None` where the tap is closed.
+    tapped: Option<Vec<Tapped>>,
 }
 
 impl fmt::Debug for LiveLink {
@@ -203,11 +216,45 @@ impl LiveLink {
             }
             stations.push(Station { id, ports, out: Output::default() });
         }
-        let nodes = (0..lab.nodes.len()).filter_map(|node| Node::new(&lab, node)).collect();
-        let vpc = Vpc::new(&lab);
+        let (nodes, vpc) = (nodes_of(&lab), Vpc::new(&lab));
         let arenas = memory.arenas.clone();
         let batch = Vec::with_capacity(BATCH);
-        Ok(Self { lab, nodes, vpc, stations, arenas, injections: Vec::new(), batch })
+        let injections = Vec::new();
+        Ok(Self { lab, nodes, vpc, stations, arenas, injections, batch, tapped: None })
+    }
+
+    /// Begins anew on the same ports with a lab that has ports of the same numbers of queues:
+    /// tables are empty, counters of elements zero, journals and tap closed. Frames that wait in
+    /// the kernel stay there. Where the ports differ it returns false and changes nothing.
+    pub fn renew(&mut self, lab: Lab) -> bool {
+        let fits = |station: &Station| {
+            let ports = station.ports.iter().map(Port::queues);
+            ports.eq(ports_of(&lab, station.id).into_iter().map(|(_, queues)| queues))
+        };
+        if lab.nodes.len() != self.nodes.len() || !self.stations.iter().all(fits) {
+            return false;
+        }
+        (self.nodes, self.vpc) = (nodes_of(&lab), Vpc::new(&lab));
+        for station in &mut self.stations {
+            station.out.journal = Journal::default();
+        }
+        self.injections.clear();
+        self.tapped = None;
+        self.lab = lab;
+        true
+    }
+
+    /// Puts another version of the lab in place: profile, switches and services change, flows
+    /// live on (spec LAB-29). Where the machines differ it returns false and changes nothing.
+    pub fn apply(&mut self, lab: Lab, now: Time) -> bool {
+        if !self.lab.has_machines_of(&lab) {
+            return false;
+        }
+        for node in &mut self.nodes {
+            node.apply(&lab, now);
+        }
+        self.lab = lab;
+        true
     }
 
     /// One turn: takes what has arrived on every queue of every port, processes it, sends what
@@ -221,8 +268,8 @@ impl LiveLink {
     }
 
     fn serve(&mut self, index: usize, now: Time) -> bool {
-        let Some(station) = self.stations.get_mut(index) else { return false };
-        let Station { id, ports, out } = station;
+        let Some(Station { id, ports, out }) = self.stations.get_mut(index) else { return false };
+        let mut tap = Tap { element: *id, tapped: self.tapped.as_mut() };
         let element: &mut dyn Element<Frame> = match *id {
             ElementId::Node(node) => match self.nodes.get_mut(node) {
                 Some(node) => node,
@@ -241,7 +288,9 @@ impl LiveLink {
                 fill_blanks(out, ports[port].arena());
                 // A node has fewer ports than a u16 counts.
                 let place = Place { port: PortId(port as u16), queue };
+                tap.arrivals(&self.batch, place.port);
                 element.process(&mut self.batch, place, now, out);
+                tap.departures(out);
                 send(ports, out);
             }
         }
@@ -251,6 +300,7 @@ impl LiveLink {
                 fill_blanks(out, port.arena());
             }
             element.on_time(now, out);
+            tap.departures(out);
             send(ports, out);
         }
         ports.iter_mut().for_each(Port::flush);
@@ -375,6 +425,17 @@ impl LiveLink {
         self.stations.iter_mut().map(|s| (s.id, s.out.journal.close())).collect()
     }
 
+    /// Begins to keep every frame that crosses a port.
+    pub fn open_tap(&mut self) {
+        self.tapped = Some(Vec::new());
+    }
+
+    /// Takes out what has crossed a port since the last call, in order. Empty where the tap is
+    /// closed.
+    pub fn take_tapped(&mut self) -> Vec<Tapped> {
+        self.tapped.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// What is wrong with the books: an element whose frames do not add up, or an arena that has
     /// lost frames or met one twice. Empty when all is well (spec LAW-2).
     #[must_use]
@@ -394,6 +455,38 @@ impl LiveLink {
         });
         elements.chain(arenas).collect()
     }
+}
+
+/// The tap at the ports of one element.
+struct Tap<'a> {
+    element: ElementId,
+    tapped: Option<&'a mut Vec<Tapped>>,
+}
+
+impl Tap<'_> {
+    fn arrivals(&mut self, batch: &[Frame], port: PortId) {
+        self.keep(Direction::In, batch.iter().map(|frame| (port, frame)));
+    }
+
+    fn departures(&mut self, out: &Output<Frame>) {
+        self.keep(Direction::Out, out.departures.iter().map(|left| (left.place.port, &left.frame)));
+    }
+
+    fn keep<'f>(
+        &mut self,
+        direction: Direction,
+        frames: impl Iterator<Item = (PortId, &'f Frame)>,
+    ) {
+        let Some(tapped) = &mut self.tapped else { return };
+        tapped.extend(frames.map(|(port, frame)| {
+            let socket = Socket { element: self.element, port };
+            Tapped { socket, direction, frame: frame.bytes().to_vec() }
+        }));
+    }
+}
+
+fn nodes_of(lab: &Lab) -> Vec<Node<Frame>> {
+    (0..lab.nodes.len()).filter_map(|node| Node::new(lab, node)).collect()
 }
 
 fn go(enter: impl Fn(&str) -> Result<(), String>, namespace: &str) -> Result<(), OpenError> {

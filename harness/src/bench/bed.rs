@@ -12,7 +12,7 @@ use datapath_io::budget::{ElementNeed, plan};
 use datapath_io::{Arena, ArenaConfig, Memory, XskPort};
 
 use super::far_end::Host;
-use crate::live::private::Ground;
+use crate::live::private::{Ground, Hosts};
 use crate::live::topology::{STACK_IFNAME, host_namespace};
 use crate::net::stats::LinkStats;
 use crate::net::{namespace, stats};
@@ -61,7 +61,7 @@ impl Bed {
         }
         let lab = datapath::lab::load(LAB, "bench.yaml")?;
         let own = u16::try_from(datapath_io::memory_plan(&lab, &[NODE])?.arenas.len())?;
-        let ground = Ground::make(&lab, LAB, own + 1)?;
+        let ground = Ground::make(&lab, LAB, own + 1, Hosts::Stacks)?;
         let (home, anchor) = &ground.places.anchor;
         let (memory, ends) = namespace::run_in(home, || -> anyhow::Result<_> {
             let memory = Memory::open(&lab, &[NODE], (home, anchor), enter)?;

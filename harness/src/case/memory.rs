@@ -87,6 +87,6 @@ impl Bed for MemoryBed {
             Some((id, LedgerReport::new(element.ledger(), element.held())))
         };
         let ledgers = ElementId::all(link.lab()).filter_map(ledger).collect();
-        Some(Recording { hops, ledgers, ports: Vec::new() })
+        Some(Recording { hops, ledgers, ports: Vec::new(), frames_only: false })
     }
 }

@@ -10,7 +10,7 @@ use crate::journey::Style;
 use crate::live::worker::Poll;
 use crate::scenario::file::Profile;
 use crate::scenario::{
-    self, Comparison, Kind, NAME, Report, Wanted, cases, datapath, find, full, headline, names, run,
+    self, Kind, NAME, Report, Wanted, cases, datapath, find, full, headline, names, run,
 };
 
 /// Run scenarios: a client asks a server, and the verdict, the way of the packets and the counters
@@ -134,13 +134,11 @@ impl Run {
         let width = all.iter().map(|case| case.name().len()).fold(NAME, usize::max);
         let mut runs: Vec<scenario::Run> = Vec::new();
         for case in all {
-            let mut first: Option<(&str, Comparison)> = None;
+            let first = runs.len();
             for kind in &self.on {
                 let mut run = run(datapath(*kind, self.poll).as_ref(), case.clone())?;
-                let comparison = run.comparison();
-                match &first {
-                    Some((on, expected)) => run.checks.push(expected.check(on, &comparison)),
-                    None => first = Some((run.datapath, comparison)),
+                if let Some(check) = runs.get(first).map(|on| on.same_hops(&run)) {
+                    run.checks.push(check);
                 }
                 if !self.json {
                     let brief = self.brief && run.passed();

@@ -3,9 +3,10 @@
 use datapath::counters::LedgerReport;
 use datapath::journey::{Fate, Hop};
 use datapath::link::{ElementId, Socket};
+use serde::{Deserialize, Serialize};
 
 /// The record of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recording {
     /// The hops of every element, in the order in which it ended them.
     pub hops: Vec<(ElementId, Vec<Hop>)>,
@@ -14,10 +15,12 @@ pub struct Recording {
     /// What went in and out at every port, counted outside the elements. A port may be left out
     /// where nothing did.
     pub ports: Vec<PortCount>,
+    /// The nodes are a kernel's: of them only the frames at their ports are known.
+    pub frames_only: bool,
 }
 
 /// Frames at a port of an element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortCount {
     /// The port.
     pub socket: Socket,

@@ -113,6 +113,9 @@ impl Symbols {
                 Step::Rewritten { by: Rewriter::Masquerade, to, .. } => {
                     symbols.push(((to.src, to.src_port), "$masq"));
                 }
+                Step::Rewritten { by: Rewriter::Kernel, from, to } if to.src != from.src => {
+                    symbols.push(((to.src, to.src_port), "$masq"));
+                }
                 Step::Rewritten { by: Rewriter::IpvsFnat, to, .. } => {
                     symbols.push(((to.src, to.src_port), "$local"));
                 }
@@ -379,6 +382,7 @@ const fn rewriter(by: Rewriter) -> &'static str {
         Rewriter::IpvsUnFnat => "ipvs restores VIP and client",
         Rewriter::Masquerade => "masquerade",
         Rewriter::UnMasquerade => "masquerade undone",
+        Rewriter::Kernel => "the kernel translates",
         Rewriter::Slb => "SLB to backend",
         Rewriter::UnSlb => "SLB restores its address",
     }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use crossbeam::channel::{Receiver, Sender, bounded};
+use datapath::counters::LedgerReport;
 use datapath::element::{Departure, Element, Output, Place};
+use datapath::journey::Hop;
 use datapath::lab::Lab;
 use datapath::link::{
     Direction, ElementId, HostId, Peer, Socket, arp_answer, is_arp, peer_of, socket_of,
@@ -59,7 +61,9 @@ impl CaseDatapath for Kernel {
     }
 }
 
-struct KernelBed {
+/// A lab that runs on the kernel's nodes.
+#[derive(Debug)]
+pub(super) struct KernelBed {
     lab: Lab,
     name: String,
     vpc: Vpc<Heap>,
@@ -78,7 +82,8 @@ struct KernelBed {
 }
 
 impl KernelBed {
-    fn start(lab: &Lab, name: &str) -> anyhow::Result<Self> {
+    /// Programs the nodes and wires them up; `name` tells the lab from others.
+    pub(super) fn start(lab: &Lab, name: &str) -> anyhow::Result<Self> {
         let mut programs: Vec<_> =
             (0..lab.nodes.len()).map(|node| Program::new(lab, node)).collect::<Result<_, _>>()?;
         let topology = topology(lab, name, &programs)?;
@@ -103,8 +108,45 @@ impl KernelBed {
         })
     }
 
-    fn now(&self) -> Time {
+    /// The time since the lab began.
+    pub(super) fn now(&self) -> Time {
         Time::ZERO + self.started.elapsed()
+    }
+
+    /// Lets the lab run until that moment.
+    pub(super) fn run_until(&mut self, until: Time) -> anyhow::Result<()> {
+        loop {
+            self.pump()?;
+            let now = self.now();
+            if self.vpc.poll_at().is_some_and(|at| at <= now) {
+                self.out.blanks.resize_with(BLANKS, Heap::default);
+                self.vpc.on_time(now, &mut self.out);
+                self.take_from_vpc();
+                continue;
+            }
+            let left = until.since(self.now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let due = self.vpc.poll_at().map_or(left, |at| at.since(now));
+            self.wires.wait(left.min(due))?;
+        }
+    }
+
+    /// The next moment at which the VPC has something to do.
+    pub(super) fn poll_at(&self) -> Option<Time> {
+        self.vpc.poll_at()
+    }
+
+    /// Has the VPC write down up to `limit` hops.
+    pub(super) fn open_journal(&mut self, limit: usize) {
+        self.out.journal.open(limit);
+    }
+
+    /// What the VPC has written down, and what it has counted.
+    pub(super) fn close_journal(&mut self) -> (Vec<Hop>, LedgerReport) {
+        let report = LedgerReport::new(self.vpc.ledger(), self.vpc.held());
+        (self.out.journal.close(), report)
     }
 
     /// Moves frames until none is on its way.
@@ -178,23 +220,7 @@ impl Bed for KernelBed {
         self.timers.clear();
         self.passed += by;
         // What the work since then took has passed already.
-        let until = self.started + self.passed;
-        loop {
-            self.pump()?;
-            let now = self.now();
-            if self.vpc.poll_at().is_some_and(|at| at <= now) {
-                self.out.blanks.resize_with(BLANKS, Heap::default);
-                self.vpc.on_time(now, &mut self.out);
-                self.take_from_vpc();
-                continue;
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            let due = self.vpc.poll_at().map_or(left, |at| at.since(now));
-            self.wires.wait(left.min(due))?;
-        }
+        self.run_until(Time::ZERO + self.passed)
     }
 
     fn apply(&mut self, lab: &Lab, _: &str) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@
 //! and what it measures would be disturbed by whatever else a machine does.
 
 mod bed;
+mod link;
 mod program;
 mod stack;
 mod tables;
@@ -12,4 +13,5 @@ mod tool;
 mod wires;
 
 pub use bed::Kernel;
+pub use link::KernelLink;
 pub use program::Program;

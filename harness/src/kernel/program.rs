@@ -244,6 +244,10 @@ fn service(setup: &VirtualService) -> String {
 /// A real server with everything that can be set of it.
 fn server(key: ServiceKey, real: &Destination) -> String {
     let Destination { ip, port, weight, upper, lower } = real;
-    let address = address(key);
-    format!("{address} -r {ip}:{port} -m -w {weight} -x {upper} -y {lower}")
+    let mut text = format!("{} -r {ip}:{port} -m -w {weight}", address(key));
+    // What is not given is 0, in an edit too.
+    if (*upper, *lower) != (0, 0) {
+        let _ = write!(text, " -x {upper} -y {lower}");
+    }
+    text
 }

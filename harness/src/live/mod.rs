@@ -1,6 +1,7 @@
 //! Labs that live in namespaces: one daemon a lab, which forwards, and the commands that talk to
 //! it (spec LAB-16 to LAB-21).
 
+pub mod bed;
 pub mod client;
 pub mod daemon;
 pub mod private;

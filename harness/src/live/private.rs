@@ -33,6 +33,15 @@ pub fn sweep() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is at the hosts' ends of a private lab's wires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// A network stack with its addresses.
+    Stacks,
+    /// Nobody who would say something by himself.
+    Silent,
+}
+
 /// The namespaces and veths of a private lab without a daemon, taken down when dropped. Sockets
 /// of this process in them are to be closed before, or they go when the process ends.
 #[derive(Debug)]
@@ -48,10 +57,13 @@ impl Ground {
     ///
     /// # Errors
     /// A missing right, or what the kernel refuses.
-    pub fn make(lab: &Lab, text: &str, anchors: u16) -> anyhow::Result<Self> {
+    pub fn make(lab: &Lab, text: &str, anchors: u16, hosts: Hosts) -> anyhow::Result<Self> {
         sweep()?;
         let name = name();
-        let places = places(lab, &name, anchors)?;
+        let mut places = places(lab, &name, anchors)?;
+        if hosts == Hosts::Silent {
+            places.silence_hosts();
+        }
         let ground = Self { state: State::create(&name, text)?, places };
         net::apply(&ground.places.topology)?;
         Ok(ground)

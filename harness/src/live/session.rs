@@ -213,7 +213,7 @@ impl Session for LiveSession {
         let ledgers = ElementId::all(&self.lab).filter_map(named).collect();
         let ports = self.port_counts(&ledger)?;
         self.take_down()?;
-        Ok(Recording { hops, ledgers, ports })
+        Ok(Recording { hops, ledgers, ports, frames_only: false })
     }
 }
 

@@ -31,6 +31,19 @@ pub struct Places {
     pub anchor: (String, String),
 }
 
+impl Places {
+    /// Takes their addresses, routes and neighbours from the hosts' stacks, which then send nothing
+    /// and answer nothing.
+    pub fn silence_hosts(&mut self) {
+        let ends = self.topology.links.iter_mut().flat_map(|link| [&mut link.a, &mut link.b]);
+        for end in ends.filter(|end| end.user == User::Stack) {
+            end.addresses.clear();
+            end.routes.clear();
+            end.neighbours.clear();
+        }
+    }
+}
+
 /// Whether a lab may have this name: its namespaces are found by it again, so it is short, has
 /// no dash and begins with a letter.
 ///

@@ -11,8 +11,8 @@ mod session;
 mod small_host;
 mod stack;
 
-pub use hosts::Hosts;
+pub use hosts::{HostLink, Hosts};
 pub use probe::{Probe, probe};
-pub use session::Memory;
+pub use session::{Hosted, Memory};
 pub use small_host::{Services, SmallHost};
 pub use stack::{Stack, Unreachable};

@@ -43,8 +43,9 @@ pub enum Probe {
 /// The lab has no such host.
 pub fn probe(lab: &Lab, from: HostId, to: Ipv4Addr, probe: Probe) -> anyhow::Result<Recording> {
     let mut session = MemorySession::new(lab.clone(), &Services::echo());
-    session.send(from, |source| packet(source, to, probe)).context("the lab has no such host")?;
-    session.wait(PATIENCE);
+    let hosted = session.hosted();
+    hosted.send(from, |source| packet(source, to, probe)).context("the lab has no such host")?;
+    hosted.wait(PATIENCE);
     Box::new(session).finish()
 }
 

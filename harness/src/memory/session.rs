@@ -1,4 +1,4 @@
-//! Scenarios in memory.
+//! Scenarios with hosts in memory, on whatever data link.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use datapath::lab::Lab;
 use datapath::link::{Direction, ElementId, HostId, MemoryLink, Socket, Tap};
 use datapath::time::Time;
 
-use super::hosts::Hosts;
+use super::hosts::{HostLink, Hosts};
 use super::http::{Fetch, can_be_asked, client_port};
 use super::small_host::Services;
 use crate::journey::{PortCount, Recording};
@@ -39,32 +39,20 @@ impl Datapath for Memory {
 
 type Counts = Rc<RefCell<BTreeMap<Socket, PortCount>>>;
 
-/// A lab that runs in memory.
-pub(super) struct MemorySession {
-    link: MemoryLink,
+/// A data link with hosts at its ends, real TCP stacks in this process.
+#[derive(Debug)]
+pub struct Hosted<L> {
+    /// The link.
+    pub link: L,
     hosts: Hosts,
-    counts: Counts,
     requests: u16,
 }
 
-impl MemorySession {
-    /// The lab at time zero, its journals open, all its hosts with the same services.
-    pub(super) fn new(lab: Lab, services: &Services) -> Self {
-        let mut link = MemoryLink::new(lab);
-        link.open_journals(HOPS);
-        let counts = Counts::default();
-        let seen = Rc::clone(&counts);
-        link.watch(move |_, tap, direction, _| {
-            let Tap::Port(socket) = tap else { return };
-            let mut counts = seen.borrow_mut();
-            let count = counts.entry(socket).or_insert_with(|| PortCount::new(socket));
-            match direction {
-                Direction::In => count.received += 1,
-                Direction::Out => count.sent += 1,
-            }
-        });
+impl<L: HostLink> Hosted<L> {
+    /// A host for every end of the link, all with the same services.
+    pub fn new(link: L, services: &Services) -> Self {
         let hosts = Hosts::new(&link, services);
-        Self { link, hosts, counts, requests: 0 }
+        Self { link, hosts, requests: 0 }
     }
 
     /// Has a host send an IP packet, made from the host's address; `None` where there is no such
@@ -81,9 +69,42 @@ impl MemorySession {
     }
 
     /// Lets the lab run for a while.
-    pub(super) fn wait(&mut self, time: Duration) {
+    pub fn wait(&mut self, time: Duration) {
         let until = self.link.now() + time;
         while self.hosts.step(&mut self.link, until) {}
+    }
+
+    /// Lets the lab run until connections have ended after an answer.
+    pub fn end(&mut self) {
+        self.wait(ENDING);
+    }
+
+    /// Has a host serve a page.
+    ///
+    /// # Errors
+    /// The lab has no such host.
+    pub fn serve(&mut self, host: HostId, port: u16, page: &str) -> anyhow::Result<()> {
+        let host = self.hosts.get(host).context("the lab has no such server")?;
+        host.serve(port, page);
+        Ok(())
+    }
+
+    /// Has a host ask for a page.
+    ///
+    /// # Errors
+    /// What kept the client from asking at all.
+    pub fn fetch(&mut self, request: &Request) -> anyhow::Result<Answer> {
+        let Request { client, url, max_time } = request;
+        anyhow::ensure!(can_be_asked(url.ip), "{} cannot be asked", url.ip);
+        let now = self.link.now();
+        let port = client_port(self.requests);
+        self.requests = self.requests.wrapping_add(1);
+        let host = self.hosts.get(*client).context("the lab has no such client")?;
+        let mut fetch = Fetch::start(host.stack(), url, port, now, *max_time)
+            .context("the client cannot connect")?;
+        let answer =
+            self.run(fetch.deadline(), |hosts, now| fetch.step(hosts.get(*client)?.stack(), now));
+        answer.context("the client has vanished")
     }
 
     /// Lets the lab run until `done` has an answer.
@@ -108,30 +129,49 @@ impl MemorySession {
     }
 }
 
+/// A lab that runs in memory.
+pub(super) struct MemorySession {
+    hosted: Hosted<MemoryLink>,
+    counts: Counts,
+}
+
+impl MemorySession {
+    /// The lab at time zero, its journals open, all its hosts with the same services.
+    pub(super) fn new(lab: Lab, services: &Services) -> Self {
+        let mut link = MemoryLink::new(lab);
+        link.open_journals(HOPS);
+        let counts = Counts::default();
+        let seen = Rc::clone(&counts);
+        link.watch(move |_, tap, direction, _| {
+            let Tap::Port(socket) = tap else { return };
+            let mut counts = seen.borrow_mut();
+            let count = counts.entry(socket).or_insert_with(|| PortCount::new(socket));
+            match direction {
+                Direction::In => count.received += 1,
+                Direction::Out => count.sent += 1,
+            }
+        });
+        Self { hosted: Hosted::new(link, services), counts }
+    }
+
+    /// The lab with its hosts.
+    pub(super) const fn hosted(&mut self) -> &mut Hosted<MemoryLink> {
+        &mut self.hosted
+    }
+}
+
 impl Session for MemorySession {
     fn serve(&mut self, host: HostId, port: u16, page: &str) -> anyhow::Result<()> {
-        let host = self.hosts.get(host).context("the lab has no such server")?;
-        host.serve(port, page);
-        Ok(())
+        self.hosted.serve(host, port, page)
     }
 
     fn fetch(&mut self, request: &Request) -> anyhow::Result<Answer> {
-        let Request { client, url, max_time } = request;
-        anyhow::ensure!(can_be_asked(url.ip), "{} cannot be asked", url.ip);
-        let now = self.link.now();
-        let port = client_port(self.requests);
-        self.requests = self.requests.wrapping_add(1);
-        let host = self.hosts.get(*client).context("the lab has no such client")?;
-        let mut fetch = Fetch::start(host.stack(), url, port, now, *max_time)
-            .context("the client cannot connect")?;
-        let answer =
-            self.run(fetch.deadline(), |hosts, now| fetch.step(hosts.get(*client)?.stack(), now));
-        answer.context("the client has vanished")
+        self.hosted.fetch(request)
     }
 
     fn finish(mut self: Box<Self>) -> anyhow::Result<Recording> {
-        self.wait(ENDING);
-        let link = &mut self.link;
+        self.hosted.end();
+        let link = &mut self.hosted.link;
         let hops = link.close_journals();
         let ledger = |id| {
             let element = link.element(id)?;
@@ -139,6 +179,6 @@ impl Session for MemorySession {
         };
         let ledgers = ElementId::all(link.lab()).filter_map(ledger).collect();
         let ports = self.counts.borrow().values().copied().collect();
-        Ok(Recording { hops, ledgers, ports })
+        Ok(Recording { hops, ledgers, ports, frames_only: false })
     }
 }

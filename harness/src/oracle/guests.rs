@@ -53,7 +53,7 @@ pub(super) fn play_in_guests(
         let folder = work.join(format!("guest{number}"));
         std::fs::create_dir_all(&folder)?;
         let asked = share.iter().filter_map(|at| instances.get(*at)).map(|i| Asked::of(i));
-        Job { instances: asked.collect::<anyhow::Result<_>>()? }.write(&folder)?;
+        Job { instances: asked.collect::<anyhow::Result<_>>()?, scenario: None }.write(&folder)?;
         let bound = BOOT_BOUND + LONGEST + INSTANCE_BOUND * u32::try_from(share.len())?;
         running.push((kernel.boot(&folder)?, folder, share, bound));
     }

@@ -9,19 +9,26 @@ use std::thread;
 use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
 
+use super::scenario::Scenario;
 use crate::case::{CannotJudge, Instance, Observation, instances, play};
+use crate::journey::Recording;
 use crate::kernel::Kernel;
+use crate::scenario;
 
 /// Instances that run at the same time in a guest. Most of them wait for time to pass.
 const AT_ONCE: usize = 24;
 /// The file with the job.
 const JOB: &str = "job.json";
+/// The file with what came of its scenario.
+const PLAYED: &str = "played.json";
 
 /// The instances that one guest plays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// The instances, those first that take longest.
     pub instances: Vec<Asked>,
+    /// A scenario to play beside them.
+    pub scenario: Option<Scenario>,
 }
 
 /// An instance by its place on disk, from which the guest reads it itself.
@@ -76,12 +83,25 @@ impl Job {
         }
     }
 
+    /// What came of the scenario.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub fn played(folder: &Path) -> anyhow::Result<(scenario::Answer, Recording)> {
+        let bytes = fs::read(folder.join(PLAYED)).context("read what the guest has played")?;
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
     /// Does the job of a folder, in the guest.
     ///
     /// # Errors
     /// A job that cannot be read, an answer that cannot be written.
     pub fn run(folder: &Path) -> anyhow::Result<()> {
         let job: Self = serde_json::from_slice(&fs::read(folder.join(JOB))?)?;
+        if let Some(scenario) = &job.scenario {
+            let played = scenario.play(folder)?;
+            fs::write(folder.join(PLAYED), serde_json::to_vec(&played)?)?;
+        }
         let mut folders: Vec<&Path> = job.instances.iter().map(|asked| &*asked.folder).collect();
         folders.sort_unstable();
         folders.dedup();

@@ -7,9 +7,11 @@ pub mod guest;
 mod guests;
 mod job;
 mod judge;
+mod scenario;
 
 pub use boot::GuestKernel;
 pub use exceptions::{Exception, Exceptions};
 pub use guests::not_judged;
 pub use job::{Answer, Job};
 pub use judge::{GUESTS, Judgement, judge, judge_expected};
+pub use scenario::{KernelNodes, Scenario};

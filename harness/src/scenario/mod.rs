@@ -30,6 +30,7 @@ use clap::ValueEnum;
 use crate::live::session::AfXdp;
 use crate::live::worker::Poll;
 use crate::memory::Memory;
+use crate::oracle::KernelNodes;
 
 /// The datapaths a scenario can run on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -39,6 +40,8 @@ pub enum Kind {
     Memory,
     /// In network namespaces, over AF_XDP sockets, with curl and a web server.
     Afxdp,
+    /// On nodes of a guest's Linux kernel, with our VPC and the hosts of memory.
+    Kernel,
 }
 
 /// The datapath of a kind; `poll` is how one on AF_XDP waits for frames.
@@ -47,5 +50,6 @@ pub fn datapath(kind: Kind, poll: Poll) -> Box<dyn Datapath> {
     match kind {
         Kind::Memory => Box::new(Memory),
         Kind::Afxdp => Box::new(AfXdp { poll }),
+        Kind::Kernel => Box::new(KernelNodes),
     }
 }

@@ -124,6 +124,30 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// The same without what only these nodes themselves can tell: of each is left which frame came
+    /// in and which went out.
+    #[must_use]
+    pub fn frames(&self, nodes: &[&str]) -> Self {
+        let of = |rows: &[Row]| {
+            let rows = rows.iter().filter_map(|row| {
+                if !nodes.contains(&row.element.as_str()) {
+                    return Some(row.clone());
+                }
+                // The tuple as the frame had it on the wire.
+                let tuple = match row.hook.as_str() {
+                    "ingress" => &row.before,
+                    "egress" => &row.after,
+                    _ => return None,
+                };
+                let Row { element, hook, port, vid, .. } = row.clone();
+                let (before, after) = (tuple.clone(), tuple.clone());
+                Some(Row { element, hook, port, vid, before, after, ..Row::default() })
+            });
+            rows.collect()
+        };
+        Self { forward: of(&self.forward), reply: of(&self.reply) }
+    }
+
     /// Whether another run's hops are these, as a check of that run.
     #[must_use]
     pub fn check(&self, on: &str, other: &Self) -> Check {

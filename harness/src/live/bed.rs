@@ -1,0 +1,257 @@
+//! Cases on AF_XDP: the real forwarder on real veths, in virtual time, between hosts that are
+//! silent.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use datapath::counters::LedgerReport;
+use datapath::element::Element;
+use datapath::lab::Lab;
+use datapath::link::{Direction, ElementId, HostId, Peer, arp_answer, peer_of, socket_of};
+use datapath::time::Time;
+use datapath_io::budget::Plan;
+use datapath_io::{Frame, LiveLink, PacketSocket, Tapped, memory_plan};
+use nix::errno::Errno;
+
+use super::private::{Ground, Hosts};
+use super::topology::{STACK_IFNAME, host_namespace, places};
+use super::worker;
+use crate::case::{Bed, CannotJudge, CaseDatapath, Crossing, Tables, tables};
+use crate::journey::Recording;
+use crate::net::namespace;
+
+/// Hops kept of each element.
+const HOPS: usize = 65_536;
+/// How long a frame may be on a wire. It takes microseconds.
+const WIRE_BOUND: Duration = Duration::from_secs(10);
+
+/// The datapath `afxdp` for cases. What it has set up serves one case after the other, since packet
+/// memories stay until the process ends.
+#[derive(Clone, Debug, Default)]
+pub struct Beds {
+    idle: Arc<Mutex<Vec<Stage>>>,
+}
+
+impl CaseDatapath for Beds {
+    fn name(&self) -> &'static str {
+        "afxdp"
+    }
+
+    fn start(&self, lab: &Lab, text: &str) -> anyhow::Result<Box<dyn Bed>> {
+        if !nix::unistd::geteuid().is_root() {
+            bail!("a lab in namespaces needs root; `trunkline test --on memory` does not");
+        }
+        let mut stage = match self.take(lab)? {
+            Some(stage) => stage,
+            None => Stage::make(lab, text)?,
+        };
+        if !stage.link.renew(lab.clone()) {
+            bail!("a lab's ports are not those of its places");
+        }
+        stage.link.open_journals(HOPS);
+        stage.link.open_tap();
+        let beds = self.clone();
+        let (now, seen) = (Time::ZERO, Vec::new());
+        Ok(Box::new(LiveBed { stage: Some(stage), beds, now, seen, on_wires: 0 }))
+    }
+}
+
+impl Beds {
+    /// An idle stage that fits a lab.
+    fn take(&self, lab: &Lab) -> anyhow::Result<Option<Stage>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        for index in 0..idle.len() {
+            if idle[index].fits(lab)? {
+                return Ok(Some(idle.swap_remove(index)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn put_back(&self, stage: Stage) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(stage);
+    }
+}
+
+/// A lab in namespaces with its forwarder and the hosts' ends of its wires.
+#[derive(Debug)]
+struct Stage {
+    link: LiveLink,
+    ends: BTreeMap<HostId, PacketSocket>,
+    memory: Plan,
+    /// Last, so that the sockets are closed before the namespaces go.
+    ground: Ground,
+}
+
+impl Stage {
+    fn make(lab: &Lab, text: &str) -> anyhow::Result<Self> {
+        let memory = memory_of(lab)?;
+        let anchors = u16::try_from(memory.arenas.len()).context("too many packet memories")?;
+        let ground = Ground::make(lab, text, anchors, Hosts::Silent)?;
+        let places = &ground.places;
+        // On a thread of its own, which opening moves from namespace to namespace.
+        let link = namespace::run_in(&places.anchor.0, || worker::open(lab.clone(), places))??;
+        let mut ends = BTreeMap::new();
+        for host in HostId::all(lab) {
+            let at = host_namespace(&places.name, lab, host).context("a host without a name")?;
+            ends.insert(host, namespace::run_in(&at, || PacketSocket::open(STACK_IFNAME))??);
+        }
+        Ok(Self { link, ends, memory, ground })
+    }
+
+    /// Whether a lab would have the same places and memories.
+    fn fits(&self, lab: &Lab) -> anyhow::Result<bool> {
+        let memory = memory_of(lab)?;
+        let anchors = u16::try_from(memory.arenas.len()).context("too many packet memories")?;
+        let mut places = places(lab, &self.ground.places.name, anchors)?;
+        places.silence_hosts();
+        Ok(memory == self.memory && places == self.ground.places)
+    }
+}
+
+fn memory_of(lab: &Lab) -> anyhow::Result<Plan> {
+    Ok(memory_plan(lab, &ElementId::all(lab).collect::<Vec<_>>())?)
+}
+
+/// A stage while a case is played on it.
+struct LiveBed {
+    /// There until the bed is dropped.
+    stage: Option<Stage>,
+    beds: Beds,
+    /// Time stands still unless the case lets it pass.
+    now: Time,
+    seen: Vec<Crossing>,
+    /// Frames that were sent and have not arrived.
+    on_wires: i64,
+}
+
+impl LiveBed {
+    fn stage(&mut self) -> anyhow::Result<&mut Stage> {
+        self.stage.as_mut().context("the lab is gone")
+    }
+
+    /// One turn of the forwarder, and what hosts have got since. Says whether anything moved.
+    fn turn(&mut self) -> anyhow::Result<bool> {
+        let stage = self.stage.as_mut().context("the lab is gone")?;
+        let mut moved = stage.link.poll(self.now);
+        for Tapped { socket, direction, frame } in stage.link.take_tapped() {
+            self.on_wires += if direction == Direction::Out { 1 } else { -1 };
+            // What leaves for a host is shown as the host gets it.
+            let to_host = matches!(peer_of(stage.link.lab(), socket), Some(Peer::Host(_)));
+            if direction == Direction::In || !to_host {
+                self.seen.push(Crossing { socket, direction, frame });
+            }
+        }
+        for (&host, end) in &mut stage.ends {
+            let socket = socket_of(stage.link.lab(), host).context("the lab has no such host")?;
+            while let Some(frame) = end.receive()? {
+                moved = true;
+                self.on_wires -= 1;
+                if let Some(answer) = arp_answer(stage.link.lab(), host, &frame) {
+                    end.send(&answer)?;
+                    self.on_wires += 1;
+                }
+                self.seen.push(Crossing { socket, direction: Direction::Out, frame });
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Turns until every frame has arrived and nothing moves any more.
+    fn run(&mut self) -> anyhow::Result<()> {
+        let mut moved_at = Instant::now();
+        loop {
+            if self.turn()? {
+                moved_at = Instant::now();
+            } else if self.on_wires == 0 && !self.stage()?.link.is_sending() {
+                return Ok(());
+            } else if moved_at.elapsed() > WIRE_BOUND {
+                bail!("{} frames that were sent did not arrive", self.on_wires);
+            } else {
+                // The kernel may need the core to take a frame to the other end.
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+impl Bed for LiveBed {
+    /// The frame has gone all its way when this returns, so that elements see those of several
+    /// hosts in the order of the case.
+    fn send(&mut self, from: HostId, frame: &[u8]) -> anyhow::Result<()> {
+        let end = self.stage()?.ends.get(&from).context("the lab has no such host")?;
+        match end.send(frame) {
+            Ok(()) => self.on_wires += 1,
+            Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {
+                let why = "a host's interface sends no frame longer than its MTU";
+                return Err(CannotJudge::new(why).into());
+            }
+            Err(error) => return Err(error).context("send a frame from a host"),
+        }
+        self.run()
+    }
+
+    fn settle(&mut self) -> anyhow::Result<Vec<Crossing>> {
+        self.run()?;
+        if let Some(imbalance) = self.stage()?.link.imbalances().first() {
+            bail!("frames are not conserved: {imbalance}");
+        }
+        Ok(std::mem::take(&mut self.seen))
+    }
+
+    fn advance(&mut self, by: Duration) -> anyhow::Result<()> {
+        let until = self.now + by;
+        self.run()?;
+        while let Some(at) = self.stage()?.link.poll_at().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.run()?;
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    fn apply(&mut self, lab: &Lab, _text: &str) -> anyhow::Result<()> {
+        let now = self.now;
+        if !self.stage()?.link.apply(lab.clone(), now) {
+            bail!("only profile, switches and services change");
+        }
+        Ok(())
+    }
+
+    fn tables(&mut self, node: usize) -> anyhow::Result<Tables> {
+        let now = self.now;
+        let link = &self.stage()?.link;
+        let at = link.nodes().get(node).context("the lab has no such node")?;
+        Ok(tables(link.lab(), at, now))
+    }
+
+    fn drops(&mut self, element: ElementId) -> anyhow::Result<Vec<String>> {
+        let mut elements = self.stage()?.link.elements();
+        let found = elements.find(|(id, ..)| *id == element);
+        let (_, element, _) = found.context("the lab has no such element")?;
+        let each = element.ledger().dropped.nonzero();
+        Ok(each.map(|(reason, count)| format!("{} {count}", reason.name())).collect())
+    }
+
+    fn recording(&mut self) -> Option<Recording> {
+        let link = &mut self.stage.as_mut()?.link;
+        let hops = link.close_journals();
+        let ledger =
+            |element: &dyn Element<Frame>| LedgerReport::new(element.ledger(), element.held());
+        let ledgers = link.elements().map(|(id, element, _)| (id, ledger(element))).collect();
+        Some(Recording { hops, ledgers, ports: Vec::new() })
+    }
+}
+
+impl Drop for LiveBed {
+    /// The next case finds the stage with nothing on its wires, or another one.
+    fn drop(&mut self) {
+        if self.run().is_ok()
+            && let Some(stage) = self.stage.take()
+        {
+            self.beds.put_back(stage);
+        }
+    }
+}
