@@ -65,6 +65,8 @@ impl fmt::Display for Time {
 }
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
+/// What rounding up to a millisecond still leaves on the near side of 2^31.
+const LONGEST: Duration = Duration::from_millis(i32::MAX as u64 - 1);
 
 /// A moment at most 24 days from the present, to the millisecond: what an entry of a large table
 /// keeps of its deadline. As the kernel's 32-bit jiffies it means something only while it is looked
@@ -73,11 +75,11 @@ const NANOS_PER_MILLI: u64 = 1_000_000;
 pub struct Deadline(u32);
 
 impl Deadline {
-    /// The first millisecond that is not before `timeout` from now. A longer timeout than 2^31
-    /// milliseconds is taken for that.
+    /// The first millisecond that is not before `timeout` from now. A timeout longer than 24 days,
+    /// 2^31 milliseconds, is taken for that.
     #[must_use]
     pub fn after(now: Time, timeout: Duration) -> Self {
-        let timeout = timeout.min(Duration::from_millis(i32::MAX as u64));
+        let timeout = timeout.min(LONGEST);
         Self((now + timeout).as_nanos().div_ceil(NANOS_PER_MILLI) as u32)
     }
 
@@ -86,7 +88,8 @@ impl Deadline {
     pub const fn at(self, now: Time) -> Time {
         let present = now.as_nanos() / NANOS_PER_MILLI;
         let ahead = self.0.wrapping_sub(present as u32) as i32;
-        Time::from_nanos(present.saturating_add_signed(ahead as i64) * NANOS_PER_MILLI)
+        let moment = present.saturating_add_signed(ahead as i64);
+        Time::from_nanos(moment.saturating_mul(NANOS_PER_MILLI))
     }
 
     /// Whether the moment has come.

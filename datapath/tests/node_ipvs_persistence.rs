@@ -45,7 +45,7 @@ fn open(bench: &mut Bench, port: u16) -> Ipv4Addr {
 /// Every connection and template: state, source, virtual and real address, seconds left.
 fn table(bench: &Bench) -> Vec<String> {
     let all = bench.node.connections().iter(bench.now);
-    let line = |c: &datapath::node::ipvs::Connection| {
+    let line = |c: datapath::node::ipvs::Connection| {
         let left = c.deadline.left(bench.now).as_secs();
         let (request, (ip, port)) = (c.request, c.destination());
         format!("{} {request} > {ip}:{port} {left}", c.state.name())

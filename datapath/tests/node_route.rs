@@ -48,6 +48,22 @@ fn the_smallest_priority_is_tried_first_and_equal_ones_in_order() {
 }
 
 #[test]
+fn what_a_rule_is_about_does_not_change_its_turn() {
+    let from = Selector { from: Some((A, 32)), ..ALL };
+    let to = Selector { to: Some((B, 32)), ..ALL };
+    let both = Selector { from: Some((A, 32)), to: Some((C, 32)), ..ALL };
+    for (first, query) in [(from, query(A, B)), (to, query(A, B)), (both, query(A, C))] {
+        for second in [from, to, ALL] {
+            let tables = tables(&[(2, second, 2), (1, first, 1), (3, ALL, 3)]);
+            assert_eq!(table_of(&tables, &query), Some(1), "{first:?}, then {second:?}");
+        }
+    }
+    let tables = tables(&[(1, both, 1), (2, to, 2), (3, ALL, 3)]);
+    assert_eq!(table_of(&tables, &query(A, B)), Some(2));
+    assert_eq!(table_of(&tables, &query(C, C)), Some(3));
+}
+
+#[test]
 fn a_table_without_a_route_leaves_it_to_the_next_rule() {
     let mut tables = tables(&[(1, ALL, 99), (2, ALL, 4), (3, ALL, 2)]);
     let host = Route { kind: RouteKind::Port(PortId(4)), via: None };
