@@ -2,8 +2,10 @@
 //! (kernel: net/netfilter/ipvs/ip_vs_lblc.c, ip_vs_lblcr.c; spec IPVS-76, IPVS-77, IPVS-80).
 //!
 //! They remember which destination a destination address was sent to. A virtual service has one
-//! address, so there is one thing to remember.
+//! address, so there is one thing to remember. A destination that has left the service is
+//! remembered too: the kernel finds it again when it comes back.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::{Pool, least};
@@ -15,19 +17,21 @@ use crate::time::Time;
 /// (`lblc_expiration`, `lblcr_expiration`).
 const EXPIRATION: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What names a destination within its service, also when it is not there.
+type Address = (Ipv4Addr, u16);
+
 /// lblc: the destination in use, and when it was used last.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::node::ipvs) struct Locality(Option<(Handle, Time)>);
+pub(in crate::node::ipvs) struct Locality(Option<(Address, Time)>);
 
 impl Locality {
     pub(super) fn pick(&mut self, pool: Pool<'_>, now: Time) -> Option<Handle> {
         let kept = self.0.filter(|(_, used)| now.since(*used) < EXPIRATION);
-        let kept = kept.map(|(handle, _)| handle).filter(|handle| {
-            pool.server(*handle)
-                .is_some_and(|s| s.linked && s.destination.weight > 0 && !is_relieved(s, pool))
-        });
+        let kept = kept.and_then(|(address, _)| pool.find(address));
+        let kept = kept.filter(|(_, s)| s.destination.weight > 0 && !is_relieved(s, pool));
+        let kept = kept.map(|(handle, _)| handle);
         let picked = kept.or_else(|| least::weighted_connections(pool.open()))?;
-        self.0 = Some((picked, now));
+        self.0 = Some((pool.server(picked)?.destination.address(), now));
         Some(picked)
     }
 }
@@ -35,7 +39,7 @@ impl Locality {
 /// lblcr: the destinations in use, the last one added first.
 #[derive(Clone, Debug, Default)]
 pub(in crate::node::ipvs) struct Replicated {
-    set: Vec<Handle>,
+    set: Vec<Address>,
     /// When the set changed last.
     changed: Time,
     /// When it was used last.
@@ -48,7 +52,7 @@ impl Replicated {
             self.set.clear();
         }
         self.used = now;
-        let members = self.members(pool).filter(|(_, server)| server.linked && server.is_open());
+        let members = self.members(pool).filter(|(_, server)| server.is_open());
         let least = least::weighted_connections(members);
         if self.set.len() > 1 && now.since(self.changed) > EXPIRATION {
             self.shrink(pool, now);
@@ -59,16 +63,16 @@ impl Replicated {
             return kept;
         }
         let picked = least::weighted_connections(pool.open())?;
-        if !self.set.contains(&picked) {
-            self.set.retain(|handle| pool.server(*handle).is_some());
-            self.set.insert(0, picked);
+        let address = pool.server(picked)?.destination.address();
+        if !self.set.contains(&address) {
+            self.set.insert(0, address);
             self.changed = now;
         }
         Some(picked)
     }
 
     fn members<'a>(&self, pool: Pool<'a>) -> impl Iterator<Item = (Handle, &'a Server)> {
-        self.set.iter().filter_map(move |handle| Some((*handle, pool.server(*handle)?)))
+        self.set.iter().filter_map(move |address| pool.find(*address))
     }
 
     /// The most loaded member leaves.
@@ -76,8 +80,8 @@ impl Replicated {
         let weighty = self.members(pool).filter(|(_, server)| server.destination.weight > 0);
         // The first of the equally loaded.
         let most = weighty.min_by(|(_, a), (_, b)| least::by_weight(Server::load, b, a));
-        if let Some((most, _)) = most {
-            self.set.retain(|handle| *handle != most);
+        if let Some((_, most)) = most {
+            self.set.retain(|address| *address != most.destination.address());
             self.changed = now;
         }
     }

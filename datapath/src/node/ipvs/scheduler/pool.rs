@@ -1,5 +1,7 @@
 //! The destinations that a scheduler chooses among.
 
+use std::net::Ipv4Addr;
+
 use crate::node::ipvs::live::Server;
 use crate::table::{Handle, Slab};
 
@@ -30,6 +32,11 @@ impl<'a> Pool<'a> {
     /// A destination, also one that has left the service while connections know it.
     pub(super) fn server(self, handle: Handle) -> Option<&'a Server> {
         self.all.get(handle)
+    }
+
+    /// The destination of the service with this address.
+    pub(super) fn find(self, address: (Ipv4Addr, u16)) -> Option<(Handle, &'a Server)> {
+        self.iter().find(|(_, server)| server.destination.address() == address)
     }
 
     /// All of them, in order.
