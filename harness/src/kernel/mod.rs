@@ -6,6 +6,7 @@
 
 mod bed;
 mod program;
+mod settings;
 mod stack;
 mod tables;
 mod tool;
