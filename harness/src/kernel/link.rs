@@ -35,7 +35,7 @@ impl KernelLink {
     /// # Errors
     /// What kept the lab from starting.
     pub fn start(lab: &Lab) -> anyhow::Result<Self> {
-        let mut bed = KernelBed::start(lab, "run")?;
+        let mut bed = KernelBed::alone(lab)?;
         bed.open_journal(HOPS);
         let (deliveries, crossings) = (VecDeque::new(), Vec::new());
         Ok(Self { bed, lab: lab.clone(), deliveries, crossings, failure: None })

@@ -7,6 +7,7 @@
 mod bed;
 mod link;
 mod program;
+mod settings;
 mod stack;
 mod tables;
 mod tool;

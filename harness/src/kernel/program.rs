@@ -4,7 +4,7 @@
 use std::fmt::{self, Display, Write};
 
 use anyhow::Context;
-use datapath::lab::{Lab, RpFilter};
+use datapath::lab::Lab;
 use datapath::node::ipvs::{
     Change, Destination, Persistence, ServiceKey, VirtualService, VirtualServices, changes,
 };
@@ -12,6 +12,7 @@ use datapath::node::kube_proxy::Table;
 use datapath::node::{NodeConfig, TRUNK_TABLE};
 use datapath::wire::Protocol;
 
+use super::settings::{sysctls, timeouts};
 use crate::net::plan::Sysctl;
 
 /// The lines that program one node, each text for one call of one tool. The links are there and
@@ -28,7 +29,7 @@ pub struct Program {
     pub sets: String,
     /// For `iptables-legacy-restore`: kube-proxy's chains.
     pub rules: String,
-    /// For `ipvsadm -R`: virtual and real servers in order of addition (spec IPVS-9).
+    /// For `ipvsadm -R`: timeouts, virtual and real servers in order of addition (spec IPVS-9).
     pub servers: String,
 }
 
@@ -45,7 +46,8 @@ impl Program {
             tc: trunk_filters(lab, node),
             sets: config.kube_proxy.sets().to_string(),
             rules: [Table::Nat, Table::Filter].map(|t| config.kube_proxy.restore(t)).concat(),
-            servers: calls(&changes(&VirtualServices::default(), &config.services)),
+            servers: timeouts(lab)
+                + &calls(&changes(&VirtualServices::default(), &config.services)),
         })
     }
 
@@ -60,17 +62,19 @@ impl Program {
         ]
     }
 
-    /// What makes a node of this program one of the next, where only profile, switches and
-    /// services differ. Its lines for ipvs are the changes from `before` to `after`.
+    /// What makes a node of one lab one of the next, where only profile, switches and services
+    /// differ. `services` are kube-proxy's calls to ipvs.
     ///
     /// # Errors
     /// Where one of the labs has no such node.
-    pub fn change(before: &Lab, after: &Lab, node: usize) -> anyhow::Result<Self> {
+    pub fn change(
+        before: &Lab,
+        after: &Lab,
+        node: usize,
+        services: &[Change],
+    ) -> anyhow::Result<Self> {
         let [old, new] = [Self::new(before, node)?, Self::new(after, node)?];
-        let services = |lab| {
-            let config = NodeConfig::new(lab, node, 1).context("the lab has no such node")?;
-            anyhow::Ok(config.services)
-        };
+        let [set, to_set] = [timeouts(before), timeouts(after)];
         let tc = if old.tc == new.tc {
             String::new()
         } else {
@@ -82,7 +86,7 @@ impl Program {
             tc,
             sets: differing(&old.sets, &new.sets),
             rules: if old.rules == new.rules { String::new() } else { new.rules },
-            servers: calls(&changes(&services(before)?, &services(after)?)),
+            servers: if set == to_set { String::new() } else { to_set } + &calls(services),
         })
     }
 }
@@ -111,38 +115,6 @@ fn differing(old: &str, new: &str) -> String {
         let _ = writeln!(text, "{line}");
     }
     text
-}
-
-/// Settings of Terway and kube-proxy, and the lab's switches.
-fn sysctls(lab: &Lab) -> Vec<Sysctl> {
-    let switches = &lab.switches;
-    let flag = |on: bool| u8::from(on).to_string();
-    let rp_filter = match switches.rp_filter {
-        RpFilter::Off => "0",
-        RpFilter::Strict => "1",
-        RpFilter::Loose => "2",
-    };
-    // Forwarding first: changing it puts other settings back.
-    let mut settings = vec![
-        ("ip_forward".to_owned(), "1".to_owned()),
-        ("icmp_ratelimit".to_owned(), switches.icmp_ratelimit_ms.to_string()),
-        ("vs/conntrack".to_owned(), flag(switches.vs_conntrack)),
-        ("vs/snat_reroute".to_owned(), flag(switches.snat_reroute)),
-        ("vs/expire_nodest_conn".to_owned(), flag(true)),
-        ("vs/expire_quiescent_template".to_owned(), flag(true)),
-    ];
-    // Redirects: spec ROUTE-19.
-    for (setting, value) in [("rp_filter", rp_filter), ("send_redirects", "0")] {
-        for which in ["all", "default"] {
-            settings.push((format!("conf/{which}/{setting}"), value.to_owned()));
-        }
-    }
-    if switches.strict_arp {
-        settings.push(("conf/all/arp_ignore".to_owned(), "1".to_owned()));
-        settings.push(("conf/all/arp_announce".to_owned(), "2".to_owned()));
-    }
-    let path = |(path, value)| Sysctl::new(format!("net/ipv4/{path}"), value);
-    settings.into_iter().map(path).collect()
 }
 
 fn addresses_and_routes(lab: &Lab, node: usize, config: &NodeConfig) -> anyhow::Result<String> {
@@ -200,7 +172,7 @@ fn trunk_filters(lab: &Lab, node: usize) -> String {
 }
 
 /// The calls to ipvs as `ipvsadm -R` reads them.
-fn calls(changes: &[Change]) -> String {
+pub(super) fn calls(changes: &[Change]) -> String {
     let mut text = String::new();
     for change in changes {
         let _ = match change {

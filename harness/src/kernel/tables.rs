@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use anyhow::Context;
+use datapath::node::ipvs::ServiceKey;
+use datapath::wire::Protocol;
 
 use super::tool;
 use crate::case::{Tables, Timed};
@@ -40,13 +42,39 @@ pub(super) fn read(name: &str, timers: Timers) -> anyhow::Result<Tables> {
     Ok(Tables { services, connections, conntrack })
 }
 
+/// The real servers of a node.
+#[derive(Debug, Default)]
+pub(super) struct Servers(Vec<String>);
+
+impl Servers {
+    /// Those of the node that lives in this namespace.
+    pub(super) fn read(name: &str) -> anyhow::Result<Self> {
+        Ok(Self(services(&tool::run(name, &["ipvsadm", "-Ln"], "")?)))
+    }
+
+    /// Connections, active or not, of a real server; `None` where there is no such server.
+    pub(super) fn connections(
+        &self,
+        (protocol, vip, port): ServiceKey,
+        (ip, real): (Ipv4Addr, u16),
+    ) -> Option<u32> {
+        let protocol = if protocol == Protocol::UDP { "UDP" } else { "TCP" };
+        let service = format!("{protocol} {vip}:{port} ");
+        let service = self.0.iter().find(|line| line.starts_with(&service))?;
+        let server = format!("{ip}:{real}");
+        let mut servers = service.split(" -> ").skip(1);
+        let server = servers.find(|line| line.split(' ').next() == Some(&server))?;
+        server.split(' ').skip(3).map(|count| count.parse::<u32>().ok()).sum()
+    }
+}
+
 /// Waits until no connection leads to a server that is gone: the kernel ends them by a worker.
 /// Where it keeps them, it has had its time.
 pub(super) fn await_expiry(name: &str) -> anyhow::Result<()> {
     let (bound, pause) = EXPIRY;
     let begun = Instant::now();
+    let services = services(&tool::run(name, &["ipvsadm", "-Ln"], "")?);
     while begun.elapsed() < bound {
-        let services = services(&tool::run(name, &["ipvsadm", "-Ln"], "")?);
         let known = |entry: &Timed| {
             let words: Vec<_> = entry.entry.split(' ').collect();
             let [protocol, _, _, vip, real] = words.as_slice() else { return true };
