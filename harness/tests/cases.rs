@@ -4,8 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use datapath::lab::Lab;
 use harness::case::packet::{Body, Packet, Sum, Tcp, TcpOption, filler};
+use harness::case::{Bed, CaseDatapath, Memory, Suite, play};
 use harness::pcap;
+use rayon::prelude::*;
 use tempfile::TempDir;
 
 fn repository(path: &str) -> PathBuf {
@@ -71,6 +74,39 @@ fn the_cases_of_the_repository_pass_in_memory() {
     assert!(listed.contains("ways/cluster-ip[profile=terway-1.4.2]\n"), "{listed}");
     let one = stdout(&test(&[&cases, "--filter", "hairpin", "-j", "1"]));
     assert_eq!(one, "ok    ways/hairpin\n1 passed, 0 failed, 0 not judged on memory\n");
+}
+
+/// Memory whose elements keep no journal. Only then do packets take learned paths.
+struct Unrecorded;
+
+impl CaseDatapath for Unrecorded {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn start(&self, lab: &Lab, text: &str) -> anyhow::Result<Box<dyn Bed>> {
+        let mut bed = Memory.start(lab, text)?;
+        // This closes the journals.
+        assert!(bed.recording().is_some());
+        Ok(bed)
+    }
+}
+
+/// Learned paths and the walk through every hook show the same (spec LAW-4).
+#[test]
+fn the_cases_of_the_repository_show_the_same_by_learned_paths() {
+    let suite = Suite::load(&[repository("cases")], None).expect("the cases");
+    suite.instances.par_iter().for_each(|instance| {
+        assert!(instance.lab.switches.flow_cache, "{}: the cache is off", instance.name);
+        let walked = play(&Memory, instance).expect("played");
+        let learned = play(&Unrecorded, instance).expect("played");
+        let hops = |played: &harness::case::Played| {
+            let recording = played.recording.as_ref().expect("memory keeps one");
+            recording.hops.iter().map(|(_, hops)| hops.len()).sum::<usize>()
+        };
+        assert!(hops(&walked) > 0 && hops(&learned) == 0, "{}", instance.name);
+        assert_eq!(walked.observation, learned.observation, "{}", instance.name);
+    });
 }
 
 #[test]

@@ -163,6 +163,8 @@ struct Injection {
 pub struct Tapped {
     /// The port.
     pub socket: Socket,
+    /// Its queue.
+    pub queue: u16,
     /// Into the element or out of it.
     pub direction: Direction,
     /// The frame as it was on the wire.
@@ -268,43 +270,43 @@ impl LiveLink {
     }
 
     fn serve(&mut self, index: usize, now: Time) -> bool {
-        let Some(Station { id, ports, out }) = self.stations.get_mut(index) else { return false };
-        let mut tap = Tap { element: *id, tapped: self.tapped.as_mut() };
+        let Some(mut turn) = self.turn(index, now) else { return false };
+        let mut worked = false;
+        for port in 0..turn.ports.len() {
+            for queue in 0..turn.ports[port].queues() {
+                // A node has fewer ports than a u16 counts.
+                worked |= turn.take(Place { port: PortId(port as u16), queue }, BATCH);
+            }
+        }
+        worked |= turn.run_timers();
+        turn.ports.iter_mut().for_each(Port::flush);
+        worked
+    }
+
+    /// A turn of one frame: takes the next that has arrived on a queue of a port, processes it and
+    /// sends what comes of it and what earlier turns have left. Returns whether one had arrived.
+    pub fn poll_one(&mut self, socket: Socket, queue: u16, now: Time) -> bool {
+        let index = self.stations.iter().position(|station| station.id == socket.element);
+        let turn = index.and_then(|index| self.turn(index, now));
+        let took = turn.is_some_and(|mut turn| turn.take(Place { port: socket.port, queue }, 1));
+        self.flush();
+        took
+    }
+
+    /// Sends what ports have left, which the kernel did not take yet.
+    pub fn flush(&mut self) {
+        self.stations.iter_mut().flat_map(|station| &mut station.ports).for_each(Port::flush);
+    }
+
+    /// What an element's turn needs.
+    fn turn(&mut self, index: usize, now: Time) -> Option<Turn<'_>> {
+        let Station { id, ports, out } = self.stations.get_mut(index)?;
         let element: &mut dyn Element<Frame> = match *id {
-            ElementId::Node(node) => match self.nodes.get_mut(node) {
-                Some(node) => node,
-                None => return false,
-            },
+            ElementId::Node(node) => self.nodes.get_mut(node)?,
             ElementId::Vpc => &mut self.vpc,
         };
-        let mut worked = false;
-        for port in 0..ports.len() {
-            for queue in 0..ports[port].queues() {
-                ports[port].receive(queue, BATCH, &mut self.batch);
-                if self.batch.is_empty() {
-                    continue;
-                }
-                worked = true;
-                fill_blanks(out, ports[port].arena());
-                // A node has fewer ports than a u16 counts.
-                let place = Place { port: PortId(port as u16), queue };
-                tap.arrivals(&self.batch, place.port);
-                element.process(&mut self.batch, place, now, out);
-                tap.departures(out);
-                send(ports, out);
-            }
-        }
-        if element.poll_at().is_some_and(|at| at <= now) {
-            worked = true;
-            if let Some(port) = ports.first() {
-                fill_blanks(out, port.arena());
-            }
-            element.on_time(now, out);
-            tap.departures(out);
-            send(ports, out);
-        }
-        ports.iter_mut().for_each(Port::flush);
-        worked
+        let tap = Tap { element: *id, tapped: self.tapped.as_mut() };
+        Some(Turn { element, ports, out, tap, batch: &mut self.batch, now })
     }
 
     /// Sends what tests have asked for, as far as there is room now.
@@ -457,6 +459,57 @@ impl LiveLink {
     }
 }
 
+/// An element at work.
+struct Turn<'a> {
+    element: &'a mut dyn Element<Frame>,
+    ports: &'a mut [XskPort<'static>],
+    out: &'a mut Output<Frame>,
+    tap: Tap<'a>,
+    batch: &'a mut Vec<Frame>,
+    now: Time,
+}
+
+impl Turn<'_> {
+    /// Takes up to `max` frames that have arrived at a place. Says whether there was one.
+    fn take(&mut self, place: Place, max: usize) -> bool {
+        let Some(port) = self.ports.get_mut(usize::from(place.port.0)) else { return false };
+        port.receive(place.queue, max, self.batch);
+        if self.batch.is_empty() {
+            return false;
+        }
+        fill_blanks(self.out, port.arena());
+        self.tap.keep(Direction::In, self.batch.iter().map(|frame| (place, frame)));
+        self.element.process(self.batch, place, self.now, self.out);
+        self.send();
+        true
+    }
+
+    /// Does what is due. Says whether something was.
+    fn run_timers(&mut self) -> bool {
+        if self.element.poll_at().is_none_or(|at| at > self.now) {
+            return false;
+        }
+        if let Some(port) = self.ports.first() {
+            fill_blanks(self.out, port.arena());
+        }
+        self.element.on_time(self.now, self.out);
+        self.send();
+        true
+    }
+
+    /// Hands departures to their ports. What a port refuses it has counted; the frame goes back to
+    /// its arena.
+    fn send(&mut self) {
+        let leaving = self.out.departures.iter();
+        self.tap.keep(Direction::Out, leaving.map(|left| (left.place, &left.frame)));
+        for Departure { place, frame } in self.out.departures.drain(..) {
+            if let Some(port) = self.ports.get_mut(usize::from(place.port.0)) {
+                drop(port.send(place.queue, frame));
+            }
+        }
+    }
+}
+
 /// The tap at the ports of one element.
 struct Tap<'a> {
     element: ElementId,
@@ -464,23 +517,11 @@ struct Tap<'a> {
 }
 
 impl Tap<'_> {
-    fn arrivals(&mut self, batch: &[Frame], port: PortId) {
-        self.keep(Direction::In, batch.iter().map(|frame| (port, frame)));
-    }
-
-    fn departures(&mut self, out: &Output<Frame>) {
-        self.keep(Direction::Out, out.departures.iter().map(|left| (left.place.port, &left.frame)));
-    }
-
-    fn keep<'f>(
-        &mut self,
-        direction: Direction,
-        frames: impl Iterator<Item = (PortId, &'f Frame)>,
-    ) {
+    fn keep<'f>(&mut self, direction: Direction, frames: impl Iterator<Item = (Place, &'f Frame)>) {
         let Some(tapped) = &mut self.tapped else { return };
-        tapped.extend(frames.map(|(port, frame)| {
+        tapped.extend(frames.map(|(Place { port, queue }, frame)| {
             let socket = Socket { element: self.element, port };
-            Tapped { socket, direction, frame: frame.bytes().to_vec() }
+            Tapped { socket, queue, direction, frame: frame.bytes().to_vec() }
         }));
     }
 }
@@ -498,15 +539,5 @@ fn fill_blanks(out: &mut Output<Frame>, arena: &'static Arena) {
     while out.blanks.len() < BLANKS {
         let Some(frame) = arena.take() else { return };
         out.blanks.push(frame);
-    }
-}
-
-/// Hands departures to their ports. What a port refuses it has counted; the frame goes back to
-/// its arena.
-fn send(ports: &mut [XskPort<'static>], out: &mut Output<Frame>) {
-    for Departure { place, frame } in out.departures.drain(..) {
-        if let Some(port) = ports.get_mut(usize::from(place.port.0)) {
-            drop(port.send(place.queue, frame));
-        }
     }
 }

@@ -9,6 +9,7 @@ use schemars::{Schema, schema_for};
 use super::Versioned;
 use crate::case;
 use crate::live::protocol::Ledger;
+use crate::oracle::Exception;
 use crate::replay;
 use crate::scenario::{Report, file::File};
 use crate::show::Table;
@@ -31,6 +32,8 @@ pub enum Form {
     Scenario,
     /// The case.yaml of a case.
     Case,
+    /// The exceptions.yaml beside cases.
+    Exceptions,
     /// What `run --json` prints.
     Run,
     /// The outcomes.json of `replay`.
@@ -53,6 +56,7 @@ impl Form {
             Self::Lab => datapath::lab::schema(),
             Self::Scenario => schema_for!(File),
             Self::Case => schema_for!(case::file::File),
+            Self::Exceptions => schema_for!(Vec<Exception>),
             Self::Run => Report::schema(),
             Self::Outcomes => replay::schema(),
             Self::Ledger => schema_for!(Versioned<Ledger>),

@@ -1,7 +1,7 @@
 //! Cases on AF_XDP: the real forwarder on real veths, in virtual time, between hosts that are
 //! silent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,14 @@ use anyhow::{Context, bail};
 use datapath::counters::LedgerReport;
 use datapath::element::Element;
 use datapath::lab::Lab;
-use datapath::link::{Direction, ElementId, HostId, Peer, arp_answer, peer_of, socket_of};
+use datapath::link::{Direction, ElementId, HostId, Peer, Socket, arp_answer, peer_of, socket_of};
 use datapath::time::Time;
 use datapath_io::budget::Plan;
 use datapath_io::{Frame, LiveLink, PacketSocket, Tapped, memory_plan};
 use nix::errno::Errno;
 
 use super::private::{Ground, Hosts};
-use super::topology::{STACK_IFNAME, host_namespace, places};
+use super::topology::{STACK_IFNAME, host_namespace, places, port_name};
 use super::worker;
 use crate::case::{Bed, CannotJudge, CaseDatapath, Crossing, Tables, tables};
 use crate::journey::Recording;
@@ -53,8 +53,8 @@ impl CaseDatapath for Beds {
         stage.link.open_journals(HOPS);
         stage.link.open_tap();
         let beds = self.clone();
-        let (now, seen) = (Time::ZERO, Vec::new());
-        Ok(Box::new(LiveBed { stage: Some(stage), beds, now, seen, on_wires: 0 }))
+        let (now, seen, pending) = (Time::ZERO, Vec::new(), VecDeque::new());
+        Ok(Box::new(LiveBed { stage: Some(stage), beds, now, seen, pending }))
     }
 }
 
@@ -123,8 +123,8 @@ struct LiveBed {
     /// Time stands still unless the case lets it pass.
     now: Time,
     seen: Vec<Crossing>,
-    /// Frames that were sent and have not arrived.
-    on_wires: i64,
+    /// Where the next frames arrive, in the order in which they were sent.
+    pending: VecDeque<(Socket, u16)>,
 }
 
 impl LiveBed {
@@ -132,65 +132,86 @@ impl LiveBed {
         self.stage.as_mut().context("the lab is gone")
     }
 
-    /// One turn of the forwarder, and what hosts have got since. Says whether anything moved.
-    fn turn(&mut self) -> anyhow::Result<bool> {
-        let stage = self.stage.as_mut().context("the lab is gone")?;
-        let mut moved = stage.link.poll(self.now);
-        for Tapped { socket, direction, frame } in stage.link.take_tapped() {
-            self.on_wires += if direction == Direction::Out { 1 } else { -1 };
-            // What leaves for a host is shown as the host gets it.
-            let to_host = matches!(peer_of(stage.link.lab(), socket), Some(Peer::Host(_)));
-            if direction == Direction::In || !to_host {
-                self.seen.push(Crossing { socket, direction, frame });
-            }
+    /// Moves frames one at a time, in the order in which they were sent, until all have arrived.
+    fn run(&mut self) -> anyhow::Result<()> {
+        while let Some(&(socket, queue)) = self.pending.front() {
+            let now = self.now;
+            let link = &mut self.stage()?.link;
+            let arrived = until_arrived(|| Ok(link.poll_one(socket, queue, now).then_some(())));
+            arrived.with_context(|| {
+                let element = socket.element.name(link.lab());
+                format!("at {} of {element}", port_name(link.lab(), socket))
+            })?;
+            self.follow()?;
+            self.pending.pop_front();
         }
-        for (&host, end) in &mut stage.ends {
-            let socket = socket_of(stage.link.lab(), host).context("the lab has no such host")?;
-            while let Some(frame) = end.receive()? {
-                moved = true;
-                self.on_wires -= 1;
-                if let Some(answer) = arp_answer(stage.link.lab(), host, &frame) {
-                    end.send(&answer)?;
-                    self.on_wires += 1;
-                }
-                self.seen.push(Crossing { socket, direction: Direction::Out, frame });
-            }
-        }
-        Ok(moved)
+        Ok(())
     }
 
-    /// Turns until every frame has arrived and nothing moves any more.
-    fn run(&mut self) -> anyhow::Result<()> {
-        let mut moved_at = Instant::now();
-        loop {
-            if self.turn()? {
-                moved_at = Instant::now();
-            } else if self.on_wires == 0 && !self.stage()?.link.is_sending() {
-                return Ok(());
-            } else if moved_at.elapsed() > WIRE_BOUND {
-                bail!("{} frames that were sent did not arrive", self.on_wires);
-            } else {
-                // The kernel may need the core to take a frame to the other end.
-                std::thread::yield_now();
-            }
+    /// Keeps what has crossed ports and follows what has left to the other ends of the wires.
+    fn follow(&mut self) -> anyhow::Result<()> {
+        for Tapped { socket, queue, direction, frame } in self.stage()?.link.take_tapped() {
+            let peer = peer_of(self.stage()?.link.lab(), socket);
+            let frame = match (direction, peer) {
+                // It is shown as the host gets it.
+                (Direction::Out, Some(Peer::Host(host))) => self.receive(host)?,
+                (Direction::Out, Some(Peer::Socket(peer))) => {
+                    self.pending.push_back((peer, queue));
+                    frame
+                }
+                (Direction::In, _) | (Direction::Out, None) => frame,
+            };
+            self.seen.push(Crossing { socket, direction, frame });
         }
+        Ok(())
+    }
+
+    /// The frame that is on its way to a host, which answers ARP.
+    fn receive(&mut self, host: HostId) -> anyhow::Result<Vec<u8>> {
+        let Stage { link, ends, .. } = self.stage()?;
+        let end = ends.get_mut(&host).context("the lab has no such host")?;
+        let arrived = || {
+            link.flush();
+            Ok(end.receive()?)
+        };
+        let frame =
+            until_arrived(arrived).with_context(|| format!("at {}", host.name(link.lab())))?;
+        if let Some(answer) = arp_answer(link.lab(), host, &frame) {
+            self.send(host, &answer)?;
+        }
+        Ok(frame)
+    }
+}
+
+/// Asks until something has arrived.
+fn until_arrived<T>(mut arrived: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+    let begin = Instant::now();
+    loop {
+        if let Some(arrived) = arrived()? {
+            return Ok(arrived);
+        }
+        if begin.elapsed() > WIRE_BOUND {
+            bail!("a frame that was sent has not arrived after {} s", WIRE_BOUND.as_secs());
+        }
+        // The kernel may need the core to take the frame to the other end.
+        std::thread::yield_now();
     }
 }
 
 impl Bed for LiveBed {
-    /// The frame has gone all its way when this returns, so that elements see those of several
-    /// hosts in the order of the case.
     fn send(&mut self, from: HostId, frame: &[u8]) -> anyhow::Result<()> {
-        let end = self.stage()?.ends.get(&from).context("the lab has no such host")?;
+        let Stage { link, ends, .. } = self.stage()?;
+        let end = ends.get(&from).context("the lab has no such host")?;
+        let socket = socket_of(link.lab(), from).context("the lab has no such host")?;
         match end.send(frame) {
-            Ok(()) => self.on_wires += 1,
+            Ok(()) => self.pending.push_back((socket, 0)),
             Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {
                 let why = "a host's interface sends no frame longer than its MTU";
                 return Err(CannotJudge::new(why).into());
             }
             Err(error) => return Err(error).context("send a frame from a host"),
         }
-        self.run()
+        Ok(())
     }
 
     fn settle(&mut self) -> anyhow::Result<Vec<Crossing>> {
@@ -206,6 +227,10 @@ impl Bed for LiveBed {
         self.run()?;
         while let Some(at) = self.stage()?.link.poll_at().filter(|at| *at <= until) {
             self.now = self.now.max(at);
+            let now = self.now;
+            // No frame is on its way, so that only timers run.
+            self.stage()?.link.poll(now);
+            self.follow()?;
             self.run()?;
         }
         self.now = until;
@@ -246,9 +271,9 @@ impl Bed for LiveBed {
 }
 
 impl Drop for LiveBed {
-    /// The next case finds the stage with nothing on its wires, or another one.
+    /// The next case may have the stage, unless a frame is still on one of its wires.
     fn drop(&mut self) {
-        if self.run().is_ok()
+        if self.pending.is_empty()
             && let Some(stage) = self.stage.take()
         {
             self.beds.put_back(stage);

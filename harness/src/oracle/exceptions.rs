@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::case::Difference;
@@ -14,7 +15,7 @@ use crate::case::Difference;
 const FILE: &str = "exceptions.yaml";
 
 /// A difference that is meant to be.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Exception {
     /// The instances it is about: a name in which `*` stands for anything.

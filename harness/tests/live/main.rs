@@ -3,6 +3,7 @@
 //! These tests need root. Without it each says so and counts as skipped.
 
 mod bench;
+mod cases;
 mod control;
 mod datagrams;
 mod doctor;
