@@ -50,7 +50,7 @@ drop_reasons! {
     BadArp = "bad-arp",
     /// The IP header is cut short or contradicts itself.
     BadHeader = "bad-header",
-    /// The IP header's checksum is wrong.
+    /// The IP header's checksum is wrong, or that of a message for a virtual address itself.
     BadChecksum = "bad-checksum",
     /// IP options are not handled yet.
     IpOptions = "ip-options",

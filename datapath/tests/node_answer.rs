@@ -30,6 +30,31 @@ fn a_port_without_a_service_is_refused_by_the_vip() {
 }
 
 #[test]
+fn a_vip_knows_no_other_protocol_and_answers_nothing_with_a_wrong_checksum() {
+    let mut bench = bench();
+    let esp = with_ip(udp((A, 1), (FAR, 2), b"esp"), |ip| ip.protocol = etherparse::IpNumber(50));
+    let (reason, answer) = bench.refused(CALI_A, &esp);
+    assert_eq!(reason, DropReason::NoService);
+    assert_eq!(answer.to_string(), "icmp 3/2 192.168.0.10:0 > 10.0.4.27:0 ttl 64");
+    assert_eq!((answer.tos, answer.data), (0xc0, esp.clone()));
+    let (_, answer) = bench.refused(
+        CALI_A,
+        &with_ip(esp, |ip| {
+            ip.dscp = etherparse::IpDscp::try_new(0x2e >> 2).expect("a DSCP");
+            ip.ecn = etherparse::IpEcn::TWO;
+        }),
+    );
+    assert_eq!(answer.tos, 0xce, "precedence is its own, the rest as asked");
+    let messages = [tcp((A, 1), (FAR, 81), SYN), udp((A, 1), (FAR, 54), b"?"), ping(A, FAR, 9)];
+    for mut message in messages {
+        if let Some(last) = message.last_mut() {
+            *last ^= 1;
+        }
+        assert_eq!(bench.dropped(CALI_A, &message), DropReason::BadChecksum);
+    }
+}
+
+#[test]
 fn a_service_without_endpoints_is_unreachable() {
     let mut bench = bench();
     for packet in [tcp((A, 1), (EMPTY, 80), SYN), udp((A, 1), (EMPTY, 53), b"?")] {

@@ -22,7 +22,9 @@ const ERROR_MAX: usize = 576;
 /// Packets up to this size any frame holds.
 const IN_FRAME: usize = 1500;
 /// Precedence of ICMP errors: internetwork control.
-const ERROR_TOS: u8 = 0xc0;
+const ERROR_PRECEDENCE: u8 = 0xc0;
+/// What an ICMP error takes of the type of service of the packet it is about (RFC 1349).
+const TOS_MASK: u8 = 0x1e;
 /// TTL of what the node sends.
 const TTL: u8 = 64;
 /// Senders whose ICMP errors are metered at once.
@@ -32,7 +34,7 @@ const BURST: u32 = 6;
 
 impl<B: Buffer> Node<B> {
     /// How the node's own stack meets a packet for a virtual address that ipvs did not take; its
-    /// flow is confirmed (spec CT-4, IPVS-29).
+    /// flow is confirmed (spec CT-4, IPVS-27, IPVS-29).
     pub(super) fn answer_for_vip(&mut self, p: &mut Passage<B>, now: Time) -> Stop {
         let tuple = p.packet.tuple;
         let served = self.config.services.find(tuple.proto, tuple.dst, tuple.dst_port).is_some();
@@ -40,6 +42,9 @@ impl<B: Buffer> Node<B> {
             && let Break(stop) = self.confirm(p, &flow, now)
         {
             return stop;
+        }
+        if !p.packet.checksum_holds(p.ip()) {
+            return Stop::Drop(DropReason::BadChecksum);
         }
         match p.packet.transport {
             Transport::Icmp { kind: icmpv4::ECHO_REQUEST, .. } => Stop::Echo,
@@ -51,7 +56,8 @@ impl<B: Buffer> Node<B> {
             }
             Transport::Tcp { .. } => Stop::Refuse(DropReason::NoService, Refusal::Reset),
             Transport::Udp { .. } => Stop::Refuse(DropReason::NoService, Refusal::PortUnreachable),
-            Transport::Icmp { .. } | Transport::Other => Stop::Drop(DropReason::NoService),
+            Transport::Icmp { .. } => Stop::Drop(DropReason::NoService),
+            Transport::Other => Stop::Refuse(DropReason::NoService, Refusal::ProtocolUnreachable),
         }
     }
 
@@ -224,11 +230,13 @@ fn error(
         Refusal::Reset => return None,
         Refusal::NetUnreachable => (icmpv4::UNREACHABLE, 0, 0),
         Refusal::HostUnreachable => (icmpv4::UNREACHABLE, 1, 0),
+        Refusal::ProtocolUnreachable => (icmpv4::UNREACHABLE, icmpv4::PROTOCOL_UNREACHABLE, 0),
         Refusal::PortUnreachable => (icmpv4::UNREACHABLE, icmpv4::PORT_UNREACHABLE, 0),
         Refusal::FragmentationNeeded(mtu) => (icmpv4::UNREACHABLE, 4, mtu),
         Refusal::TimeExceeded => (icmpv4::TIME_EXCEEDED, 0, 0),
         Refusal::ReassemblyTimeExceeded => (icmpv4::TIME_EXCEEDED, 1, 0),
     };
+    let tos = quoted.get(1).copied().unwrap_or(0);
     let room = ERROR_MAX - ipv4::HEADER_LEN - icmpv4::HEADER_LEN;
     let quoted = quoted.get(..room).unwrap_or(quoted);
     let [m0, m1] = u16::to_be_bytes(mtu);
@@ -243,7 +251,7 @@ fn error(
         dst,
         protocol: Protocol::ICMP,
         ttl: TTL,
-        tos: ERROR_TOS,
+        tos: ERROR_PRECEDENCE | (tos & TOS_MASK),
         id,
         total_len: u16::try_from(ipv4::HEADER_LEN + message.len()).ok()?,
         header_len: 20,

@@ -30,6 +30,8 @@ pub(super) enum Stop {
 pub(super) enum Refusal {
     /// A TCP reset, from the packet's destination.
     Reset,
+    /// ICMP protocol unreachable, from the packet's destination.
+    ProtocolUnreachable,
     /// ICMP port unreachable, from the packet's destination.
     PortUnreachable,
     /// ICMP host unreachable.

@@ -18,6 +18,8 @@ pub const ECHO_REQUEST: u8 = 8;
 pub const TIME_EXCEEDED: u8 = 11;
 /// Type of a parameter-problem error.
 pub const PARAMETER_PROBLEM: u8 = 12;
+/// Code of destination unreachable: no such protocol.
+pub const PROTOCOL_UNREACHABLE: u8 = 2;
 /// Code of destination unreachable: no such port.
 pub const PORT_UNREACHABLE: u8 = 3;
 
