@@ -266,7 +266,7 @@ impl Bed for LiveBed {
         let ledger =
             |element: &dyn Element<Frame>| LedgerReport::new(element.ledger(), element.held());
         let ledgers = link.elements().map(|(id, element, _)| (id, ledger(element))).collect();
-        Some(Recording { hops, ledgers, ports: Vec::new() })
+        Some(Recording { hops, ledgers, ports: Vec::new(), frames_only: false })
     }
 }
 
