@@ -277,8 +277,12 @@ impl Writer<'_> {
                 let text = connection(names, *service, *vip, *destination, false);
                 self.last().service.get_or_insert(text);
             }
-            Step::ToaSeen(ip, port) => self.last().toa = Some(format!("tells of {ip}:{port}")),
+            Step::ToaSeen(ip, port) => {
+                let port = self.symbols.port(*ip, *port);
+                self.last().toa = Some(format!("tells of {ip}:{port}"));
+            }
             Step::ToaInserted(ip, port) => {
+                let port = self.symbols.port(*ip, *port);
                 self.last().toa = Some(format!("inserted {ip}:{port}"));
             }
             Step::ToaLeftOut(why) => {
