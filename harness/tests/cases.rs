@@ -72,7 +72,7 @@ fn the_cases_of_the_repository_pass_in_memory() {
     let passed = stdout(&output).lines().filter(|line| line.starts_with("ok")).count();
     assert_eq!(passed, listed.lines().count());
     assert!(listed.contains("ways/cluster-ip[profile=terway-1.4.2]\n"), "{listed}");
-    let one = stdout(&test(&[&cases, "--filter", "hairpin", "-j", "1"]));
+    let one = stdout(&test(&[&cases, "--filter", "ways/hairpin", "-j", "1"]));
     assert_eq!(one, "ok    ways/hairpin\n1 passed, 0 failed, 0 not judged on memory\n");
 }
 
