@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use crate::time::Time;
 use crate::verdict::DropReason;
 use crate::wire::toa::NoToa;
-use crate::wire::{Mac, Tuple, Vid, tcp};
+use crate::wire::{Mac, Tuple, Vid, ethernet, tcp};
 
 /// A port of an element: an index into its list of ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -305,6 +305,15 @@ pub struct Sighting {
     pub fingerprint: u64,
     /// The packet's tuple; `None` where it is not IPv4.
     pub tuple: Option<Tuple<Ipv4Addr>>,
+}
+
+impl Sighting {
+    /// A frame as it is on the wire of a port, and the packet in it.
+    #[must_use]
+    pub fn new(frame: &[u8], port: PortId, tuple: Option<Tuple<Ipv4Addr>>) -> Self {
+        let vid = ethernet::tag(frame).map(|tag| tag.id);
+        Self { port, vid, fingerprint: fingerprint(frame), tuple }
+    }
 }
 
 /// How a frame's way through an element ended.

@@ -31,14 +31,6 @@ fn first(bench: &Bench) -> LocalPorts {
     bench.node.ipvs().local_addresses().ports().next().expect("an address")
 }
 
-fn rewriters(bench: &Bench) -> Vec<Rewriter> {
-    let by = bench.steps().iter().filter_map(|step| match step {
-        Step::Rewritten { by, .. } => Some(*by),
-        _ => None,
-    });
-    by.collect()
-}
-
 #[test]
 fn requests_go_from_a_local_address_to_the_destination_and_answers_back_to_the_client() {
     let mut bench = bench("2000-2999");
@@ -47,13 +39,13 @@ fn requests_go_from_a_local_address_to_the_destination_and_answers_back_to_the_c
     let local = seen.view().src;
     assert_eq!((seen.view().tuple(), seen.view().ttl), ((local, SERVER), 63));
     assert!(LOCALS.contains(&local.0) && local.1 == 2000, "{local:?}");
-    assert_eq!(rewriters(&bench), [Rewriter::IpvsFnat]);
+    assert_eq!(bench.rewriters(), [Rewriter::IpvsFnat]);
     assert!(!bench.steps().iter().any(|step| matches!(step, Step::Marked(_))), "no mark");
 
     let seen = bench.sent(ETH0, &tcp(SERVER, local, SYN_ACK));
     assert_eq!(seen.port, ETH0);
     assert_eq!((seen.view().tuple(), seen.view().ttl), (((FNAT, 80), (CLIENT, 40_000)), 63));
-    assert_eq!(rewriters(&bench), [Rewriter::IpvsUnFnat]);
+    assert_eq!(bench.rewriters(), [Rewriter::IpvsUnFnat]);
     assert_eq!(bench.states(), ["SYN_RECV"]);
 
     let (ip, port) = local;

@@ -62,14 +62,6 @@ fn flow_state(bench: &Bench) -> FlowState {
     state.expect("conntrack's view")
 }
 
-fn rewriters(bench: &Bench) -> Vec<Rewriter> {
-    let by = bench.steps().iter().filter_map(|step| match step {
-        Step::Rewritten { by, .. } => Some(*by),
-        _ => None,
-    });
-    by.collect()
-}
-
 #[test]
 fn errors_about_a_request_come_from_the_virtual_address_whoever_made_them() {
     for kind in KINDS {
@@ -85,7 +77,7 @@ fn errors_about_a_request_come_from_the_virtual_address_whoever_made_them() {
             assert_eq!(seen[0].bytes[38..42], mtu.to_be_bytes(), "the MTU stays");
             assert_eq!(view.data[26..28], sent[26..28], "ipvs leaves the quoted sum as it is");
             assert_eq!(
-                (flow_state(&bench), rewriters(&bench)),
+                (flow_state(&bench), bench.rewriters()),
                 (FlowState::Related, vec![Rewriter::IpvsUnDnat])
             );
             let connection = |step: &Step| matches!(step, Step::Connection { vip: (FAR, 53), .. });
@@ -107,7 +99,7 @@ fn errors_about_a_masqueraded_request_come_back_to_the_pod() {
             let between = udp((A, 1), (C, 5353), b"?");
             assert_eq!(seen.view().data[26..28], between[26..28]);
             let by = [Rewriter::UnMasquerade, Rewriter::IpvsUnDnat];
-            assert_eq!((flow_state(&bench), rewriters(&bench)), (FlowState::Related, by.to_vec()));
+            assert_eq!((flow_state(&bench), bench.rewriters()), (FlowState::Related, by.to_vec()));
         }
     }
 }
@@ -267,7 +259,7 @@ fn an_error_that_belongs_to_nothing_goes_on_as_it_is() {
     assert_eq!(bench.dropped(ETH0, &translated), DropReason::MartianSource);
     let translated = error(C, A, PORT_UNREACHABLE, 0, &udp((A, 1), (FAR_XIP, 53), b"?"));
     let seen = bench.sent(ETH0, &translated);
-    assert_eq!((packet_of(&seen), rewriters(&bench)), (with_ttl(translated, 63), vec![]));
+    assert_eq!((packet_of(&seen), bench.rewriters()), (with_ttl(translated, 63), vec![]));
 }
 
 #[test]

@@ -218,10 +218,7 @@ impl<B: Buffer> Node<B> {
 
     /// Changes ipvs. Paths learned before hold no more, and connections may end (spec IPVS-20).
     pub(super) fn change_services(&mut self, changes: Vec<Change>, now: Time) {
-        let removes = |change: &Change| {
-            matches!(change, Change::DeleteService(_) | Change::DeleteDestination(..))
-        };
-        let flushes = changes.iter().any(removes);
+        let flushes = changes.iter().any(Change::is_removal);
         self.ipvs.apply(changes);
         if flushes {
             for connection in self.ipvs.flush() {

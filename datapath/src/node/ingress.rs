@@ -7,7 +7,7 @@ use super::Node;
 use super::config::{ETH1, InterfaceKind};
 use super::passage::{Assembled, Framed, Passage, Stop};
 use crate::element::{Departure, Output, Place};
-use crate::journey::{Fate, Hook, PortId, Sighting, Step, fingerprint};
+use crate::journey::{Fate, Hook, PortId, Sighting, Step};
 use crate::port::Buffer;
 use crate::time::Time;
 use crate::verdict::DropReason;
@@ -197,12 +197,7 @@ impl<B: Buffer> Node<B> {
         let Framed { frame, hop } = framed;
         self.ledger.sent += 1;
         if let Some(mut hop) = hop {
-            hop.fate = Fate::Sent(Sighting {
-                port: place.port,
-                vid: ethernet::tag(frame.bytes()).map(|tag| tag.id),
-                fingerprint: fingerprint(frame.bytes()),
-                tuple,
-            });
+            hop.fate = Fate::Sent(Sighting::new(frame.bytes(), place.port, tuple));
             out.journal.write(*hop);
         }
         out.departures.push(Departure { place, frame });

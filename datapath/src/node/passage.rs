@@ -8,7 +8,7 @@ use super::conntrack::Tracked;
 use super::flow_cache::Lesson;
 use crate::element::Place;
 use crate::fragment::Whole;
-use crate::journey::{Fate, Hook, Hop, PortId, Rewriter, Sighting, Step, fingerprint};
+use crate::journey::{Fate, Hook, Hop, PortId, Rewriter, Sighting, Step};
 use crate::port::Buffer;
 use crate::time::Time;
 use crate::verdict::DropReason;
@@ -68,12 +68,7 @@ impl<B: Buffer> Framed<B> {
     /// A frame as it arrived at `place`, tag and all.
     pub(super) fn arrived(frame: B, place: Place, now: Time, recorded: bool) -> Self {
         let hop = recorded.then(|| {
-            let sighting = Sighting {
-                port: place.port,
-                vid: ethernet::tag(frame.bytes()).map(|tag| tag.id),
-                fingerprint: fingerprint(frame.bytes()),
-                tuple: None,
-            };
+            let sighting = Sighting::new(frame.bytes(), place.port, None);
             Box::new(Self::blank_hop(now, Some(sighting)))
         });
         Self { frame, hop }

@@ -4,10 +4,10 @@ use std::net::Ipv4Addr;
 
 use smallvec::SmallVec;
 
-use crate::journey::{Fate, Hop, Journal, PortId, Rewriter, Sighting, Step, fingerprint};
+use crate::journey::{Fate, Hop, Journal, PortId, Rewriter, Sighting, Step};
 use crate::time::Time;
 use crate::verdict::DropReason;
-use crate::wire::{Packet, Tuple, ethernet, tcp};
+use crate::wire::{Packet, Tuple, tcp};
 
 /// A hop being written; nothing at all while the journal is closed.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Trace {
 impl Trace {
     /// Begins the record of a frame that came in by `port`.
     pub(super) fn arrival(journal: &Journal, frame: &[u8], port: PortId, now: Time) -> Self {
-        let hop = journal.is_open().then(|| hop(now, Some(sighting(frame, port, None))));
+        let hop = journal.is_open().then(|| hop(now, Some(Sighting::new(frame, port, None))));
         Self { hop, tuple: None }
     }
 
@@ -60,7 +60,7 @@ impl Trace {
     /// Ends the record of a frame that leaves by `port`.
     pub(super) fn sent(self, journal: &mut Journal, frame: &[u8], port: PortId) {
         if let Some(mut hop) = self.hop {
-            hop.fate = Fate::Sent(sighting(frame, port, self.tuple));
+            hop.fate = Fate::Sent(Sighting::new(frame, port, self.tuple));
             journal.write(*hop);
         }
     }
@@ -84,9 +84,4 @@ impl Trace {
 fn hop(at: Time, arrival: Option<Sighting>) -> Box<Hop> {
     let (flags, steps, fate) = (tcp::Flags::empty(), SmallVec::new(), Fate::Delivered);
     Box::new(Hop { at, arrival, flags, payload_len: 0, steps, fate })
-}
-
-fn sighting(frame: &[u8], port: PortId, tuple: Option<Tuple<Ipv4Addr>>) -> Sighting {
-    let vid = ethernet::tag(frame).map(|tag| tag.id);
-    Sighting { port, vid, fingerprint: fingerprint(frame), tuple }
 }

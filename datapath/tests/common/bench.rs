@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use datapath::element::{Element, Output, Place};
-use datapath::journey::{Fate, Hop, PortId, Step};
+use datapath::journey::{Fate, Hop, PortId, Rewriter, Step};
 use datapath::lab::Lab;
 use datapath::node::{ETH0, ETH1, HOST0, InterfaceKind, Node};
 use datapath::port::{Buffer, Heap};
@@ -160,6 +160,15 @@ impl Bench {
     pub(crate) fn steps(&self) -> &[Step] {
         let came = |hop: &&Hop| hop.arrival.is_some_and(|arrival| arrival.tuple.is_some());
         &self.hops.iter().find(came).expect("a hop").steps
+    }
+
+    /// Who rewrote the last packet, in order.
+    pub(crate) fn rewriters(&self) -> Vec<Rewriter> {
+        let by = self.steps().iter().filter_map(|step| match step {
+            Step::Rewritten { by, .. } => Some(*by),
+            _ => None,
+        });
+        by.collect()
     }
 
     /// Lets time pass and runs timers; what comes out.

@@ -5,12 +5,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use datapath::counters::LedgerReport;
 use datapath::lab::Lab;
 use datapath::link::{ElementId, HostId, MemoryLink, Tap};
 
 use super::bed::{Bed, CaseDatapath, Crossing, Tables};
-use super::tables::tables;
+use super::tables::{drops, tables};
 use crate::journey::Recording;
 
 /// Hops kept of each element.
@@ -75,18 +74,10 @@ impl Bed for MemoryBed {
 
     fn drops(&mut self, element: ElementId) -> anyhow::Result<Vec<String>> {
         let element = self.link.element(element).context("the lab has no such element")?;
-        let each = element.ledger().dropped.nonzero();
-        Ok(each.map(|(reason, count)| format!("{} {count}", reason.name())).collect())
+        Ok(drops(element.ledger()))
     }
 
     fn recording(&mut self) -> Option<Recording> {
-        let hops = self.link.close_journals();
-        let link = &self.link;
-        let ledger = |id| {
-            let element = link.element(id)?;
-            Some((id, LedgerReport::new(element.ledger(), element.held())))
-        };
-        let ledgers = ElementId::all(link.lab()).filter_map(ledger).collect();
-        Some(Recording { hops, ledgers, ports: Vec::new(), frames_only: false })
+        Some(Recording::of(&mut self.link, Vec::new()))
     }
 }

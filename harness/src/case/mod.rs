@@ -27,4 +27,4 @@ pub use play::{Observation, Played, Seen, Sent, play};
 pub use render::{Line, render};
 pub use report::{capture, junit, text, told};
 pub use suite::{Judged, Suite, Verdict};
-pub use tables::tables;
+pub use tables::{drops, tables};

@@ -1,5 +1,6 @@
 //! A node's state tables as cases compare them.
 
+use datapath::counters::Ledger;
 use datapath::lab::Lab;
 use datapath::node::Node;
 use datapath::port::Buffer;
@@ -31,6 +32,13 @@ pub fn tables<B: Buffer>(lab: &Lab, node: &Node<B>, now: Time) -> Tables {
     connections.sort();
     conntrack.sort();
     Tables { services, connections, conntrack }
+}
+
+/// What an element of ours has dropped: `REASON COUNT`, in the order of the reasons.
+#[must_use]
+pub fn drops(ledger: &Ledger) -> Vec<String> {
+    let each = ledger.dropped.nonzero();
+    each.map(|(reason, count)| format!("{} {count}", reason.name())).collect()
 }
 
 /// A virtual server and its real servers on one line, single spaces between the columns of

@@ -2,7 +2,7 @@
 
 use datapath::counters::LedgerReport;
 use datapath::journey::{Fate, Hop};
-use datapath::link::{ElementId, Socket};
+use datapath::link::{ElementId, MemoryLink, Socket};
 use serde::{Deserialize, Serialize};
 
 /// The record of a run.
@@ -39,6 +39,18 @@ impl PortCount {
 }
 
 impl Recording {
+    /// The record of a lab in memory, whose journals close; `ports` is what was counted outside.
+    #[must_use]
+    pub fn of(link: &mut MemoryLink, ports: Vec<PortCount>) -> Self {
+        let hops = link.close_journals();
+        let ledger = |id| {
+            let element = link.element(id)?;
+            Some((id, LedgerReport::new(element.ledger(), element.held())))
+        };
+        let ledgers = ElementId::all(link.lab()).filter_map(ledger).collect();
+        Self { hops, ledgers, ports, frames_only: false }
+    }
+
     /// What the journals say went in and out at each port, sorted; ports without a frame are left
     /// out. A frame that an element still holds is in no journal yet.
     #[must_use]

@@ -318,7 +318,7 @@ impl Bed for KernelBed {
             let services = |lab| NodeConfig::new(lab, node, 1).map(|config| config.services);
             let before = services(&self.lab).context("no such node")?;
             let after = services(lab).context("no such node")?;
-            let removes = changes(&before, &after).iter().any(is_removal);
+            let removes = changes(&before, &after).iter().any(Change::is_removal);
             // A tool takes its time: it is asked only where the answer counts.
             let servers = if removes && lab.switches.ipvs.graceful_termination {
                 tables::Servers::read(&name)?
@@ -332,7 +332,7 @@ impl Bed for KernelBed {
                 program.sysctls.iter().try_for_each(|sysctl| net::write_sysctl(&name, sysctl))
             })??;
             program_node(&name, &program)?;
-            if lab.switches.ipvs.expire_nodest_conn && calls.iter().any(is_removal) {
+            if lab.switches.ipvs.expire_nodest_conn && calls.iter().any(Change::is_removal) {
                 tables::await_expiry(&name)?;
             }
         }
@@ -356,11 +356,6 @@ impl Drop for KernelBed {
     fn drop(&mut self) {
         self.turn.give_back();
     }
-}
-
-/// Whether a call to ipvs takes a destination away.
-const fn is_removal(change: &Change) -> bool {
-    matches!(change, Change::DeleteService(_) | Change::DeleteDestination(..))
 }
 
 /// Runs the tools that program a node, those that have something to do.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use anyhow::Context as _;
-use datapath::journey::{Fate, Hop, PortId, Rewriter, Sighting, Step, fingerprint};
+use datapath::journey::{Fate, Hop, Rewriter, Sighting, Step};
 use datapath::lab::Lab;
 use datapath::link::{Direction, ElementId, HostId, Peer, Socket, is_arp, peer_of};
 use datapath::time::Time;
@@ -115,7 +115,8 @@ fn hops_of(node: ElementId, crossings: &[(Time, Crossing)]) -> Vec<Hop> {
         if socket.element != node {
             continue;
         }
-        let sighting = sighting(frame, socket.port);
+        let tuple = packet(frame).map(|packet| packet.tuple);
+        let sighting = Sighting::new(frame, socket.port, tuple);
         let is_packet = |hop: &&mut Hop| hop.arrival.is_some_and(|arrival| arrival.tuple.is_some());
         let last = hops.iter_mut().rev().find(is_packet);
         let open = last.filter(|hop| hop.fate == Fate::Delivered && sighting.tuple.is_some());
@@ -149,12 +150,6 @@ fn hop(at: Time, arrival: Option<Sighting>, frame: &[u8]) -> Hop {
         steps: Default::default(),
         fate: Fate::Delivered,
     }
-}
-
-fn sighting(frame: &[u8], port: PortId) -> Sighting {
-    let vid = ethernet::tag(frame).map(|tag| tag.id);
-    let tuple = packet(frame).map(|packet| packet.tuple);
-    Sighting { port, vid, fingerprint: fingerprint(frame), tuple }
 }
 
 fn packet(frame: &[u8]) -> Option<Packet<std::net::Ipv4Addr>> {

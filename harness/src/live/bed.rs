@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use super::private::{Ground, Hosts};
 use super::topology::{STACK_IFNAME, host_namespace, places, port_name};
 use super::worker;
-use crate::case::{Bed, CannotJudge, CaseDatapath, Crossing, Tables, tables};
+use crate::case::{Bed, CannotJudge, CaseDatapath, Crossing, Tables, drops, tables};
 use crate::journey::Recording;
 use crate::net::namespace;
 
@@ -256,8 +256,7 @@ impl Bed for LiveBed {
         let mut elements = self.stage()?.link.elements();
         let found = elements.find(|(id, ..)| *id == element);
         let (_, element, _) = found.context("the lab has no such element")?;
-        let each = element.ledger().dropped.nonzero();
-        Ok(each.map(|(reason, count)| format!("{} {count}", reason.name())).collect())
+        Ok(drops(element.ledger()))
     }
 
     fn recording(&mut self) -> Option<Recording> {

@@ -7,9 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use datapath::counters::LedgerReport;
 use datapath::lab::Lab;
-use datapath::link::{Direction, ElementId, HostId, MemoryLink, Socket, Tap};
+use datapath::link::{Direction, HostId, MemoryLink, Socket, Tap};
 use datapath::time::Time;
 
 use super::hosts::{HostLink, Hosts};
@@ -171,14 +170,7 @@ impl Session for MemorySession {
 
     fn finish(mut self: Box<Self>) -> anyhow::Result<Recording> {
         self.hosted.end();
-        let link = &mut self.hosted.link;
-        let hops = link.close_journals();
-        let ledger = |id| {
-            let element = link.element(id)?;
-            Some((id, LedgerReport::new(element.ledger(), element.held())))
-        };
-        let ledgers = ElementId::all(link.lab()).filter_map(ledger).collect();
         let ports = self.counts.borrow().values().copied().collect();
-        Ok(Recording { hops, ledgers, ports, frames_only: false })
+        Ok(Recording::of(&mut self.hosted.link, ports))
     }
 }

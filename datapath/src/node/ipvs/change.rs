@@ -23,6 +23,14 @@ pub enum Change {
     DeleteDestination(ServiceKey, (Ipv4Addr, u16)),
 }
 
+impl Change {
+    /// Whether it takes a destination away, whose connections may then end.
+    #[must_use]
+    pub const fn is_removal(&self) -> bool {
+        matches!(self, Self::DeleteService(_) | Self::DeleteDestination(..))
+    }
+}
+
 /// What leads from the services of one picture of a node to those of another: services that go,
 /// then for each that stays or comes, in order of their keys, itself, its new and changed
 /// destinations in order of addition, and those that go.
