@@ -4,7 +4,7 @@
 use benches::calib::Calibration;
 use benches::scenario8::ClientNode;
 use benches::{BATCH, Work, time_each};
-use harness::bench::statistics::{Estimate, median};
+use benches::statistics::{Estimate, median};
 
 /// Rounds, each of which runs every case once.
 const ROUNDS: usize = 21;

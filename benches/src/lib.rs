@@ -3,6 +3,7 @@
 
 pub mod calib;
 pub mod scenario8;
+pub mod statistics;
 
 use std::time::{Duration, Instant};
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::conntrack::Tracked;
 use super::ipvs::{Change, Connection, NotScheduled, Reuse, ServiceKey};
-use super::kube_proxy::{Chain, Verdict};
+use super::kube_proxy::{Chain, Question, Verdict};
 use super::passage::{Passage, Refusal, Stop};
 use super::pipeline::Local;
 use super::prerouting::{exit_of, hit};
@@ -51,10 +51,10 @@ impl<B: Buffer> Node<B> {
 
     /// What kube-proxy's rules in a chain of filter say of a packet (spec MARK-13, MARK-14, IPVS-29). It is
     /// nowhere near the chain FORWARD, where they drop nothing (spec MARK-16).
-    pub(super) fn filter(&self, p: &Passage<B>, chain: Chain) -> ControlFlow<Stop> {
-        let rules = &self.config.kube_proxy;
+    pub(super) fn filter(&mut self, p: &Passage<B>, chain: Chain) -> ControlFlow<Stop> {
         let echo = matches!(p.packet.transport, Transport::Icmp { .. });
-        match rules.filter(chain, &p.packet.tuple, &p.tracked, p.mark) {
+        let question = Question::of(&p.packet.tuple, &p.tracked, p.mark);
+        match self.decisions.filter(&self.config, chain, question) {
             Verdict::Accept => Continue(()),
             Verdict::Drop => Break(Stop::Drop(DropReason::SourceRange)),
             Verdict::Reject => {
@@ -308,7 +308,7 @@ impl<B: Buffer> Node<B> {
 
     /// The way to a destination, looked up without a source (spec ROUTE-10).
     pub(super) fn route_to_destination(
-        &self,
+        &mut self,
         p: &mut Passage<B>,
         ip: Ipv4Addr,
     ) -> ControlFlow<Stop> {
@@ -319,7 +319,7 @@ impl<B: Buffer> Node<B> {
             oif: None,
             mark: p.mark,
         };
-        let Some(found) = self.config.routes.lookup(&query) else {
+        let Some(found) = self.decisions.route(&self.config, query) else {
             return Break(Stop::Refuse(DropReason::NoRoute, Refusal::NetUnreachable));
         };
         p.step(Step::Route(hit(&found)));
@@ -344,6 +344,11 @@ impl<B: Buffer> Node<B> {
         let Some(connection) = self.connections().get(handle) else { return };
         p.step_with(|| self.connection_step(&connection));
         self.note_answer(p, handle, &connection);
+        // An answer that begins a flow, conntrack having forgotten the request's, is itself
+        // answered at the virtual address (spec CT-31).
+        if let Tracked::New(flow) = &mut p.tracked {
+            flow.reply = Tuple { dst: connection.vip().0, dst_port: connection.vip().1, ..flow.reply };
+        }
         p.rewrite(connection.answer(), connection.restorer(), ZeroChecksum::Compute);
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Reply, now);
         self.ipvs.count(handle, Direction::Reply, p.packet.total_len);
@@ -351,7 +356,7 @@ impl<B: Buffer> Node<B> {
     }
 
     /// The way of a packet that has its virtual address back, looked up with that (spec ROUTE-13).
-    pub(super) fn reroute_restored(&self, p: &mut Passage<B>) -> ControlFlow<Stop> {
+    pub(super) fn reroute_restored(&mut self, p: &mut Passage<B>) -> ControlFlow<Stop> {
         if self.config.switches.snat_reroute { self.reroute(p) } else { Continue(()) }
     }
 

@@ -5,6 +5,7 @@ mod answer;
 mod balance;
 mod config;
 pub mod conntrack;
+mod decisions;
 mod defrag;
 mod egress;
 mod flow_cache;
@@ -31,6 +32,7 @@ pub use config::{
     TRUNK_TABLE,
 };
 use conntrack::Conntrack;
+use decisions::Decisions;
 pub use flow_cache::CacheCounters;
 use flow_cache::Ways;
 pub use fnat::ToaCounters;
@@ -69,6 +71,7 @@ enum Decision {
 #[derive(Debug)]
 pub struct Node<B> {
     config: Arc<NodeConfig>,
+    decisions: Decisions,
     conntrack: Conntrack,
     ipvs: Ipvs,
     neighbours: Neighbours<Passage<B>>,
@@ -111,6 +114,7 @@ impl<B: Buffer> Node<B> {
             toa: ToaCounters::default(),
             graceful: GracefulTermination::default(),
             ways: Ways::new(seed),
+            decisions: Decisions::new(seed),
             meter: ErrorMeter::default(),
             random: Random::new(seed),
             ledger: Ledger::default(),
@@ -150,6 +154,7 @@ impl<B: Buffer> Node<B> {
         let Some(config) = NodeConfig::new(lab, old.index, old.epoch + 1) else { return };
         self.ipvs.set(config.switches.ipvs);
         self.config = Arc::new(config);
+        self.decisions.forget();
         let (ipvs, graceful) = (&self.ipvs, lab.switches.ipvs.graceful_termination);
         let in_use = |key, address| ipvs.in_use(key, address).filter(|_| graceful);
         let changes = self.graceful.sync(&old.services, &self.config.services, now, in_use);

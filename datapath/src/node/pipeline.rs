@@ -9,6 +9,7 @@
 use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::config::HOST0;
+use super::conntrack::Tracked;
 use super::kube_proxy::Chain;
 use super::passage::{Passage, Stop};
 use super::{Decision, Node};
@@ -56,7 +57,12 @@ impl<B: Buffer> Node<B> {
         }
         self.filter(p, Chain::Output)?;
         if taken == Local::Deliver && p.exit.is_none() {
-            self.filter(p, Chain::Input)?;
+            // It passes POSTROUTING and lo before INPUT, as the first packet of its flow still.
+            let input = self.filter(p, Chain::Input);
+            if let Tracked::New(flow) = p.tracked {
+                self.confirm(p, &flow, now)?;
+            }
+            input?;
             return Break(self.answer_for_vip(p, now));
         }
         Continue(())

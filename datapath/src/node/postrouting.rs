@@ -9,6 +9,7 @@ use super::Node;
 use super::config::HOST0;
 use super::conntrack::{NewFlow, Status, Tracked, has_port};
 use super::icmp::Manip;
+use super::kube_proxy::Question;
 use super::passage::{Passage, Stop};
 use crate::element::Place;
 use crate::journey::{Hook, MasqueradeRule, Rewriter, Step};
@@ -98,8 +99,8 @@ impl<B: Buffer> Node<B> {
         now: Time,
     ) -> ControlFlow<Stop, NewFlow> {
         let Some(sent) = flow.reply.inverse() else { return Continue(flow) };
-        let kube_proxy = &self.config.kube_proxy;
-        let masquerade = kube_proxy.masquerade(&p.packet.tuple, &p.tracked, p.mark);
+        let question = Question::of(&p.packet.tuple, &p.tracked, p.mark);
+        let masquerade = self.decisions.masquerade(&self.config, question);
         let (rule, random) = masquerade.unzip();
         let random = random.unwrap_or(false);
         // The node's address is on eth0 and, as /32, on eth1; a cali has none and falls back to

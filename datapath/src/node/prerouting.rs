@@ -6,9 +6,9 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::conntrack::{Status, Tracked};
 use super::icmp::Manip;
-use super::kube_proxy::MASQUERADE_MARK;
+use super::kube_proxy::{MASQUERADE_MARK, Question};
 use super::passage::{Exit, Passage, Refusal, Stop};
-use super::route::{Found, Iif, Query, RouteKind, martian};
+use super::route::{Found, Iif, Query, RouteKind, judge_source, martian, reverse};
 use super::{Decision, Node};
 use crate::journey::{FlowState, Hook, PortId, Rewriter, RouteHit, Step, Target};
 use crate::port::Buffer;
@@ -61,7 +61,8 @@ impl<B: Buffer> Node<B> {
     pub(super) fn nat_destination(&mut self, p: &mut Passage<B>) {
         match p.tracked {
             Tracked::New(_) => {
-                let (mut mark, mut rule) = self.config.kube_proxy.mark(&p.packet.tuple, &p.tracked);
+                let question = Question::of(&p.packet.tuple, &p.tracked, 0);
+                let (mut mark, mut rule) = self.decisions.mark(&self.config, question);
                 if mark & MASQUERADE_MARK != 0 && self.config.services.is_fnat(&p.packet.tuple) {
                     // Its source is ipvs's to exchange (spec FNAT-13).
                     (mark, rule) = (mark & !MASQUERADE_MARK, None);
@@ -95,15 +96,15 @@ impl<B: Buffer> Node<B> {
         }
         let iif = p.iif.map_or(Iif::Lo, Iif::Port);
         let query = Query { dst, src, iif, oif: None, mark: p.mark };
-        let Some(found) = self.config.routes.lookup(&query) else {
+        let Some(found) = self.decisions.route(&self.config, query) else {
             return Break(Stop::Refuse(DropReason::NoRoute, Refusal::NetUnreachable));
         };
         let exit = exit_of(&found, dst);
         if let Some(came) = p.iif {
             let leaves = exit.map(|exit| exit.port);
             let filter = self.config.switches.rp_filter;
-            let verdict = self.config.routes.validate_source(src, dst, came, leaves, filter);
-            if let Some(reason) = verdict {
+            let back = self.decisions.route(&self.config, reverse(src, dst, leaves));
+            if let Some(reason) = judge_source(back, came, filter) {
                 return Break(Stop::Drop(reason));
             }
         }
@@ -122,7 +123,7 @@ impl<B: Buffer> Node<B> {
 
     /// Looks the route up again with the packet's source; its exit changes (spec ROUTE-11,
     /// ROUTE-13).
-    pub(super) fn reroute(&self, p: &mut Passage<B>) -> ControlFlow<Stop> {
+    pub(super) fn reroute(&mut self, p: &mut Passage<B>) -> ControlFlow<Stop> {
         let found = self.look_up(p, p.packet.tuple.src)?;
         p.step(Step::Reroute(hit(&found)));
         p.exit = exit_of(&found, p.packet.tuple.dst);
@@ -131,12 +132,12 @@ impl<B: Buffer> Node<B> {
 
     /// The route of a packet as the node sends it, from `src` (unspecified where none counts).
     pub(super) fn look_up(
-        &self,
+        &mut self,
         p: &Passage<B>,
         src: Ipv4Addr,
     ) -> ControlFlow<Stop, Found<Ipv4Addr>> {
         let query = Query { dst: p.packet.tuple.dst, src, iif: Iif::Lo, oif: None, mark: p.mark };
-        match self.config.routes.lookup(&query) {
+        match self.decisions.route(&self.config, query) {
             Some(found) => Continue(found),
             None => Break(Stop::Refuse(DropReason::NoRoute, Refusal::NetUnreachable)),
         }

@@ -7,6 +7,7 @@
 
 mod flow_table;
 mod index;
+mod memo;
 mod patrol;
 mod prefix;
 mod slab;
@@ -14,6 +15,7 @@ mod wheel;
 
 pub use flow_table::{Direction, FlowTable, InsertError, RekeyError};
 pub use index::Index;
+pub use memo::Memo;
 pub use patrol::Patrol;
 pub use prefix::{PrefixKey, PrefixTable};
 pub use slab::{Handle, Slab};

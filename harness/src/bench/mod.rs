@@ -9,7 +9,7 @@
 //! | `forwarder`, `l2fwd` | what is measured, and what it is held against |
 //! | `window` | one forwarder, one input |
 //! | `smoke` | rounds |
-//! | `machine`, `statistics`, `report` | cores and priority; medians; what is printed |
+//! | `machine`, `report` | cores and priority; what is printed |
 
 pub mod bed;
 pub mod far_end;
@@ -22,5 +22,4 @@ pub mod rehearsal;
 pub mod report;
 pub mod sink;
 pub mod smoke;
-pub mod statistics;
 pub mod window;

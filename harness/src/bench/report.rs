@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::forwarder::Kind;
 use super::generator::Input;
 use super::machine::Machine;
-use super::statistics::Estimate;
+use benches::statistics::Estimate;
 use super::window::Window;
 
 /// Version of the report's form. Grows when a field changes its meaning or goes.

@@ -19,7 +19,7 @@ use super::generator::{Generator, Input};
 use super::machine::{Cores, pin};
 use super::rehearsal::rehearse;
 use super::sink::Sink;
-use super::statistics::median;
+use benches::statistics::median;
 use crate::net::namespace;
 
 /// Load before anything is counted.

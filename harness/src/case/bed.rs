@@ -45,6 +45,11 @@ pub trait Bed {
     /// What kept the clock from being moved.
     fn advance(&mut self, by: Duration) -> anyhow::Result<()>;
 
+    /// Time since the lab began, where it passes by itself.
+    fn clock(&self) -> Option<Duration> {
+        None
+    }
+
     /// Puts another version of the lab in place: services and switches change, flows live on.
     ///
     /// # Errors

@@ -8,7 +8,7 @@
 //!
 //! The instance of a case without a matrix has no heading.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -142,58 +142,61 @@ pub struct Comparison {
 #[must_use]
 pub fn compare(expected: &[String], seen: &[Line], tolerance: u64) -> Comparison {
     let mut comparison = Comparison::default();
-    // What may differ is made the same before the lines are matched.
-    let mut wanted = expected.to_vec();
-    for (at, line) in seen.iter().enumerate() {
-        let Some(wanted) = wanted.get_mut(at) else { break };
-        if is_not_judged(&line.text, wanted) {
-            comparison.not_judged += 1;
-            wanted.clone_from(&line.text);
-        } else if close_enough(wanted, &line.text, tolerance) {
-            wanted.clone_from(&line.text);
-        }
-    }
-    let texts: Vec<String> = seen.iter().map(|line| line.text.clone()).collect();
-    for op in capture_diff_slices(Algorithm::Myers, &wanted, &texts) {
-        if op.tag() == DiffTag::Equal {
-            continue;
-        }
+    let texts: Vec<&str> = seen.iter().map(|line| line.text.as_str()).collect();
+    // Lines are matched without what may differ: a line more or less shifts no other.
+    let untold: BTreeSet<&str> =
+        texts.iter().filter(|text| text.ends_with(NOT_JUDGED)).filter_map(|t| about(t)).collect();
+    let key = |text: &str| match (about(text), timed(text)) {
+        (Some(element), _) if untold.contains(element) => element.to_owned(),
+        (_, Some((entry, _))) => entry.to_owned(),
+        _ => text.to_owned(),
+    };
+    let wanted: Vec<String> = expected.iter().map(|text| key(text)).collect();
+    let shown: Vec<String> = texts.iter().map(|text| key(text)).collect();
+    for op in capture_diff_slices(Algorithm::Myers, &wanted, &shown) {
         let (mut old, mut new) = (op.old_range(), op.new_range());
         loop {
-            let (expected, at) = (old.next(), new.next());
-            if expected.is_none() && at.is_none() {
+            let (wanted, at) = (old.next(), new.next());
+            if wanted.is_none() && at.is_none() {
                 break;
             }
             let near = at.unwrap_or(op.new_range().end).min(seen.len().saturating_sub(1));
-            comparison.differences.push(Difference {
-                expected: expected.and_then(|at| wanted.get(at)).cloned(),
-                seen: at.and_then(|at| seen.get(at)).map(|line| line.text.clone()),
+            let difference = Difference {
+                expected: wanted.and_then(|at| expected.get(at)).cloned(),
+                seen: at.and_then(|at| texts.get(at)).map(|text| (*text).to_owned()),
                 step: seen.get(near).map_or(0, |line| line.step),
-            });
+            };
+            let element = difference.seen.as_deref().and_then(about);
+            if op.tag() == DiffTag::Equal && element.is_some_and(|e| untold.contains(e)) {
+                comparison.not_judged += 1;
+            } else if !difference.is_within(tolerance) {
+                comparison.differences.push(difference);
+            }
         }
     }
-    comparison.differences.retain(|difference| !ends_within(difference, tolerance));
     comparison
 }
 
-/// Whether one side has a table entry that ends so soon that it agrees with none: a kernel's
-/// timers are late by up to an eighth of what they wait.
-fn ends_within(difference: &Difference, tolerance: u64) -> bool {
-    match (&difference.expected, &difference.seen) {
-        (Some(line), None) | (None, Some(line)) => {
-            timed(line).is_some_and(|(_, seconds)| seconds < tolerance)
+impl Difference {
+    /// Whether it is one of remaining seconds only, no more of them than that. A table entry that
+    /// ends so soon agrees with none: a kernel's timers are late by up to an eighth of what they
+    /// wait.
+    fn is_within(&self, tolerance: u64) -> bool {
+        match (&self.expected, &self.seen) {
+            (Some(expected), Some(seen)) => {
+                expected == seen || close_enough(expected, seen, tolerance)
+            }
+            (Some(line), None) | (None, Some(line)) => {
+                timed(line).is_some_and(|(_, seconds)| seconds < tolerance)
+            }
+            (None, None) => true,
         }
-        _ => false,
     }
 }
 
-/// Whether the line is about drops that the datapath cannot tell.
-fn is_not_judged(seen: &str, expected: &str) -> bool {
-    let about = |text: &str| {
-        let (element, _) = text.strip_prefix(DROPS)?.split_once(": ")?;
-        Some(element.to_owned())
-    };
-    seen.ends_with(NOT_JUDGED) && about(seen).is_some() && about(seen) == about(expected)
+/// The element whose drops a line is about.
+fn about(text: &str) -> Option<&str> {
+    Some(text.strip_prefix(DROPS)?.split_once(": ")?.0)
 }
 
 /// A table entry and its remaining seconds.

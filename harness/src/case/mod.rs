@@ -23,7 +23,7 @@ pub use bed::{Bed, CannotJudge, CaseDatapath, Crossing, Tables, Timed};
 pub use expected::{Difference, compare};
 pub use instance::{CASE, Instance, folders, instances};
 pub use memory::Memory;
-pub use play::{Observation, Played, Seen, Sent, play};
+pub use play::{Observation, Played, Seen, Sent, play, play_by_clock};
 pub use render::{Line, render};
 pub use report::{capture, junit, text, told};
 pub use suite::{Judged, Suite, Verdict};

@@ -25,6 +25,9 @@ const TOGETHER: u16 = 64;
 pub struct Observation {
     /// The steps.
     pub steps: Vec<Seen>,
+    /// The datapath's own clock after each step of the timeline; empty where time passes only as
+    /// the case says.
+    pub clock: Vec<Duration>,
 }
 
 /// What came of one step.
@@ -88,6 +91,19 @@ pub struct Played {
 /// # Errors
 /// What kept it from being played; [`CannotJudge`] where the datapath has no means to.
 pub fn play(datapath: &dyn CaseDatapath, instance: &Instance) -> anyhow::Result<Played> {
+    play_by_clock(datapath, instance, &[])
+}
+
+/// Plays an instance with as much time passing in each of its steps as passed on a datapath with
+/// this clock (spec ORA-8).
+///
+/// # Errors
+/// As [`play`].
+pub fn play_by_clock(
+    datapath: &dyn CaseDatapath,
+    instance: &Instance,
+    clock: &[Duration],
+) -> anyhow::Result<Played> {
     let bed = datapath.start(&instance.lab, &instance.lab_text)?;
     let mut player = Player {
         lab: instance.lab.clone(),
@@ -97,8 +113,19 @@ pub fn play(datapath: &dyn CaseDatapath, instance: &Instance) -> anyhow::Result<
         number: 0,
         observation: Observation::default(),
     };
-    for step in &instance.timeline {
-        player.step(step)?;
+    let mut passed = Duration::ZERO;
+    for (number, step) in instance.timeline.iter().enumerate() {
+        let took = clock.get(number).map(|at| at.saturating_sub(passed));
+        passed += took.unwrap_or_default();
+        match (step, took) {
+            (Step::Advance(by), took) => player.advance(*by, took.unwrap_or(*by))?,
+            (step, None) => player.step(step)?,
+            (step, Some(took)) => {
+                player.step(step)?;
+                player.bed.advance(took)?;
+            }
+        }
+        player.observation.clock.extend(player.bed.clock());
     }
     let Player { mut bed, observation, .. } = player;
     Ok(Played { observation, recording: bed.recording() })
@@ -122,7 +149,7 @@ impl Player<'_> {
             Step::Open(syn) => self.open(syn),
             Step::Frames(frames) => self.frames(frames),
             Step::Burst(burst) => self.burst(burst),
-            Step::Advance(by) => self.advance(*by),
+            Step::Advance(by) => self.advance(*by, *by),
             Step::Apply(lab, text) => {
                 self.bed.apply(lab, text)?;
                 self.lab = (**lab).clone();
@@ -213,9 +240,10 @@ impl Player<'_> {
         self.watched(None, sent).map(drop)
     }
 
-    fn advance(&mut self, by: Duration) -> anyhow::Result<()> {
-        self.bed.advance(by)?;
-        let title = format!("advance {}", humantime::format_duration(by));
+    /// Lets time pass: as much as the case says, or really.
+    fn advance(&mut self, said: Duration, really: Duration) -> anyhow::Result<()> {
+        self.bed.advance(really)?;
+        let title = format!("advance {}", humantime::format_duration(said));
         self.watched(Some(title), Vec::new()).map(drop)
     }
 

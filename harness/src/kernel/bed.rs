@@ -271,7 +271,7 @@ impl KernelBed {
 
     /// kube-proxy's round at every node (spec IPVS-44).
     fn terminate_gracefully(&mut self) -> anyhow::Result<()> {
-        let now = Time::ZERO + self.passed;
+        let now = self.now();
         for (node, graceful) in self.graceful.iter_mut().enumerate() {
             let name = node_namespace(&self.name, node);
             let in_use = tables::Servers::read(&name)?;
@@ -307,12 +307,16 @@ impl Bed for KernelBed {
         waited
     }
 
+    fn clock(&self) -> Option<Duration> {
+        Some(self.started.elapsed())
+    }
+
     fn apply(&mut self, lab: &Lab, _: &str) -> anyhow::Result<()> {
         self.timers.clear();
         if !self.lab.has_machines_of(lab) {
             bail!("the other lab has other machines");
         }
-        let now = Time::ZERO + self.passed;
+        let now = self.now();
         for (node, graceful) in self.graceful.iter_mut().enumerate() {
             let name = node_namespace(&self.name, node);
             let services = |lab| NodeConfig::new(lab, node, 1).map(|config| config.services);

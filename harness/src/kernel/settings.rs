@@ -16,6 +16,9 @@ pub(super) fn sysctls(lab: &Lab) -> Vec<Sysctl> {
     let mut settings = vec![
         ("ipv4/ip_forward", 1),
         ("ipv4/icmp_ratelimit", switches.icmp_ratelimit_ms),
+        // Beside that there is a limit for all receivers together.
+        ("ipv4/icmp_msgs_per_sec", 1_000_000),
+        ("ipv4/icmp_msgs_burst", 1_000_000),
         // Redirects: spec ROUTE-19.
         ("ipv4/conf/all/send_redirects", 0),
         ("ipv4/conf/default/send_redirects", 0),

@@ -57,8 +57,9 @@ impl Stack {
     /// not sent.
     ///
     /// Port unreachable is both the stack's word and that of ipvs for a node port without a
-    /// destination. Only ipvs says it about TCP; about UDP it does where it has a virtual server
-    /// that may be asked, which one from port 20 may not (spec IPVS-42).
+    /// destination, or for an answer to nobody (spec IPVS-43). Only ipvs says it about TCP; about
+    /// UDP it does where it has a virtual server that may be asked, which one from port 20 may not
+    /// (spec IPVS-42).
     ///
     /// # Errors
     /// Where the lab has no such node.
@@ -69,11 +70,19 @@ impl Stack {
         let ports = lab.services.iter().flat_map(|service| &service.ports);
         let ports = ports.filter(|port| port.proto == Protocol::UDP);
         // Behind 20 bytes of IP and 8 of ICMP: the quoted ports.
-        let refused = ports.filter_map(|port| port.node_port).map(|port| {
-            let quoted = format!("34&0xff=17&&48>>16=0:{},{}:65535", FTP_DATA - 1, FTP_DATA + 1);
-            let quoted = format!("\"{quoted}&&48&0xffff={port}\"");
-            format!("-A OUTPUT -s {ip} {unreachable} {quoted} -j ACCEPT\n")
-        });
+        let told = |source: &str, destination: &str| {
+            let quoted = format!("34&0xff=17&&48>>16={source}&&48&0xffff={destination}");
+            format!("-A OUTPUT -s {ip} {unreachable} \"{quoted}\" -j ACCEPT\n")
+        };
+        let others = format!("0:{},{}:65535", FTP_DATA - 1, FTP_DATA + 1);
+        let refused: String = ports
+            .map(|port| {
+                let asked = port.node_port.map(|port| told(&others, &port.to_string()));
+                let answers = lab.switches.ipvs.nat_icmp_send;
+                let answers = answers.then(|| told(&port.target_port.to_string(), "0:65535"));
+                asked.unwrap_or_default() + &answers.unwrap_or_default()
+            })
+            .collect();
         let silent = [
             drop("-p tcp --tcp-flags RST RST"),
             drop("-p icmp --icmp-type protocol-unreachable"),
@@ -81,8 +90,7 @@ impl Stack {
             drop(&format!("{unreachable} \"34&0xff=17\"")),
         ];
         Ok(format!(
-            "*raw\n-A OUTPUT -m mark --mark {MARK:#x}/{MARK:#x} -j ACCEPT\n{}{}COMMIT\n",
-            refused.collect::<String>(),
+            "*raw\n-A OUTPUT -m mark --mark {MARK:#x}/{MARK:#x} -j ACCEPT\n{refused}{}COMMIT\n",
             silent.concat()
         ))
     }

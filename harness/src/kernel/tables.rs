@@ -24,9 +24,16 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Those of the node that lives in this namespace.
+    /// Those of the node that lives in this namespace. What is in its last second may have ended
+    /// already, and its timer has yet to run: it is waited for.
     pub(super) fn read(name: &str) -> anyhow::Result<Self> {
-        let connections = connections(name)?;
+        let (bound, pause) = EXPIRY;
+        let begun = Instant::now();
+        let mut connections = connections(name)?;
+        while begun.elapsed() < bound && connections.iter().any(|entry| entry.seconds == 0) {
+            thread::sleep(pause);
+            connections = self::connections(name)?;
+        }
         let flows = read_file(name, "nf_conntrack")?;
         let mut conntrack: Vec<_> = flows.lines().filter_map(flow).collect();
         conntrack.sort();

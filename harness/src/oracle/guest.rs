@@ -86,9 +86,6 @@ fn prepare(folder: &Path) -> anyhow::Result<()> {
     // The host's files are read only but for this folder.
     let path = folder.to_str().context("the folder's name is no text")?;
     attach("hostfs", folder, Some(path))?;
-    // ICMP errors are limited for the whole machine beside each node's own limit.
-    fs::write("/proc/sys/net/ipv4/icmp_msgs_per_sec", "1000000").context("lift a limit")?;
-    fs::write("/proc/sys/net/ipv4/icmp_msgs_burst", "1000000").context("lift a limit")?;
     let modules = std::env::var(MODULE_FOLDER).context("no folder of modules given")?;
     let modprobe = |arguments: &[&str]| {
         let status = Command::new("/sbin/modprobe").args(["-d", &modules]).args(arguments).status();

@@ -9,14 +9,13 @@ mod sets;
 
 use std::net::Ipv4Addr;
 
-use super::conntrack::Tracked;
 use super::ipvs::VirtualServices;
-use crate::journey::{MarkRule, MasqueradeRule};
+use crate::journey::MasqueradeRule;
 use crate::lab::Lab;
-use crate::wire::Tuple;
 pub use graceful::GracefulTermination;
 pub use rules::{Chain, Match, Rule, Table, Target};
-use rules::{Chains, Facts, Walk};
+use rules::{Chains, Walk};
+pub(super) use rules::{Outcome, Question};
 pub use sets::{Dimensions, Entry, Set, Sets};
 
 /// The mark of what is to be masqueraded.
@@ -93,57 +92,38 @@ impl KubeProxy {
         lines.chain(["COMMIT".to_owned()]).map(|line| line + "\n").collect()
     }
 
-    fn walk<'a>(&'a self, tuple: &'a Tuple<Ipv4Addr>, tracked: &'a Tracked, mark: u32) -> Walk<'a> {
-        let dst = tuple.dst;
-        let to_local = dst == self.node_ip
-            || dst.is_loopback()
-            || self.sets.contains(Set::IpvsIps, Dimensions::Dst, tuple);
-        let facts = Facts { tuple, tracked, to_local };
+    /// A packet's way through a chain of a table.
+    pub(super) fn pass(&self, table: Table, chain: Chain, question: &Question) -> Outcome {
+        let to_local = question.dst == self.node_ip
+            || question.dst.is_loopback()
+            || self.sets.contains(Set::IpvsIps, Dimensions::Dst, question);
         let Self { rules, chains, sets, .. } = self;
-        Walk { rules, chains, sets, facts, mark, says: None }
+        let mark = question.mark;
+        let mut walk = Walk { rules, chains, sets, question, to_local, mark, says: None };
+        let ended = walk.pass(table, chain);
+        Outcome { ended, mark: walk.mark, says: walk.says }
     }
+}
 
-    /// nat's rules for the first packet of a flow: the marks it gets, and what had it marked for
-    /// masquerade (spec MARK-2 to MARK-6).
-    #[must_use]
-    pub fn mark(&self, tuple: &Tuple<Ipv4Addr>, tracked: &Tracked) -> (u32, Option<MarkRule>) {
-        let mut walk = self.walk(tuple, tracked, 0);
-        walk.pass(Table::Nat, Chain::KubeServices);
-        (walk.mark, walk.says)
-    }
-
-    /// KUBE-POSTROUTING for the first packet of a flow (spec MARK-8, MARK-9): whether it is
-    /// masqueraded, and why.
-    #[must_use]
-    pub fn masquerade(
-        &self,
-        tuple: &Tuple<Ipv4Addr>,
-        tracked: &Tracked,
-        mark: u32,
-    ) -> Option<(MasqueradeRule, bool)> {
-        let mut walk = self.walk(tuple, tracked, mark);
-        match walk.pass(Table::Nat, Chain::KubePostrouting)? {
-            Target::Masquerade { random } if walk.mark == mark => {
-                Some((MasqueradeRule::LoopBack, random))
-            }
-            Target::Masquerade { random } => Some((MasqueradeRule::Marked, random)),
-            _ => None,
-        }
-    }
-
-    /// filter's rules for a packet in one of its chains.
-    #[must_use]
-    pub fn filter(
-        &self,
-        chain: Chain,
-        tuple: &Tuple<Ipv4Addr>,
-        tracked: &Tracked,
-        mark: u32,
-    ) -> Verdict {
-        match self.walk(tuple, tracked, mark).pass(Table::Filter, chain) {
+impl Outcome {
+    /// What filter's rules have said.
+    pub(super) const fn verdict(&self) -> Verdict {
+        match self.ended {
             Some(Target::Drop) => Verdict::Drop,
             Some(Target::Reject) => Verdict::Reject,
             _ => Verdict::Accept,
+        }
+    }
+
+    /// What nat's KUBE-POSTROUTING has said of a packet that came with `mark` (spec MARK-8,
+    /// MARK-9): why it is masqueraded, if it is, and whether always from a random port.
+    pub(super) const fn masquerade(&self, mark: u32) -> Option<(MasqueradeRule, bool)> {
+        match self.ended {
+            Some(Target::Masquerade { random }) if self.mark == mark => {
+                Some((MasqueradeRule::LoopBack, random))
+            }
+            Some(Target::Masquerade { random }) => Some((MasqueradeRule::Marked, random)),
+            _ => None,
         }
     }
 }

@@ -34,7 +34,7 @@ impl Table {
 macro_rules! chains {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         /// A chain; two tables may each have one of the same name.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Chain {
             $($(#[doc = $doc])+ $variant,)+
         }
@@ -218,15 +218,48 @@ impl fmt::Display for Rule {
     }
 }
 
-/// What rules may ask about a packet.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Facts<'a> {
-    /// Its addresses and ports.
-    pub(super) tuple: &'a Tuple<Ipv4Addr>,
-    /// What conntrack knows of it.
-    pub(super) tracked: &'a Tracked,
-    /// Whether its destination is an address of the node.
-    pub(super) to_local: bool,
+/// A packet as rules see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::node) struct Question {
+    pub(super) src: Ipv4Addr,
+    pub(super) dst: Ipv4Addr,
+    pub(super) dst_port: u16,
+    pub(super) proto: Protocol,
+    /// Its mark when it comes.
+    pub(in crate::node) mark: u32,
+    state: FlowState,
+}
+
+/// What rules may ask of a packet's flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum FlowState {
+    New,
+    Established,
+    Other,
+}
+
+impl Question {
+    /// A packet with this tuple and mark, of which conntrack knows this.
+    pub(in crate::node) const fn of(tuple: &Tuple<Ipv4Addr>, tracked: &Tracked, mark: u32) -> Self {
+        let Tuple { src, dst, dst_port, proto, .. } = *tuple;
+        let state = match tracked {
+            Tracked::New(_) => FlowState::New,
+            Tracked::Known(..) | Tracked::Related(..) => FlowState::Established,
+            Tracked::Invalid | Tracked::Untracked => FlowState::Other,
+        };
+        Self { src, dst, dst_port, proto, mark, state }
+    }
+}
+
+/// What rules have said of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::node) struct Outcome {
+    /// The target that ended its way, if one did.
+    pub(super) ended: Option<Target>,
+    /// Its mark now.
+    pub(in crate::node) mark: u32,
+    /// What had it marked.
+    pub(in crate::node) says: Option<MarkRule>,
 }
 
 /// Where among all rules those of a chain are.
@@ -250,7 +283,9 @@ pub(super) struct Walk<'a> {
     pub(super) rules: &'a [Rule],
     pub(super) chains: &'a Chains,
     pub(super) sets: &'a Sets,
-    pub(super) facts: Facts<'a>,
+    pub(super) question: &'a Question,
+    /// Whether its destination is an address of the node.
+    pub(super) to_local: bool,
     /// The packet's mark, as it is now.
     pub(super) mark: u32,
     /// What had it marked.
@@ -285,17 +320,17 @@ impl Walk<'_> {
     }
 
     fn holds(&self, condition: &Match) -> bool {
-        let Facts { tuple, tracked, to_local } = self.facts;
+        let packet = self.question;
         match *condition {
-            Match::Set(set, dimensions) => self.sets.contains(set, dimensions, tuple),
-            Match::From(range) => range.contains(&tuple.src),
-            Match::NotFrom(range) => !range.contains(&tuple.src),
-            Match::ToLocal => to_local,
-            Match::Protocol(proto) => tuple.proto == proto,
+            Match::Set(set, dimensions) => self.sets.contains(set, dimensions, packet),
+            Match::From(range) => range.contains(&packet.src),
+            Match::NotFrom(range) => !range.contains(&packet.src),
+            Match::ToLocal => self.to_local,
+            Match::Protocol(proto) => packet.proto == proto,
             Match::Marked(mark) => self.mark & mark == mark,
             Match::Unmarked(mark) => self.mark & mark != mark,
-            Match::New => matches!(tracked, Tracked::New(_)),
-            Match::Established => matches!(tracked, Tracked::Known(..) | Tracked::Related(..)),
+            Match::New => packet.state == FlowState::New,
+            Match::Established => packet.state == FlowState::Established,
         }
     }
 }

@@ -7,9 +7,10 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::super::ipvs::endpoints::looping;
+use super::rules::Question;
 use super::super::ipvs::{VipKind, VirtualService, VirtualServices};
 use crate::lab::Lab;
-use crate::wire::{Protocol, Tuple};
+use crate::wire::Protocol;
 
 /// One of kube-proxy's sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,9 +266,9 @@ impl Sets {
 
     /// Whether a set has an entry for a packet.
     #[must_use]
-    pub fn contains(&self, set: Set, dimensions: Dimensions, packet: &Tuple<Ipv4Addr>) -> bool {
+    pub(super) fn contains(&self, set: Set, dimensions: Dimensions, packet: &Question) -> bool {
         let entries = self.entries(set);
-        let Tuple { src, dst, dst_port, proto, .. } = *packet;
+        let Question { src, dst, dst_port, proto, .. } = *packet;
         let has = |entry| entries.binary_search(&entry).is_ok();
         match dimensions {
             Dimensions::Dst if set == Set::IpvsIps => has(Entry::Ip(dst)),

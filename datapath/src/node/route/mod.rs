@@ -4,7 +4,7 @@
 mod order;
 mod rule;
 mod validate;
-pub(super) use validate::martian;
+pub(super) use validate::{judge_source, martian, reverse};
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ pub struct Route<A> {
 }
 
 /// What is asked of the rules.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Query<A> {
     /// Destination.
     pub dst: A,

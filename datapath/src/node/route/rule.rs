@@ -6,7 +6,7 @@ use crate::table::PrefixKey;
 use crate::wire::Address;
 
 /// Where a packet came from, as rules see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Iif {
     /// The node itself sends it (spec ROUTE-7).
     Lo,

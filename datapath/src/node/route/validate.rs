@@ -4,7 +4,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Iif, Query, RouteKind, Tables};
+use super::{Found, Iif, Query, RouteKind};
 use crate::journey::PortId;
 use crate::lab::RpFilter;
 use crate::verdict::DropReason;
@@ -21,29 +21,33 @@ pub(in crate::node) fn martian(src: Ipv4Addr, dst: Ipv4Addr) -> Option<DropReaso
     None
 }
 
-impl Tables<Ipv4Addr> {
-    /// Whether a packet from `src` to `dst`, come in by `came`, may have come that way. It will
-    /// leave by `leaves`, or stays here where that is `None`. The reverse look-up has the leaving
-    /// interface as its iif, which is what makes the strict filter pass on the trunk and drop on
-    /// eth0.
-    #[must_use]
-    pub(in crate::node) fn validate_source(
-        &self,
-        src: Ipv4Addr,
-        dst: Ipv4Addr,
-        came: PortId,
-        leaves: Option<PortId>,
-        filter: RpFilter,
-    ) -> Option<DropReason> {
-        let iif = leaves.map_or(Iif::Lo, Iif::Port);
-        let reverse = Query { dst: src, src: dst, iif, oif: None, mark: 0 };
-        let Some(found) = self.lookup(&reverse) else {
-            return (filter != RpFilter::Off).then_some(DropReason::ReversePath);
-        };
-        match found.route.kind {
-            RouteKind::Local | RouteKind::Broadcast => Some(DropReason::MartianSource),
-            RouteKind::Port(port) if port == came => None,
-            RouteKind::Port(_) => (filter == RpFilter::Strict).then_some(DropReason::ReversePath),
-        }
+/// The look-up by which a packet's source is validated, from the packet's destination to where the
+/// packet `leaves`, or to the node where that is `None`. That the leaving interface is its iif makes
+/// the strict filter pass on the trunk and drop on eth0.
+#[must_use]
+pub(in crate::node) fn reverse(
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    leaves: Option<PortId>,
+) -> Query<Ipv4Addr> {
+    let iif = leaves.map_or(Iif::Lo, Iif::Port);
+    Query { dst: src, src: dst, iif, oif: None, mark: 0 }
+}
+
+/// Whether a packet that came in by `came` may have come that way, by what the reverse look-up
+/// found.
+#[must_use]
+pub(in crate::node) fn judge_source(
+    found: Option<Found<Ipv4Addr>>,
+    came: PortId,
+    filter: RpFilter,
+) -> Option<DropReason> {
+    let Some(found) = found else {
+        return (filter != RpFilter::Off).then_some(DropReason::ReversePath);
+    };
+    match found.route.kind {
+        RouteKind::Local | RouteKind::Broadcast => Some(DropReason::MartianSource),
+        RouteKind::Port(port) if port == came => None,
+        RouteKind::Port(_) => (filter == RpFilter::Strict).then_some(DropReason::ReversePath),
     }
 }
