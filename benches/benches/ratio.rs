@@ -3,8 +3,8 @@
 
 use benches::calib::Calibration;
 use benches::scenario8::ClientNode;
-use benches::{BATCH, Work, time_each};
 use benches::statistics::{Estimate, median};
+use benches::{BATCH, Work, time_each};
 
 /// Rounds, each of which runs every case once.
 const ROUNDS: usize = 21;

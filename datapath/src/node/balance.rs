@@ -347,7 +347,8 @@ impl<B: Buffer> Node<B> {
         // An answer that begins a flow, conntrack having forgotten the request's, is itself
         // answered at the virtual address (spec CT-31).
         if let Tracked::New(flow) = &mut p.tracked {
-            flow.reply = Tuple { dst: connection.vip().0, dst_port: connection.vip().1, ..flow.reply };
+            flow.reply =
+                Tuple { dst: connection.vip().0, dst_port: connection.vip().1, ..flow.reply };
         }
         p.rewrite(connection.answer(), connection.restorer(), ZeroChecksum::Compute);
         self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Reply, now);

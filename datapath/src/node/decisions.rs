@@ -52,7 +52,11 @@ impl Decisions {
 
     /// nat's rules for the first packet of a flow: the marks it gets, and what had it marked for
     /// masquerade (spec MARK-2 to MARK-6).
-    pub(super) fn mark(&mut self, config: &NodeConfig, packet: Question) -> (u32, Option<MarkRule>) {
+    pub(super) fn mark(
+        &mut self,
+        config: &NodeConfig,
+        packet: Question,
+    ) -> (u32, Option<MarkRule>) {
         let Outcome { mark, says, .. } = self.rules(config, Chain::KubeServices, packet);
         (mark, says)
     }
@@ -68,7 +72,12 @@ impl Decisions {
     }
 
     /// filter's rules for a packet in one of its chains.
-    pub(super) fn filter(&mut self, config: &NodeConfig, chain: Chain, packet: Question) -> Verdict {
+    pub(super) fn filter(
+        &mut self,
+        config: &NodeConfig,
+        chain: Chain,
+        packet: Question,
+    ) -> Verdict {
         self.rules(config, chain, packet).verdict()
     }
 }

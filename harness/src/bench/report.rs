@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::forwarder::Kind;
 use super::generator::Input;
 use super::machine::Machine;
-use benches::statistics::Estimate;
 use super::window::Window;
+use benches::statistics::Estimate;
 
 /// Version of the report's form. Grows when a field changes its meaning or goes.
 pub const VERSION: u32 = 1;

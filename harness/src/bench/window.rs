@@ -19,8 +19,8 @@ use super::generator::{Generator, Input};
 use super::machine::{Cores, pin};
 use super::rehearsal::rehearse;
 use super::sink::Sink;
-use benches::statistics::median;
 use crate::net::namespace;
+use benches::statistics::median;
 
 /// Load before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(200);

@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::super::ipvs::endpoints::looping;
-use super::rules::Question;
 use super::super::ipvs::{VipKind, VirtualService, VirtualServices};
+use super::rules::Question;
 use crate::lab::Lab;
 use crate::wire::Protocol;
 
