@@ -94,8 +94,14 @@ impl Deadline {
 
     /// Whether the moment has come.
     #[must_use]
-    pub fn is_over(self, now: Time) -> bool {
-        self.at(now) <= now
+    pub const fn is_over(self, now: Time) -> bool {
+        !Self((now.as_nanos() / NANOS_PER_MILLI) as u32).is_before(self)
+    }
+
+    /// Whether the moment comes before another one.
+    #[must_use]
+    pub const fn is_before(self, other: Self) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) < 0
     }
 
     /// Time until the moment; zero once it has come.

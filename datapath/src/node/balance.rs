@@ -139,8 +139,8 @@ impl<B: Buffer> Node<B> {
         };
         self.note_connection(p, Some(handle), Direction::Original);
         p.step_with(|| self.connection_step(&connection));
-        self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Original, now);
-        self.ipvs.count(handle, Direction::Original, p.packet.total_len);
+        let (flags, bytes) = (p.packet.tcp_flags(), p.packet.total_len);
+        self.ipvs.pass(handle, flags, Direction::Original, bytes, now);
         self.send_translated(p, connection.sent(), connection.sender())?;
         // One entry carries both NATs: the answer of a new flow will come from the destination
         // (spec CT-2).
@@ -351,8 +351,8 @@ impl<B: Buffer> Node<B> {
                 Tuple { dst: connection.vip().0, dst_port: connection.vip().1, ..flow.reply };
         }
         p.rewrite(connection.answer(), connection.restorer(), ZeroChecksum::Compute);
-        self.ipvs.pass(handle, p.packet.tcp_flags(), Direction::Reply, now);
-        self.ipvs.count(handle, Direction::Reply, p.packet.total_len);
+        let (flags, bytes) = (p.packet.tcp_flags(), p.packet.total_len);
+        self.ipvs.pass(handle, flags, Direction::Reply, bytes, now);
         self.leave_conntrack(p);
     }
 

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Node;
 use super::config::HOST0;
-use super::conntrack::{Entry, Tracked};
+use super::conntrack::Tracked;
 use super::ipvs::Watch;
 use super::passage::{Framed, Passage};
 use crate::element::{Output, Place};
@@ -59,22 +59,33 @@ struct Path {
 }
 
 /// The ways of a flow's packets in both directions, as the flow's record keeps them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct LearnedPaths {
     original: Path,
     reply: Path,
-    /// The connection of those that have one.
-    connection: Option<Handle>,
+    /// The connection of those that have one, or [`NOBODY`]: a million flows' options would take
+    /// four bytes more each.
+    connection: Handle,
+}
+
+/// Names no connection.
+const NOBODY: Handle = Handle { slot: u32::MAX, generation: 0 };
+
+impl Default for LearnedPaths {
+    fn default() -> Self {
+        Self { original: Path::default(), reply: Path::default(), connection: NOBODY }
+    }
 }
 
 impl LearnedPaths {
     /// The way in one direction, if it is known.
-    pub(super) const fn get(&self, direction: Direction) -> LearnedPath {
+    pub(super) fn get(&self, direction: Direction) -> LearnedPath {
         let path = match direction {
             Direction::Original => self.original,
             Direction::Reply => self.reply,
         };
-        LearnedPath { path, connection: self.connection }
+        let connection = (self.connection != NOBODY).then_some(self.connection);
+        LearnedPath { path, connection }
     }
 
     /// Keeps the way in one direction. What was learned with another connection holds no more.
@@ -83,7 +94,9 @@ impl LearnedPaths {
         direction: Direction,
         LearnedPath { path, connection }: LearnedPath,
     ) {
-        if connection.is_some() && self.connection != connection {
+        if let Some(connection) = connection
+            && self.connection != connection
+        {
             *self = Self { connection, ..Self::default() };
         }
         match direction {
@@ -131,9 +144,9 @@ impl Ways {
         Self { ways: Vec::with_capacity(WAYS as usize), index, first: 1, epoch: 0 }
     }
 
-    fn get(&self, number: u32, epoch: u32) -> Option<Way> {
+    fn get(&self, number: u32, epoch: u32) -> Option<&Way> {
         let place = number.checked_sub(self.first)? as usize;
-        self.ways.get(place).copied().filter(|_| self.epoch == epoch)
+        self.ways.get(place).filter(|_| self.epoch == epoch)
     }
 
     /// The number of a way, from 1 on; `None` once all numbers have been given.
@@ -165,16 +178,6 @@ impl Ways {
         self.first = self.first.saturating_add(self.ways.len() as u32);
         self.ways.clear();
     }
-}
-
-/// A packet's learned path, opened out.
-struct Hit {
-    flow: Handle,
-    /// The flow's entry as the packet leaves it.
-    entry: Entry,
-    connection: Option<(Handle, Direction)>,
-    way: Way,
-    translation: Translation<Ipv4Addr>,
 }
 
 /// What a walk notes down on its way for the path to be learned from it.
@@ -268,68 +271,74 @@ impl<B: Buffer> Node<B> {
 
     /// Sends a packet by its flow's learned path. Gives the frame back, untouched, where there is
     /// none that holds.
+    #[inline(always)]
     pub(super) fn take_learned_path(
         &mut self,
         mut framed: Framed<B>,
-        mut packet: Packet<Ipv4Addr>,
+        packet: &Packet<Ipv4Addr>,
         came: Place,
         now: Time,
         out: &mut Output<B>,
     ) -> ControlFlow<(), Framed<B>> {
-        let Some(hit) = self.hit(&framed, &packet, came, now) else {
+        let wanted = self.config.switches.flow_cache && framed.hop.is_none();
+        if !wanted || packet.ttl <= 1 {
+            return Continue(framed);
+        }
+        let Some(exit) = self.follow(&mut framed.frame, packet, came, now) else {
             return Continue(framed);
         };
-        let Hit { flow, entry, connection, way, translation } = hit;
-        // The push comes first: it alone can fail, and then nothing has been changed.
-        if way.vid.is_some_and(|vid| !ethernet::push(&mut framed.frame, vid)) {
-            return Continue(framed);
-        }
-        self.conntrack.put(flow, entry);
-        if let Some((handle, direction)) = connection {
-            self.ipvs.pass(handle, packet.tcp_flags(), direction, now);
-            self.ipvs.count(handle, direction, packet.total_len);
-        }
-        let bytes = framed.frame.bytes_mut();
-        ethernet::set_macs(bytes, way.next_hop, way.own);
-        let header = ethernet::HEADER_LEN + way.vid.map_or(0, |_| ethernet::TAG_LEN);
-        if let Some(ip) = bytes.get_mut(header..) {
-            packet.translate(ip, &translation, ZeroChecksum::Keep);
-            // One for the node, however the packet goes (spec EGR-1).
-            ipv4::decrement_ttl(ip);
-        }
         self.cache.hits += 1;
-        self.depart(framed, way.exit, None, out);
+        self.depart(framed, exit, None, out);
         Break(())
     }
 
-    /// The learned path of the packet's flow, where it holds for this packet at this moment.
-    fn hit(
-        &self,
-        framed: &Framed<B>,
+    /// Does to a packet what its flow's learned path says, where that holds for this packet at this
+    /// moment, and says where it leaves. Otherwise nothing is changed.
+    #[inline(always)]
+    fn follow(
+        &mut self,
+        frame: &mut B,
         packet: &Packet<Ipv4Addr>,
         came: Place,
         now: Time,
-    ) -> Option<Hit> {
-        let wanted = self.config.switches.flow_cache && framed.hop.is_none();
-        let ip = framed.frame.bytes().get(ethernet::HEADER_LEN..)?;
-        if !wanted || packet.ttl <= 1 || !is_plain(packet, ip) {
+    ) -> Option<Place> {
+        let ip = frame.bytes().get(ethernet::HEADER_LEN..)?;
+        if !is_plain(packet, ip) {
             return None;
         }
-        let ((flow, direction), path) = self.conntrack.learned(&packet.tuple, now)?;
+        let (path, mut flow) = self.conntrack.learned(&packet.tuple, now)?;
         let LearnedPath { path: Path { way, watch, deltas }, connection } = path;
         let way = self.ways.get(way, self.neighbours.epoch())?;
         let connection = connection.zip(way.within);
+        let connections = self.ipvs.connections();
         let holds = way.came == came
             && packet.total_len <= way.mtu
-            && self.connections().is_unchanged(watch)
-            && connection.is_none_or(|(handle, _)| self.connections().lives(handle, now))
+            && connections.is_unchanged(watch)
+            && connection.is_none_or(|(handle, _)| connections.lives(handle, now))
             && packet.checksum_holds(ip);
         if !holds {
             return None;
         }
+        let translation = Translation { to: flow.destined()?, deltas };
         let rules = &self.config.switches.conntrack;
-        let entry = self.conntrack.moved_on((flow, direction), packet, ip, rules, now)?;
-        let translation = Translation { to: self.conntrack.destined(flow, direction)?, deltas };
-        Some(Hit { flow, entry, connection, way, translation })
+        let before = flow.entry();
+        let moved = flow.move_on(packet, ip, rules, now);
+        // Without room for a tag it is the walk's to drop.
+        if !moved || !way.vid.is_none_or(|vid| ethernet::push(frame, vid)) {
+            flow.put(before);
+            return None;
+        }
+        if let Some((handle, direction)) = connection {
+            self.ipvs.pass(handle, packet.tcp_flags(), direction, packet.total_len, now);
+        }
+        let bytes = frame.bytes_mut();
+        ethernet::set_macs(bytes, way.next_hop, way.own);
+        let header = ethernet::HEADER_LEN + way.vid.map_or(0, |_| ethernet::TAG_LEN);
+        if let Some(ip) = bytes.get_mut(header..) {
+            packet.write_translated(ip, &translation, ZeroChecksum::Keep);
+            // One for the node, however the packet goes (spec EGR-1).
+            ipv4::decrement_ttl(ip);
+        }
+        Some(way.exit)
     }
 }

@@ -12,7 +12,7 @@ use crate::port::Buffer;
 use crate::time::Time;
 use crate::verdict::DropReason;
 use crate::wire::arp::{Arp, Operation};
-use crate::wire::{Mac, Packet, Tuple, Unparsed, ethernet, ipv4};
+use crate::wire::{Mac, Packet, Tuple, Unparsed, ethernet};
 
 impl<B: Buffer> Node<B> {
     /// Takes a frame as it came: the trunk's ones go through their member ENI's queue.
@@ -50,19 +50,23 @@ impl<B: Buffer> Node<B> {
         if ethernet::tag(framed.frame.bytes()).is_some_and(|tag| tag.id == 0) {
             ethernet::pop(&mut framed.frame);
         }
-        match self.classify(framed.frame.bytes(), port) {
-            Continue(Accepted::Arp(arp)) => self.receive_arp(framed, arp, port, now, out),
-            Continue(Accepted::Packet(packet)) => {
+        let payload = match self.classify(framed.frame.bytes(), port) {
+            Continue(Payload::Arp(arp)) => return self.receive_arp(framed, arp, port, now, out),
+            Continue(Payload::Packet(ip)) => ip,
+            Break(reason) => return self.lose(framed, reason, out),
+        };
+        match Packet::parse(payload) {
+            Ok(packet) => {
                 trim(&mut framed.frame, packet.total_len);
-                if let Continue(framed) = self.take_learned_path(framed, packet, place, now, out) {
+                if let Continue(framed) = self.take_learned_path(framed, &packet, place, now, out) {
                     self.admit(framed, packet, None, place, now, out);
                 }
             }
-            Continue(Accepted::Fragment(header)) => {
+            Err(Unparsed::Fragment(header)) => {
                 trim(&mut framed.frame, header.total_len);
                 self.gather(framed, &header, place, now, out);
             }
-            Break(reason) => self.lose(framed, reason, out),
+            Err(unparsed) => self.lose(framed, drop_of(unparsed), out),
         }
     }
 
@@ -84,7 +88,8 @@ impl<B: Buffer> Node<B> {
     }
 
     /// What a frame is, or why the node does not take it.
-    fn classify(&self, frame: &[u8], port: PortId) -> ControlFlow<DropReason, Accepted> {
+    #[inline(always)]
+    fn classify<'a>(&self, frame: &'a [u8], port: PortId) -> ControlFlow<DropReason, Payload<'a>> {
         let Some(header) = ethernet::Header::parse(frame) else { return Break(DropReason::Runt) };
         let Some(interface) = self.config.interface(port) else {
             return Break(DropReason::OtherHost);
@@ -95,15 +100,11 @@ impl<B: Buffer> Node<B> {
         let payload = frame.get(ethernet::HEADER_LEN..).unwrap_or_default();
         match header.ethertype {
             ethernet::ARP => match Arp::parse(payload) {
-                Some(arp) => Continue(Accepted::Arp(arp)),
+                Some(arp) => Continue(Payload::Arp(arp)),
                 None => Break(DropReason::BadArp),
             },
             ethernet::IPV4 if header.dst.is_group() => Break(DropReason::Multicast),
-            ethernet::IPV4 => match Packet::parse(payload) {
-                Ok(packet) => Continue(Accepted::Packet(packet)),
-                Err(Unparsed::Fragment(header)) => Continue(Accepted::Fragment(header)),
-                Err(unparsed) => Break(drop_of(unparsed)),
-            },
+            ethernet::IPV4 => Continue(Payload::Packet(payload)),
             ethernet::VLAN | ethernet::QINQ => Break(DropReason::UnexpectedTag),
             ethernet::IPV6 => Break(DropReason::Ipv6),
             _ => Break(DropReason::UnknownEtherType),
@@ -242,11 +243,11 @@ impl<B: Buffer> Node<B> {
     }
 }
 
-/// What a frame turned out to be.
-enum Accepted {
+/// What a frame carries that the node takes.
+enum Payload<'a> {
     Arp(Arp),
-    Packet(Packet<Ipv4Addr>),
-    Fragment(ipv4::Header),
+    /// IPv4, not looked at yet.
+    Packet(&'a [u8]),
 }
 
 /// The drop that a packet which cannot be handled becomes.

@@ -35,6 +35,21 @@ pub enum RekeyError {
     Clash(Handle),
 }
 
+/// A flow that was found by one of its keys.
+#[derive(Debug)]
+pub struct Met<'a, K, V> {
+    /// Names the flow.
+    pub handle: Handle,
+    /// Which of its keys was met.
+    pub direction: Direction,
+    /// Its original key.
+    pub original: &'a K,
+    /// Its reply key.
+    pub reply: &'a K,
+    /// Its value.
+    pub value: &'a mut V,
+}
+
 #[derive(Debug)]
 struct Flow<K, V> {
     original: K,
@@ -78,6 +93,17 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         let handle = self.flows.insert(flow).ok_or(InsertError::Full)?;
         self.list(handle.slot, &original, &reply);
         Ok(handle)
+    }
+
+    /// The flow `key` belongs to, with all that is stored of it. `None` when no flow has that key.
+    #[must_use]
+    #[inline]
+    pub fn meet(&mut self, key: &K) -> Option<Met<'_, K, V>> {
+        let slot = self.slot_of(self.index.hash_of(key), key)?;
+        let handle = self.flows.handle_at(slot)?;
+        let Flow { original, reply, value } = self.flows.at_mut(slot)?;
+        let direction = if original == key { Direction::Original } else { Direction::Reply };
+        Some(Met { handle, direction, original, reply, value })
     }
 
     /// The flow `key` belongs to, and as which of its keys. `None` when no flow has that key.
@@ -197,9 +223,12 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
 
     /// The flow that has `key`, whose hash is `hash`, in either direction.
     fn owner(&self, hash: u64, key: &K) -> Option<Handle> {
-        let slot = self.index.find(hash, |slot| {
+        self.flows.handle_at(self.slot_of(hash, key)?)
+    }
+
+    fn slot_of(&self, hash: u64, key: &K) -> Option<u32> {
+        self.index.find(hash, |slot| {
             self.flows.at(slot).is_some_and(|f| f.original == *key || f.reply == *key)
-        })?;
-        self.flows.handle_at(slot)
+        })
     }
 }

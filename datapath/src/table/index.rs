@@ -11,16 +11,71 @@ use super::Full;
 const ENTRIES: usize = 15;
 /// Entries a bucket holds on average when the index is full. The rest is for chance.
 const LOAD: usize = 11;
-/// Bits of an entry that hold the slot; above them is a tag of the hash, never zero.
-const SLOT_BITS: u32 = 24;
+/// Bytes of a slot's number.
+const SLOT_BYTES: usize = 3;
+/// The tag of a free entry.
+const FREE: u8 = 0;
 
 /// Some entries, and how many others would be here if there were room: they are in the buckets
 /// that follow.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Bucket {
-    entries: [u32; ENTRIES],
+    /// A tag of each entry's hash; [`FREE`] where there is no entry.
+    tags: [u8; ENTRIES],
+    slots: [[u8; SLOT_BYTES]; ENTRIES],
     passed: u32,
+}
+
+impl Bucket {
+    const EMPTY: Self =
+        Self { tags: [FREE; ENTRIES], slots: [[0; SLOT_BYTES]; ENTRIES], passed: 0 };
+
+    /// The places of the entries with this tag. All tags are looked at together, as two numbers of
+    /// eight that share the one in the middle.
+    #[inline]
+    fn with_tag(&self, tag: u8) -> impl Iterator<Item = usize> + use<> {
+        let [low @ .., _, _, _, _, _, _, _] = self.tags;
+        let [_, _, _, _, _, _, _, high @ ..] = self.tags;
+        let mut low = equal_bytes(u64::from_le_bytes(low), tag);
+        let mut high = equal_bytes(u64::from_le_bytes(high), tag) & !0xff;
+        std::iter::from_fn(move || {
+            let (bits, first) = if low == 0 { (&mut high, 7) } else { (&mut low, 0) };
+            let at = (*bits != 0).then_some(first + bits.trailing_zeros() as usize / 8)?;
+            *bits &= *bits - 1;
+            Some(at)
+        })
+    }
+
+    /// The slot of an entry.
+    #[inline]
+    fn slot(&self, at: usize) -> Option<u32> {
+        let [a, b, c] = *self.slots.get(at)?;
+        Some(u32::from_le_bytes([a, b, c, 0]))
+    }
+
+    /// Makes an entry; whether there was room for it.
+    fn add(&mut self, tag: u8, slot: u32) -> bool {
+        let Some(at) = self.with_tag(FREE).next() else { return false };
+        let [a, b, c, _] = slot.to_le_bytes();
+        if let (Some(tags), Some(slots)) = (self.tags.get_mut(at), self.slots.get_mut(at)) {
+            (*tags, *slots) = (tag, [a, b, c]);
+        }
+        true
+    }
+
+    /// The place of an entry.
+    fn place_of(&self, tag: u8, slot: u32) -> Option<usize> {
+        self.with_tag(tag).find(|at| self.slot(*at) == Some(slot))
+    }
+}
+
+/// The highest bit of every byte of `bytes` that is `byte`.
+const fn equal_bytes(bytes: u64, byte: u8) -> u64 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let differ = bytes ^ u64::from_le_bytes([byte; 8]);
+    // No carry leaves a byte, so that none is taken for another's.
+    !(((differ & LOW) + LOW) | differ | LOW)
 }
 
 /// Finds slots by the hash of a key that the index itself does not store.
@@ -41,19 +96,19 @@ impl Index {
     /// Bytes of memory each slot of the limit takes, rounded up.
     pub const BYTES_PER_SLOT: usize = size_of::<Bucket>().div_ceil(LOAD);
     /// The first slot that is too large for an index.
-    pub const SLOTS: u32 = 1 << SLOT_BITS;
+    pub const SLOTS: u32 = 1 << (8 * SLOT_BYTES);
 
     /// An empty index for up to `limit` slots, hashing with `seed`. All memory is taken here:
     /// about 6 bytes for each slot of the limit.
     #[must_use]
     pub fn with_capacity(limit: usize, seed: u64) -> Self {
-        let empty = Bucket { entries: [0; ENTRIES], passed: 0 };
-        let buckets = vec![empty; limit.div_ceil(LOAD).max(1)];
+        let buckets = vec![Bucket::EMPTY; limit.div_ceil(LOAD).max(1)];
         Self { buckets, hasher: FixedState::with_seed(seed), len: 0, limit }
     }
 
     /// The hash under which this index keeps `key`: the same for equal keys and equal seeds.
     #[must_use]
+    #[inline]
     pub fn hash_of<K: Hash + ?Sized>(&self, key: &K) -> u64 {
         self.hasher.hash_one(key)
     }
@@ -62,18 +117,16 @@ impl Index {
     /// with slots stored under this hash and, rarely, with others; where it holds for several,
     /// which one is returned is unspecified.
     #[must_use]
+    #[inline]
     pub fn find(&self, hash: u64, eq: impl Fn(u32) -> bool) -> Option<u32> {
         let tag = tag_of(hash);
         for number in self.way(hash) {
             let bucket = self.buckets.get(number)?;
-            let mut candidates = matches(bucket, |entry| entry >> SLOT_BITS == tag);
-            while candidates != 0 {
-                let entry = bucket.entries.get(candidates.trailing_zeros() as usize)?;
-                let slot = entry & (Self::SLOTS - 1);
+            for at in bucket.with_tag(tag) {
+                let slot = bucket.slot(at)?;
                 if eq(slot) {
                     return Some(slot);
                 }
-                candidates &= candidates - 1;
             }
             if bucket.passed == 0 {
                 return None;
@@ -92,9 +145,7 @@ impl Index {
         }
         for number in self.way(hash) {
             let bucket = self.buckets.get_mut(number).ok_or(Full)?;
-            let free = matches(bucket, |entry| entry == 0).trailing_zeros() as usize;
-            if let Some(entry) = bucket.entries.get_mut(free) {
-                *entry = tag_of(hash) << SLOT_BITS | slot;
+            if bucket.add(tag_of(hash), slot) {
                 self.len += 1;
                 return Ok(());
             }
@@ -107,9 +158,9 @@ impl Index {
     /// when it was not there. A slot that is stored under several hashes is to be removed from
     /// under all of them before it is looked for again.
     pub fn remove(&mut self, hash: u64, slot: u32) -> bool {
-        let wanted = tag_of(hash) << SLOT_BITS | slot;
+        let tag = tag_of(hash);
         let Some(found) = self.way(hash).position(|number| {
-            self.buckets.get(number).is_some_and(|b| b.entries.contains(&wanted))
+            self.buckets.get(number).is_some_and(|b| b.place_of(tag, slot).is_some())
         }) else {
             return false;
         };
@@ -117,8 +168,10 @@ impl Index {
             let Some(bucket) = self.buckets.get_mut(number) else { continue };
             if step < found {
                 bucket.passed -= 1;
-            } else if let Some(entry) = bucket.entries.iter_mut().find(|entry| **entry == wanted) {
-                *entry = 0;
+            } else if let Some(at) = bucket.place_of(tag, slot)
+                && let Some(tag) = bucket.tags.get_mut(at)
+            {
+                *tag = FREE;
                 self.len -= 1;
             }
         }
@@ -126,6 +179,7 @@ impl Index {
     }
 
     /// The buckets in which a hash may be, in order.
+    #[inline]
     fn way(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
         let count = self.buckets.len();
         let first = ((u128::from(hash) * count as u128) >> u64::BITS) as usize;
@@ -158,14 +212,8 @@ impl Index {
 }
 
 /// The tag of a hash, of bits that do not choose the bucket: 1 to 255.
-const fn tag_of(hash: u64) -> u32 {
-    1 + (hash as u32) % 255
-}
-
-/// Which entries of a bucket `is` holds for, a bit each.
-fn matches(bucket: &Bucket, is: impl Fn(u32) -> bool) -> u32 {
-    let bits = bucket.entries.iter().enumerate();
-    bits.fold(0, |bits, (at, entry)| bits | u32::from(is(*entry)) << at)
+const fn tag_of(hash: u64) -> u8 {
+    1 + ((hash as u32) % 255) as u8
 }
 
 /// Shows the sizes only: the content has no order but that of the hashes.

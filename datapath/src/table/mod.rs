@@ -13,7 +13,7 @@ mod prefix;
 mod slab;
 mod wheel;
 
-pub use flow_table::{Direction, FlowTable, InsertError, RekeyError};
+pub use flow_table::{Direction, FlowTable, InsertError, Met, RekeyError};
 pub use index::Index;
 pub use memo::Memo;
 pub use patrol::Patrol;

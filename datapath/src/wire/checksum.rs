@@ -36,6 +36,7 @@ pub const fn fold(mut sum: u32) -> u16 {
 
 /// The checksum field's value over `bytes` (whose checksum field must be zero).
 #[must_use]
+#[inline]
 pub fn of(bytes: &[u8]) -> u16 {
     !fold(sum(bytes, 0))
 }

@@ -55,6 +55,7 @@ impl Header {
 }
 
 /// Writes both MACs, leaving the EtherType as it is.
+#[inline]
 pub fn set_macs(frame: &mut [u8], dst: Mac, src: Mac) {
     if let Some(macs) = frame.first_chunk_mut::<12>() {
         let [d @ .., _, _, _, _, _, _] = macs;
@@ -108,10 +109,13 @@ pub fn push<B: Buffer>(frame: &mut B, vid: Vid) -> bool {
         frame.shrink_front(TAG_LEN);
         return false;
     }
-    bytes.copy_within(TAG_LEN..TAG_LEN + 12, 0);
-    if let Some([.., t0, t1, c0, c1]) = bytes.first_chunk_mut::<16>() {
-        [*t0, *t1] = VLAN.to_be_bytes();
-        [*c0, *c1] = vid.get().to_be_bytes();
+    if let Some(header) = bytes.first_chunk_mut::<16>() {
+        let [_, _, _, _, macs @ ..] = *header;
+        let ([t0, t1], [c0, c1]) = (VLAN.to_be_bytes(), vid.get().to_be_bytes());
+        let [to @ .., _, _, _, _] = header;
+        *to = macs;
+        let [.., tag0, tag1, control0, control1] = header;
+        [*tag0, *tag1, *control0, *control1] = [t0, t1, c0, c1];
     }
     true
 }

@@ -43,6 +43,7 @@ pub struct Header {
 impl Header {
     /// The header at the start of `message`, or `None` where it is cut short.
     #[must_use]
+    #[inline]
     pub fn parse(message: &[u8]) -> Option<Self> {
         let [kind, code, _, _, i0, i1, ..] = *message.first_chunk::<HEADER_LEN>()?;
         Some(Self { kind, code, id: u16::from_be_bytes([i0, i1]) })

@@ -48,6 +48,7 @@ impl Header {
     ///
     /// # Errors
     /// What is wrong with it.
+    #[inline(always)]
     pub fn parse(packet: &[u8]) -> Result<Self, Malformed> {
         let Some(h) = packet.first_chunk::<HEADER_LEN>() else { return Err(Malformed::Header) };
         let [vihl, tos, l0, l1, i0, i1, f0, f1, ttl, proto, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
@@ -138,6 +139,7 @@ pub fn renew_checksum(packet: &mut [u8]) {
 }
 
 /// Takes one from the TTL and corrects the checksum; the caller has seen that it is above one.
+#[inline]
 pub fn decrement_ttl(packet: &mut [u8]) {
     if let Some([_, _, _, _, _, _, _, _, ttl, proto, c0, c1, ..]) =
         packet.first_chunk_mut::<HEADER_LEN>()

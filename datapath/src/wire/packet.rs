@@ -87,6 +87,7 @@ impl Packet<Ipv4Addr> {
     ///
     /// # Errors
     /// Why it cannot be handled.
+    #[inline(always)]
     pub fn parse(ip: &[u8]) -> Result<Self, Unparsed> {
         let header = ipv4::Header::parse(ip).map_err(|e| match e {
             ipv4::Malformed::Header => Unparsed::Header,
@@ -112,6 +113,7 @@ impl Packet<Ipv4Addr> {
         Some(Self::of(&header, transport.filter(|_| first).unwrap_or((Transport::Other, 0, 0))))
     }
 
+    #[inline(always)]
     fn of(header: &ipv4::Header, transport: (Transport, u16, u16)) -> Self {
         let (transport, src_port, dst_port) = transport;
         let ipv4::Header { src, dst, protocol: proto, .. } = *header;
@@ -134,6 +136,7 @@ fn payload<'a>(ip: &'a [u8], header: &ipv4::Header) -> &'a [u8] {
 }
 
 /// The transport header and its two ports; `None` where it is cut short.
+#[inline(always)]
 fn parse_transport(proto: Protocol, payload: &[u8]) -> Option<(Transport, u16, u16)> {
     // A packet has at most 65,535 bytes, so its payload's length fits.
     let len = u16::try_from(payload.len()).ok()?;
@@ -189,6 +192,7 @@ impl<A: Address> Packet<A> {
     /// Whether the transport checksum of the packet in `ip` is right. UDP without one and
     /// protocols whose checksum is not known are taken as right.
     #[must_use]
+    #[inline]
     pub fn checksum_holds(&self, ip: &[u8]) -> bool {
         let l4 = usize::from(self.header_len);
         let Some(payload) = ip.get(l4..self.transport_end()) else { return false };
@@ -215,6 +219,13 @@ impl<A: Address> Packet<A> {
 
     /// Does a rewrite that was worked out from the packet's own tuple.
     pub fn translate(&mut self, ip: &mut [u8], by: &Translation<A>, zero: ZeroChecksum) {
+        self.write_translated(ip, by, zero);
+        self.tuple = by.to;
+    }
+
+    /// As [`translate`](Self::translate), of a packet that is not looked at again.
+    #[inline(always)]
+    pub fn write_translated(&self, ip: &mut [u8], by: &Translation<A>, zero: ZeroChecksum) {
         let Translation { to, deltas: Deltas { header, transport } } = by;
         if self.tuple == *to {
             return;
@@ -240,7 +251,6 @@ impl<A: Address> Packet<A> {
             }
             _ => {}
         }
-        self.tuple = *to;
     }
 
     /// Whether the sender made a transport checksum; only UDP may go without.
@@ -262,6 +272,7 @@ impl<A: Address> Packet<A> {
 
     /// Corrects a UDP checksum: zero means none was made, and a computed zero is written as all
     /// ones (RFC 768).
+    #[inline(always)]
     fn update_udp(
         &self,
         ip: &mut [u8],
@@ -311,12 +322,14 @@ pub(super) fn put(bytes: &mut [u8], at: usize, new: &[u8]) {
 }
 
 /// Writes both ports.
+#[inline]
 fn put_ports<A>(ip: &mut [u8], l4: usize, to: &Tuple<A>) {
     let ([s0, s1], [d0, d1]) = (to.src_port.to_be_bytes(), to.dst_port.to_be_bytes());
     put(ip, l4, &[s0, s1, d0, d1]);
 }
 
 /// Corrects the checksum field at `at`.
+#[inline]
 fn update(ip: &mut [u8], at: usize, delta: Delta) {
     if let Some(field) = word(ip, at) {
         set_word(ip, at, delta.apply(field));

@@ -11,6 +11,8 @@ use super::{Address, Protocol, icmpv4};
 /// An ICMP query has its identifier as source port and `type << 8 | code` as destination port,
 /// as conntrack has it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+// So that a copy is one move: pieces of odd sizes, written and read again at once, stall.
+#[repr(align(4))]
 pub struct Tuple<A> {
     /// Source address.
     pub src: A,
@@ -27,6 +29,7 @@ pub struct Tuple<A> {
 impl<A: Address> Tuple<A> {
     /// The tuple of the answer, or `None` for an ICMP message that has no answer.
     #[must_use]
+    #[inline]
     pub fn inverse(&self) -> Option<Self> {
         let (src_port, dst_port) = if self.proto == Protocol::ICMP {
             let [kind, code] = self.dst_port.to_be_bytes();

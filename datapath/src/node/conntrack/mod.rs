@@ -14,7 +14,7 @@ pub use tcp::TcpState;
 
 use super::flow_cache::{LearnedPath, LearnedPaths};
 use crate::lab::ConntrackSwitches;
-use crate::table::{Direction, FlowTable, Handle, InsertError, Patrol};
+use crate::table::{Direction, FlowTable, Handle, InsertError, Met, Patrol};
 use crate::time::Time;
 use crate::verdict::DropReason;
 use crate::wire::{Packet, Protocol, Tuple};
@@ -62,6 +62,48 @@ pub enum Tracked {
 struct Flow {
     entry: Entry,
     paths: LearnedPaths,
+}
+
+/// A living flow that both sides have used, met by a packet.
+#[derive(Debug)]
+pub(super) struct Established<'a> {
+    entry: &'a mut Entry,
+    direction: Direction,
+    /// The tuple of what will answer the packet.
+    answer: &'a Tuple<Ipv4Addr>,
+}
+
+impl Established<'_> {
+    /// The tuple with which the packet leaves.
+    #[inline]
+    pub(super) fn destined(&self) -> Option<Tuple<Ipv4Addr>> {
+        self.answer.inverse()
+    }
+
+    /// The flow's entry as it is now.
+    pub(super) const fn entry(&self) -> Entry {
+        *self.entry
+    }
+
+    /// Puts an entry back.
+    pub(super) const fn put(&mut self, entry: Entry) {
+        *self.entry = entry;
+    }
+
+    /// Moves the flow on by the packet; whether the packet lies in the flow's window and renews it.
+    /// Otherwise the walk is to judge it, with the entry as it was before.
+    #[must_use]
+    #[inline]
+    pub(super) fn move_on(
+        &mut self,
+        packet: &Packet<Ipv4Addr>,
+        ip: &[u8],
+        rules: &ConntrackSwitches,
+        now: Time,
+    ) -> bool {
+        self.entry.update(self.direction, packet, ip, rules, now)
+            == Update::Accept { renewed: true }
+    }
 }
 
 /// The table of flows, bounded.
@@ -177,37 +219,20 @@ impl Conntrack {
     }
 
     /// The living, established flow that has this tuple, with the way learned for it.
+    #[inline(always)]
     pub(super) fn learned(
-        &self,
+        &mut self,
         tuple: &Tuple<Ipv4Addr>,
         now: Time,
-    ) -> Option<((Handle, Direction), LearnedPath)> {
-        let (handle, direction) = self.flows.find(tuple)?;
-        let flow = self.flows.get(handle)?;
-        let holds = flow.entry.lives(now) && flow.entry.is_established();
-        holds.then(|| ((handle, direction), flow.paths.get(direction)))
-    }
-
-    /// The entry as a plain packet of its flow will leave it; `None` where the packet does not lie
-    /// in the flow's window, so that the walk is to judge it.
-    pub(super) fn moved_on(
-        &self,
-        (handle, direction): (Handle, Direction),
-        packet: &Packet<Ipv4Addr>,
-        ip: &[u8],
-        rules: &ConntrackSwitches,
-        now: Time,
-    ) -> Option<Entry> {
-        let mut entry = *self.get(handle)?;
-        let update = entry.update(direction, packet, ip, rules, now);
-        (update == Update::Accept { renewed: true }).then_some(entry)
-    }
-
-    /// Replaces a flow's entry by what [`moved_on`](Self::moved_on) gave.
-    pub(super) fn put(&mut self, handle: Handle, entry: Entry) {
-        if let Some(flow) = self.flows.get_mut(handle) {
-            flow.entry = entry;
-        }
+    ) -> Option<(LearnedPath, Established<'_>)> {
+        let Met { direction, original, reply, value: Flow { entry, paths }, .. } =
+            self.flows.meet(tuple)?;
+        let holds = entry.lives(now) && entry.is_established();
+        let (path, from) = match direction {
+            Direction::Original => (paths.get(direction), reply),
+            Direction::Reply => (paths.get(direction), original),
+        };
+        holds.then_some((path, Established { entry, direction, answer: from }))
     }
 
     /// A flow's original and reply tuple.

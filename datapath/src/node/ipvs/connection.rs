@@ -450,11 +450,10 @@ impl ConnectionTable {
         let is = if was == State::Udp { was } else { was.after(flags, direction) };
         record.state = is;
         let deadline = Deadline::after(now, is.timeout(timeouts));
-        let (before, after) = (record.deadline.at(now), deadline.at(now));
-        record.deadline = deadline;
+        let before = std::mem::replace(&mut record.deadline, deadline);
         let Record { server, role, .. } = *record;
-        if after < before {
-            self.patrol.watch(handle.slot, after, now);
+        if deadline.is_before(before) {
+            self.patrol.watch(handle.slot, deadline.at(now), now);
         }
         let answered = match is {
             State::Udp => direction == Direction::Reply,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::change::Change;
-use super::connection::{Connection, ConnectionTable, NewConnection, Toa};
+use super::connection::{Connection, ConnectionTable, NewConnection, Passed, Toa};
 use super::local_address::LocalAddresses;
 use super::scheduler::{Pool, Request, Scheduling};
 use super::service::{Destination, Persistence, ServiceKey, VirtualService};
@@ -60,6 +60,13 @@ impl Server {
     /// Whether nothing needs it any more.
     const fn is_unused(&self) -> bool {
         !self.linked && self.active + self.inactive + self.persistent == 0
+    }
+
+    /// Counts a packet of so many bytes, as long as its service has it.
+    const fn count(&mut self, direction: Direction, bytes: u16) {
+        if self.linked {
+            self.stats.count(direction, bytes);
+        }
     }
 
     /// The count that a connection is in.
@@ -400,32 +407,36 @@ impl Ipvs {
         }
     }
 
-    /// Moves a connection to the state that a packet with these TCP flags leads to and renews its
-    /// time; its destination counts it accordingly.
-    pub fn pass(&mut self, handle: Handle, flags: Flags, direction: Direction, now: Time) {
+    /// Moves a connection to the state that a packet with these TCP flags, of so many bytes, leads to
+    /// and renews its time; its destination counts both.
+    pub fn pass(
+        &mut self,
+        handle: Handle,
+        flags: Flags,
+        direction: Direction,
+        bytes: u16,
+        now: Time,
+    ) {
         let timeouts = &self.switches.timeouts;
-        let Some(passed) = self.connections.pass(handle, flags, direction, timeouts, now) else {
-            return;
-        };
-        if passed.was_active != passed.is_active
-            && let Some(server) = self.servers.at_mut(passed.server)
-        {
-            let (from, to) = match passed.is_active {
+        let passed = self.connections.pass(handle, flags, direction, timeouts, now);
+        let Some(Passed { server, was_active, is_active }) = passed else { return };
+        let Some(server) = self.servers.at_mut(server) else { return };
+        if was_active != is_active {
+            let (from, to) = match is_active {
                 true => (&mut server.inactive, &mut server.active),
                 false => (&mut server.active, &mut server.inactive),
             };
             *from -= 1;
             *to += 1;
         }
+        server.count(direction, bytes);
     }
 
-    /// Counts a packet of a connection, of so many bytes, as long as its destination has a service.
+    /// Counts a packet about a connection, of so many bytes, that neither moves nor renews it.
     pub fn count(&mut self, handle: Handle, direction: Direction, bytes: u16) {
         let Some(connection) = self.connections.get(handle) else { return };
-        if let Some(server) = self.servers.at_mut(connection.server)
-            && server.linked
-        {
-            server.stats.count(direction, bytes);
+        if let Some(server) = self.servers.at_mut(connection.server) {
+            server.count(direction, bytes);
         }
     }
 
