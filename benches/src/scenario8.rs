@@ -39,7 +39,8 @@ impl ClientNode {
     #[must_use]
     pub fn established(flows: u32, cache: bool) -> Self {
         let lab = lab::load(&lab_text(flows, cache), "bench").expect("the bench's lab loads");
-        let node = Node::new(&lab, 0).expect("the lab has a node");
+        let mut node = Node::new(&lab, 0).expect("the lab has a node");
+        node.populate();
         let frames = (0..flows).map(|flow| request(&lab, flow)).collect();
         let mut this = Self { node, out: Output::default(), frames };
         this.establish(&lab, flows as usize);
@@ -55,7 +56,8 @@ impl ClientNode {
     pub fn with_newcomers(flows: u32, newcomers: u32) -> Self {
         let all = flows + newcomers;
         let lab = lab::load(&lab_text(all, true), "bench").expect("the bench's lab loads");
-        let node = Node::new(&lab, 0).expect("the lab has a node");
+        let mut node = Node::new(&lab, 0).expect("the lab has a node");
+        node.populate();
         let frames = (0..flows).map(|flow| request(&lab, flow)).collect();
         let mut this = Self { node, out: Output::default(), frames };
         this.establish(&lab, flows as usize);

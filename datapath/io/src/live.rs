@@ -527,7 +527,11 @@ impl Tap<'_> {
 }
 
 fn nodes_of(lab: &Lab) -> Vec<Node<Frame>> {
-    (0..lab.nodes.len()).filter_map(|node| Node::new(lab, node)).collect()
+    let populated = |mut node: Node<_>| {
+        node.populate();
+        node
+    };
+    (0..lab.nodes.len()).filter_map(|node| Node::new(lab, node).map(populated)).collect()
 }
 
 fn go(enter: impl Fn(&str) -> Result<(), String>, namespace: &str) -> Result<(), OpenError> {

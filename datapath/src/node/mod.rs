@@ -14,6 +14,7 @@ mod icmp;
 mod ingress;
 pub mod ipvs;
 pub mod kube_proxy;
+mod look_ahead;
 mod neighbour;
 mod output;
 mod passage;
@@ -123,6 +124,13 @@ impl<B: Buffer> Node<B> {
         })
     }
 
+    /// Touches all memory of the tables that grow with flows, so that no packet waits for the
+    /// machine to find a page.
+    pub fn populate(&mut self) {
+        self.conntrack.populate();
+        self.ipvs.populate();
+    }
+
     /// What the node is programmed with.
     #[must_use]
     pub fn config(&self) -> &NodeConfig {
@@ -192,6 +200,7 @@ impl<B: Buffer> Node<B> {
 
 impl<B: Buffer> Element<B> for Node<B> {
     fn process(&mut self, batch: &mut Vec<B>, place: Place, now: Time, out: &mut Output<B>) {
+        self.look_ahead(batch);
         for frame in batch.drain(..) {
             self.receive(frame, place, now, out);
         }

@@ -76,6 +76,32 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         Self { flows: Slab::with_capacity(limit), index: Index::with_capacity(keys, seed) }
     }
 
+    /// Touches all its memory, so that no packet waits for a page.
+    pub fn populate(&mut self) {
+        self.flows.populate();
+        self.index.populate();
+    }
+
+    /// The hash of a key, for [`look_ahead`](Self::look_ahead).
+    #[must_use]
+    #[inline]
+    pub fn hash_of(&self, key: &K) -> u64 {
+        self.index.hash_of(key)
+    }
+
+    /// Reads what a look-up of the key with this hash will read first.
+    #[must_use]
+    #[inline]
+    pub fn look_ahead(&self, hash: u64) -> Option<u32> {
+        self.index.look_ahead(hash)
+    }
+
+    /// Reads what a look-up will read then: the flow in a slot.
+    #[inline]
+    pub fn look_into(&self, slot: u32) {
+        self.flows.look_ahead(slot);
+    }
+
     /// Stores a flow.
     ///
     /// # Errors

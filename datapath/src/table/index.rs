@@ -135,6 +135,22 @@ impl Index {
         None
     }
 
+    /// Touches all its memory, which a new index only has the promise of.
+    pub fn populate(&mut self) {
+        for bucket in &mut self.buckets {
+            *bucket = std::hint::black_box(*bucket);
+        }
+    }
+
+    /// Reads the entries of a hash, so that they are in the cache when they are needed: a slot that
+    /// [`find`](Self::find) would ask about, if there is one.
+    #[must_use]
+    #[inline]
+    pub fn look_ahead(&self, hash: u64) -> Option<u32> {
+        let bucket = self.buckets.get(self.way(hash).next()?)?;
+        bucket.with_tag(tag_of(hash)).next().and_then(|at| bucket.slot(at))
+    }
+
     /// Stores `slot` under `hash`, next to any other slot already there.
     ///
     /// # Errors

@@ -36,6 +36,8 @@ pub struct Slab<T> {
     entries: Vec<Entry<T>>,
     /// The slot vacated last, or [`END`].
     free: u32,
+    /// The first slot that has never been used.
+    fresh: u32,
     len: u32,
     limit: u32,
 }
@@ -48,7 +50,21 @@ impl<T> Slab<T> {
     /// machine's memory end the process, as any failed allocation does.
     #[must_use]
     pub fn with_capacity(limit: u32) -> Self {
-        Self { entries: Vec::with_capacity(limit as usize), free: END, len: 0, limit }
+        Self { entries: Vec::with_capacity(limit as usize), free: END, fresh: 0, len: 0, limit }
+    }
+
+    /// Touches all its memory. Without that slots are only made as they are first needed, so that a
+    /// large limit costs address space rather than memory until it is used, and a first use may
+    /// wait microseconds for a page.
+    pub fn populate(&mut self) {
+        let vacant = || Entry { generation: 0, state: State::Free { next: END } };
+        self.entries.resize_with(self.limit as usize, vacant);
+    }
+
+    /// Reads from `slot`, so that it is in the cache when it is needed.
+    #[inline]
+    pub fn look_ahead(&self, slot: u32) {
+        std::hint::black_box(self.entries.get(slot as usize).map(|entry| entry.generation));
     }
 
     /// Stores `value`. `None`, and the value is dropped, when the slab is full.
@@ -62,13 +78,16 @@ impl<T> Slab<T> {
             entry.state = State::Used(value);
             Handle { slot, generation: entry.generation }
         } else {
-            // Slots are only made as they are first needed, so that a large limit costs address
-            // space rather than memory until it is used.
-            let slot = u32::try_from(self.entries.len()).ok()?;
+            let slot = self.fresh;
             if slot >= self.limit {
                 return None;
             }
-            self.entries.push(Entry { generation: 0, state: State::Used(value) });
+            let entry = Entry { generation: 0, state: State::Used(value) };
+            match self.entries.get_mut(slot as usize) {
+                Some(vacant) => *vacant = entry,
+                None => self.entries.push(entry),
+            }
+            self.fresh += 1;
             Handle { slot, generation: 0 }
         };
         self.len += 1;

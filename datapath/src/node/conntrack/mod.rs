@@ -125,6 +125,35 @@ impl Conntrack {
         Self { flows: FlowTable::with_limit(limit, seed), patrol: Patrol::new(limit), evicted: 0 }
     }
 
+    /// Touches all its memory.
+    pub(super) fn populate(&mut self) {
+        self.flows.populate();
+    }
+
+    /// Flows held, ended ones that wait for their timer included.
+    pub(super) const fn len(&self) -> u32 {
+        self.flows.len()
+    }
+
+    /// The hash of a tuple, for [`look_ahead`](Self::look_ahead).
+    #[inline]
+    pub(super) fn hash_of(&self, tuple: &Tuple<Ipv4Addr>) -> u64 {
+        self.flows.hash_of(tuple)
+    }
+
+    /// Reads what a look-up of the tuple with this hash reads first; where a flow may be that has
+    /// it.
+    #[inline]
+    pub(super) fn look_ahead(&self, hash: u64) -> Option<u32> {
+        self.flows.look_ahead(hash)
+    }
+
+    /// Reads what it reads then.
+    #[inline]
+    pub(super) fn look_into(&self, slot: u32) {
+        self.flows.look_into(slot);
+    }
+
     /// Finds the packet's flow and moves its state, or begins a new one (nf_conntrack_in). The
     /// packet is in `ip`.
     ///

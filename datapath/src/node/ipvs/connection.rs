@@ -258,6 +258,21 @@ impl ConnectionTable {
         }
     }
 
+    /// Touches all its memory.
+    pub(super) fn populate(&mut self) {
+        self.records.populate();
+        self.by_request.populate();
+        self.by_reply.populate();
+    }
+
+    /// Reads what looking for a packet's connection reads first, as a request and as an answer.
+    #[inline]
+    pub(in crate::node) fn look_ahead(&self, tuple: &Tuple<Ipv4Addr>) {
+        // Both hash with the same seed.
+        let hash = self.by_request.hash_of(tuple);
+        std::hint::black_box((self.by_request.look_ahead(hash), self.by_reply.look_ahead(hash)));
+    }
+
     /// The state of things for packets with this tuple.
     #[must_use]
     pub fn watch(&self, tuple: &Tuple<Ipv4Addr>) -> Watch {

@@ -149,6 +149,11 @@ impl Ipvs {
         }
     }
 
+    /// Touches all memory of the connection table.
+    pub fn populate(&mut self) {
+        self.connections.populate();
+    }
+
     /// Sets the switches; timeouts hold from each connection's next packet on.
     pub const fn set(&mut self, switches: IpvsSwitches) {
         self.switches = switches;
