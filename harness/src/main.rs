@@ -19,6 +19,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(lab::Up),
+    Apply(lab::Apply),
     Down(lab::Down),
     Ps(lab::Ps),
     Exec(lab::Exec),
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         .init();
     let result = match Cli::parse().command {
         Command::Up(command) => command.run(),
+        Command::Apply(command) => command.run(),
         Command::Down(command) => command.run(),
         Command::Ps(command) => command.run(),
         Command::Exec(command) => command.run(),

@@ -41,14 +41,23 @@ impl Lab {
     /// elements of this one can take it over while they run (spec LAB-29).
     #[must_use]
     pub fn has_machines_of(&self, other: &Self) -> bool {
-        self.limits == other.limits
-            && self.seed == other.seed
-            && self.vpc == other.vpc
-            && self.enis == other.enis
-            && self.nodes == other.nodes
-            && self.pods == other.pods
-            && self.slbs == other.slbs
-            && self.outside == other.outside
+        self.other_machines(other).is_none()
+    }
+
+    /// The first key of the lab file, of those that a running lab cannot take over, in which the
+    /// other lab differs (spec LAB-29).
+    #[must_use]
+    pub fn other_machines(&self, other: &Self) -> Option<&'static str> {
+        let keys = [
+            ("limits", self.limits == other.limits),
+            ("seed", self.seed == other.seed),
+            ("vpc", self.vpc == other.vpc),
+            ("pods", self.pods == other.pods),
+            ("nodes", self.nodes == other.nodes && self.enis == other.enis),
+            ("slbs", self.slbs == other.slbs),
+            ("outside", self.outside == other.outside),
+        ];
+        keys.into_iter().find(|(_, same)| !same).map(|(key, _)| key)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `up`, `down`, `ps`, `exec`, `ledger`: labs that live in namespaces.
+//! `up`, `apply`, `down`, `ps`, `exec`, `ledger`: labs that live in namespaces.
 
 use std::io::{ErrorKind, Write};
 use std::os::unix::process::CommandExt;
@@ -42,13 +42,7 @@ impl Up {
     /// What kept the lab from coming up; nothing is left of it.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let mut out = std::io::stdout().lock();
-        let text = std::fs::read_to_string(&self.lab)
-            .with_context(|| format!("read {}", self.lab.display()))?;
-        // Read here too, so that a mistake is told with the name of the user's own file.
-        let (lab, lints) = datapath::lab::load_linted(&text, &self.lab.display().to_string())?;
-        if !lints.problems.is_empty() {
-            writeln!(std::io::stderr(), "{lints}")?;
-        }
+        let (text, lab) = read_linted(&self.lab)?;
         let name = self.name.clone().unwrap_or_else(|| default_name(&self.lab));
         let client = client::up(&name, &text, self.poll, Life::OfItsOwn)?;
         let (nodes, pods) = (lab.nodes.len(), lab.pods.len());
@@ -59,6 +53,43 @@ impl Up {
         )?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Have a lab that is up take over another version of its file: profile, switches and services may
+/// be others, machines may not. Flows and connections live on.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// The lab file.
+    file: PathBuf,
+    /// Name of the lab; may be left out when only one is up.
+    #[arg(long)]
+    lab: Option<String>,
+}
+
+impl Apply {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A mistake in the file, other machines in it, or no such lab; nothing has changed then.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        let text = read_linted(&self.file)?.0;
+        let client = client::find(self.lab.as_deref())?;
+        client.apply(&text)?;
+        let (name, file) = (client.state().name(), self.file.display());
+        writeln!(std::io::stdout(), "{name} has taken over {file}")?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A lab file's text and what it means; warnings are told. It is read here too, so that a mistake
+/// is told with the name of the user's own file.
+fn read_linted(file: &Path) -> anyhow::Result<(String, Lab)> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let (lab, lints) = datapath::lab::load_linted(&text, &file.display().to_string())?;
+    if !lints.problems.is_empty() {
+        writeln!(std::io::stderr(), "{lints}")?;
+    }
+    Ok((text, lab))
 }
 
 /// A lab's name from its file's: lower-case letters and digits only, a letter first.

@@ -131,7 +131,7 @@ impl Client {
         &self.state
     }
 
-    /// The lab as it was when it came up.
+    /// The lab as it is in force.
     ///
     /// # Errors
     /// Where its file cannot be read any more.
@@ -184,6 +184,18 @@ impl Client {
     pub fn ledger(&self) -> anyhow::Result<Ledger> {
         match self.ask(Request::Ledger)? {
             Answer::Ledger(ledger) => Ok(ledger),
+            other => bail!("unexpected answer {other:?}"),
+        }
+    }
+
+    /// Has the lab take over another version of its file (spec LAB-29).
+    ///
+    /// # Errors
+    /// As [`Client::ask`], or where the file is no lab or one with other machines; nothing has
+    /// changed then.
+    pub fn apply(&self, lab_text: &str) -> anyhow::Result<()> {
+        match self.ask(Request::Apply { text: lab_text.to_owned() })? {
+            Answer::Done => Ok(()),
             other => bail!("unexpected answer {other:?}"),
         }
     }

@@ -3,10 +3,10 @@
 
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use crossbeam::channel::{Sender, bounded};
 use datapath::lab::Lab;
 use nix::sys::signal::{SigSet, Signal};
@@ -35,6 +35,8 @@ struct Running {
     places: Places,
     worker: Worker,
     began: Instant,
+    /// Held while the lab takes over another version of its file: one at a time.
+    applying: Mutex<()>,
 }
 
 /// Runs the daemon of a lab whose folder is there; returns when it is told to end. A `tied` daemon
@@ -115,7 +117,7 @@ fn bring_up(state: &State, poll: Poll) -> anyhow::Result<Running> {
     net::apply(&places.topology)?;
     let (wired, sites) = (lab.clone(), places.clone());
     let worker = Worker::start(move || worker::open(wired, &sites), poll)?;
-    Ok(Running { lab, places, worker, began: Instant::now() })
+    Ok(Running { lab, places, worker, began: Instant::now(), applying: Mutex::new(()) })
 }
 
 /// Answers connections, each on a thread of its own, until one asks to stop.
@@ -177,7 +179,7 @@ fn write_reply(stream: &mut UnixStream, result: Result<Answer, String>) -> anyho
 }
 
 fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
-    let Running { lab, places, worker, began } = running;
+    let Running { lab, places, worker, began, .. } = running;
     match request {
         Request::Status => Ok(Answer::Status(Status {
             lab: places.name.clone(),
@@ -197,6 +199,7 @@ fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
             })??;
             Ok(Answer::Table { text: table.text(), json: serde_json::to_value(&table)? })
         }
+        Request::Apply { text } => apply(running, &text),
         Request::JournalOpen { limit } => {
             worker.call(move |link, _| link.open_journals(limit))?;
             Ok(Answer::Done)
@@ -233,4 +236,21 @@ fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
         }
         Request::Stop => bail!("stopping is not a question"),
     }
+}
+
+/// Has the link take over another version of the lab, and keeps its file.
+fn apply(running: &Running, text: &str) -> anyhow::Result<Answer> {
+    let lab = datapath::lab::load(text, "the lab file")?;
+    if let Some(key) = running.lab.other_machines(&lab) {
+        bail!(
+            "`{key}` differs from what is up: a running lab takes over its profile, switches and \
+             services; for the rest take it down and up again"
+        );
+    }
+    let _one = running.applying.lock().map_err(|_| anyhow!("an earlier change has failed"))?;
+    // What can fail comes first, so that a refusal changes nothing.
+    State::of(&running.places.name)?.write_lab(text)?;
+    let applied = running.worker.call(move |link, now| link.apply(lab, now))?;
+    ensure!(applied, "the lab has other machines than the file");
+    Ok(Answer::Done)
 }

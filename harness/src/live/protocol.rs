@@ -103,6 +103,11 @@ pub enum Request {
         /// Which.
         query: Query,
     },
+    /// Take over another version of the lab file (spec LAB-29).
+    Apply {
+        /// The file.
+        text: String,
+    },
     /// Begin to record journeys, up to this many hops an element.
     JournalOpen {
         /// Hops an element.

@@ -52,8 +52,18 @@ impl State {
             ),
             _ => anyhow::Error::new(error).context(format!("create {}", state.path.display())),
         })?;
-        fs::write(state.lab_file(), lab_text).context("write the lab file")?;
+        state.write_lab(lab_text)?;
         Ok(state)
+    }
+
+    /// Keeps the lab file. Whoever reads it meets the old one or the new one, whole.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write_lab(&self, text: &str) -> anyhow::Result<()> {
+        let part = self.path.join("lab.yaml.part");
+        let written = fs::write(&part, text).and_then(|()| fs::rename(&part, self.lab_file()));
+        written.context("write the lab file")
     }
 
     /// Names of all labs that have a folder, in order.
@@ -86,7 +96,7 @@ impl State {
         &self.path
     }
 
-    /// The lab file as it was when the lab came up.
+    /// The lab file as it is in force.
     #[must_use]
     pub fn lab_file(&self) -> PathBuf {
         self.path.join("lab.yaml")

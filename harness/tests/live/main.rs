@@ -2,6 +2,7 @@
 //!
 //! These tests need root. Without it each says so and counts as skipped.
 
+mod apply;
 mod bench;
 mod cases;
 mod control;
