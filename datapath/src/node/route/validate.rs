@@ -4,6 +4,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::super::config::{ETH0, ETH1};
 use super::{Found, Iif, Query, RouteKind};
 use crate::journey::PortId;
 use crate::lab::RpFilter;
@@ -12,10 +13,10 @@ use crate::verdict::DropReason;
 /// Whether a packet's addresses alone forbid it.
 #[must_use]
 pub(in crate::node) fn martian(src: Ipv4Addr, dst: Ipv4Addr) -> Option<DropReason> {
-    if src.is_multicast() || src.is_broadcast() || src.is_loopback() || src.octets()[0] == 0 {
+    if src.is_multicast() || src.is_broadcast() || src.is_loopback() || src.is_unspecified() {
         return Some(DropReason::MartianSource);
     }
-    if dst.is_multicast() || dst.is_broadcast() || dst.is_loopback() || dst.octets()[0] == 0 {
+    if dst.is_multicast() || dst.is_broadcast() || dst.is_loopback() || dst.is_unspecified() {
         return Some(DropReason::MartianDestination);
     }
     None
@@ -35,7 +36,7 @@ pub(in crate::node) fn reverse(
 }
 
 /// Whether a packet that came in by `came` may have come that way, by what the reverse look-up
-/// found.
+/// found. On an interface without an address of its own, as a cali is, the loose filter is strict.
 #[must_use]
 pub(in crate::node) fn judge_source(
     found: Option<Found<Ipv4Addr>>,
@@ -48,6 +49,13 @@ pub(in crate::node) fn judge_source(
     match found.route.kind {
         RouteKind::Local | RouteKind::Broadcast => Some(DropReason::MartianSource),
         RouteKind::Port(port) if port == came => None,
-        RouteKind::Port(_) => (filter == RpFilter::Strict).then_some(DropReason::ReversePath),
+        RouteKind::Port(_) => {
+            let forbidden = match filter {
+                RpFilter::Off => false,
+                RpFilter::Strict => true,
+                RpFilter::Loose => !matches!(came, ETH0 | ETH1),
+            };
+            forbidden.then_some(DropReason::ReversePath)
+        }
     }
 }
