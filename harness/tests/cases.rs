@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use datapath::lab::Lab;
 use harness::case::packet::{Body, Packet, Sum, Tcp, TcpOption, filler};
-use harness::case::{Bed, CaseDatapath, Memory, Suite, play};
+use harness::case::{Bed, CaseDatapath, Line, Memory, Seen, Suite, compare, play, play_by_clock};
 use harness::pcap;
 use rayon::prelude::*;
 use tempfile::TempDir;
@@ -266,4 +267,46 @@ fn a_packet_is_the_same_after_its_bytes() {
     let pieces = whole.cut(1_500);
     let carried: Vec<u8> = pieces.iter().flat_map(|piece| piece[20..].to_vec()).collect();
     assert_eq!((pieces.len(), &carried[..]), (3, &whole.bytes()[20..]));
+}
+
+/// What a kernel's timers may decide otherwise neither counts nor shifts anything else; all the rest
+/// counts.
+#[test]
+fn lines_agree_but_for_what_may_differ() {
+    let expected = ["in tables:", "  tcp ends 1s", "  tcp stays 100s", "drops ECS1: martian 1"];
+    let agrees = |seen: &[&str]| {
+        let seen: Vec<Line> =
+            seen.iter().map(|text| Line { text: (*text).to_owned(), step: 0 }).collect();
+        let comparison = compare(&expected.map(str::to_owned), &seen, 2);
+        (comparison.differences.len(), comparison.not_judged)
+    };
+    let drops = "drops ECS1: martian 1";
+    assert_eq!(agrees(&["in tables:", "  tcp ends 1s", "  tcp stays 99s", drops]), (0, 0));
+    assert_eq!(agrees(&["in tables:", "  tcp stays 98s", drops]), (0, 0));
+    assert_eq!(agrees(&["in tables:", "  tcp stays 98s", "drops ECS1: not judged"]), (0, 1));
+    assert_eq!(agrees(&["in tables:", "  tcp stays 97s", drops]), (1, 0));
+    assert_eq!(agrees(&["in tables:", "  tcp ends 1s", drops]), (1, 0));
+    assert_eq!(agrees(&["in tables:", "  tcp stays 100s", "drops ECS1: martian 2"]), (1, 0));
+    assert_eq!(agrees(&["in tables:", "  tcp stays 100s", "  udp new 30s", drops]), (1, 0));
+}
+
+/// A step takes the time that the clock says, whatever the case says (spec ORA-8).
+#[test]
+fn a_case_can_be_played_at_the_pace_of_another_clock() {
+    let timeline = "  - send: a:40000 > c:53 udp data=\"query\"\n  - advance: 5s\n  - tables: {ECS1: [conntrack]}\n";
+    let own = Own::new(timeline);
+    let suite = Suite::load(&[own.folder.path().to_owned()], None).expect("a case");
+    let left = |clock: &[u64]| {
+        let clock: Vec<_> = clock.iter().copied().map(Duration::from_secs).collect();
+        let played = play_by_clock(&Memory, &suite.instances[0], &clock).expect("played");
+        let Some(Seen::Table { entries, .. }) = played.observation.steps.last() else {
+            panic!("no table: {:?}", played.observation)
+        };
+        entries.iter().map(|entry| entry.seconds).collect::<Vec<_>>()
+    };
+    assert_eq!(left(&[]), [25]);
+    assert_eq!(left(&[0, 5, 5]), [25]);
+    assert_eq!(left(&[3, 5, 9]), [25]);
+    assert_eq!(left(&[3, 8, 8]), [22]);
+    assert_eq!(left(&[31, 31, 31]), [] as [u64; 0]);
 }
