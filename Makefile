@@ -32,7 +32,7 @@ bench: deps
 ORACLE_TOOLS = ipvsadm ipset iptables kmod
 oracle: build
 	@.ci/deps $(ORACLE_TOOLS)
-	@$(BIN) oracle
+	@$(BIN) oracle -j 4
 
 # libFuzzer on whatever comes from outside: see fuzz/README.md.
 fuzz: deps
