@@ -4,13 +4,9 @@
 //! scheduler, as the way of a datagram to a service that schedules every datagram anew (one-packet
 //! scheduling) among 16 endpoints.
 
-use std::time::Duration;
-
 use benches::way::{FORWARDED, Link, MASQUERADED, TALKS, Way};
 use benches::{BATCH, time};
-use criterion::{
-    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
-};
+use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use datapath::lab::Scheduler;
 use datapath::link::ElementId;
 
@@ -22,7 +18,7 @@ fn measure(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut way: Way) {
     group.bench_function(name, |b| b.iter_custom(|batches| time(&mut way, batches, &mut next)));
 }
 
-fn walked(c: &mut Criterion) {
+pub(crate) fn walked(c: &mut Criterion) {
     let mut group = c.benchmark_group("walked");
     for talk in TALKS {
         let link = Link::udp(talk, false);
@@ -32,7 +28,7 @@ fn walked(c: &mut Criterion) {
     group.finish();
 }
 
-fn cached(c: &mut Criterion) {
+pub(crate) fn cached(c: &mut Criterion) {
     let mut group = c.benchmark_group("cached");
     for (name, link) in
         [("UDP", Link::udp(MASQUERADED, true)), ("TCP", Link::tcp(MASQUERADED, true))]
@@ -43,7 +39,7 @@ fn cached(c: &mut Criterion) {
     group.finish();
 }
 
-fn vpc(c: &mut Criterion) {
+pub(crate) fn vpc(c: &mut Criterion) {
     let mut group = c.benchmark_group("VPC");
     let link = Link::udp(FORWARDED, true);
     measure(&mut group, FORWARDED.name, link.requests(ElementId::Vpc));
@@ -51,20 +47,10 @@ fn vpc(c: &mut Criterion) {
     group.finish();
 }
 
-fn scheduler(c: &mut Criterion) {
+pub(crate) fn scheduler(c: &mut Criterion) {
     let mut group = c.benchmark_group("scheduler");
     for scheduler in Scheduler::ALL {
         measure(&mut group, scheduler.name(), Link::scheduled(scheduler).requests(NODE));
     }
     group.finish();
 }
-
-fn quick() -> Criterion {
-    Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(500))
-}
-
-criterion_group! { name = all; config = quick(); targets = walked, cached, vpc, scheduler }
-criterion_main!(all);

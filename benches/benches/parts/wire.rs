@@ -1,13 +1,12 @@
 //! Bytes: parsing a packet, and checksums.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use benches::scenario8::ClientNode;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput};
 use datapath::wire::{Packet, checksum, ethernet};
 
-fn parse(c: &mut Criterion) {
+pub(crate) fn parse(c: &mut Criterion) {
     let frame = ClientNode::datagrams(1).remove(0);
     let mut group = c.benchmark_group("parse");
     group.bench_with_input("datagram", &frame[ethernet::HEADER_LEN..], |b, ip| {
@@ -16,7 +15,7 @@ fn parse(c: &mut Criterion) {
     group.finish();
 }
 
-fn sum(c: &mut Criterion) {
+pub(crate) fn sum(c: &mut Criterion) {
     let mut group = c.benchmark_group("checksum");
     for length in [64, 1_500] {
         group.throughput(Throughput::Bytes(length));
@@ -27,13 +26,3 @@ fn sum(c: &mut Criterion) {
     }
     group.finish();
 }
-
-fn quick() -> Criterion {
-    Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(500))
-}
-
-criterion_group! { name = all; config = quick(); targets = parse, sum }
-criterion_main!(all);
