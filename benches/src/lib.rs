@@ -1,9 +1,14 @@
-//! What the benches measure: one node with established flows through it, and the yardstick it is
-//! held against.
+//! What the benches measure, made ready: a node with many flows through it, ways through one element,
+//! the whole link, tables; and the yardstick that the node is held against.
+//!
+//! `cargo bench -p benches` measures times. Times depend on the machine and on the minute, so what
+//! guards a change is the number of instructions: see `src/bin/instructions.rs`.
 
 pub mod calib;
 pub mod scenario8;
 pub mod statistics;
+pub mod tables;
+pub mod way;
 
 use std::time::{Duration, Instant};
 
@@ -30,20 +35,33 @@ pub fn time(work: &mut impl Work, batches: u64, next: &mut usize) -> Duration {
 /// put into the buffers outside of that time and are then in the cache, as those are that a network
 /// card has just delivered.
 pub fn time_each(work: &mut impl Work, batches: u64, next: &mut usize) -> Vec<Duration> {
-    let mut batch: Vec<Heap> = (0..BATCH).map(|_| Heap::default()).collect();
     let mut times = Vec::new();
+    each(work, batches, next, |handle| {
+        let start = Instant::now();
+        handle();
+        times.push(start.elapsed());
+    });
+    times
+}
+
+/// Has `around` call what handles one batch, for `batches` batches, going round the flows. What it
+/// measures around that call leaves out that the buffers are filled.
+pub fn each(
+    work: &mut impl Work,
+    batches: u64,
+    next: &mut usize,
+    mut around: impl FnMut(&mut dyn FnMut()),
+) {
+    let mut batch: Vec<Heap> = (0..BATCH).map(|_| Heap::default()).collect();
     for _ in 0..batches {
         for buffer in &mut batch {
             let frames = work.frames();
             refill(buffer, &frames[*next % frames.len()]);
             *next = (*next + 1) % frames.len();
         }
-        let start = Instant::now();
-        work.handle(&mut batch);
-        times.push(start.elapsed());
+        around(&mut || work.handle(&mut batch));
         assert_eq!(batch.len(), BATCH, "every frame comes out");
     }
-    times
 }
 
 /// Copies a frame into a buffer that has been used before.
