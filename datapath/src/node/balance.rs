@@ -347,8 +347,7 @@ impl<B: Buffer> Node<B> {
         // An answer that begins a flow, conntrack having forgotten the request's, is itself
         // answered at the virtual address (spec CT-31).
         if let Tracked::New(flow) = &mut p.tracked {
-            flow.reply =
-                Tuple { dst: connection.vip().0, dst_port: connection.vip().1, ..flow.reply };
+            flow.reply = connection.request;
         }
         p.rewrite(connection.answer(), connection.restorer(), ZeroChecksum::Compute);
         let (flags, bytes) = (p.packet.tcp_flags(), p.packet.total_len);

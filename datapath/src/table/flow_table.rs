@@ -38,8 +38,6 @@ pub enum RekeyError {
 /// A flow that was found by one of its keys.
 #[derive(Debug)]
 pub struct Met<'a, K, V> {
-    /// Names the flow.
-    pub handle: Handle,
     /// Which of its keys was met.
     pub direction: Direction,
     /// Its original key.
@@ -126,10 +124,9 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
     #[inline]
     pub fn meet(&mut self, key: &K) -> Option<Met<'_, K, V>> {
         let slot = self.slot_of(self.index.hash_of(key), key)?;
-        let handle = self.flows.handle_at(slot)?;
         let Flow { original, reply, value } = self.flows.at_mut(slot)?;
         let direction = if original == key { Direction::Original } else { Direction::Reply };
-        Some(Met { handle, direction, original, reply, value })
+        Some(Met { direction, original, reply, value })
     }
 
     /// The flow `key` belongs to, and as which of its keys. `None` when no flow has that key.

@@ -117,14 +117,7 @@ pub fn play_by_clock(
     for (number, step) in instance.timeline.iter().enumerate() {
         let took = clock.get(number).map(|at| at.saturating_sub(passed));
         passed += took.unwrap_or_default();
-        match (step, took) {
-            (Step::Advance(by), took) => player.advance(*by, took.unwrap_or(*by))?,
-            (step, None) => player.step(step)?,
-            (step, Some(took)) => {
-                player.step(step)?;
-                player.bed.advance(took)?;
-            }
-        }
+        player.step(step, took)?;
         player.observation.clock.extend(player.bed.clock());
     }
     let Player { mut bed, observation, .. } = player;
@@ -143,13 +136,14 @@ struct Player<'a> {
 }
 
 impl Player<'_> {
-    fn step(&mut self, step: &Step) -> anyhow::Result<()> {
-        match step {
+    /// Plays a step, in as much time as it `took` elsewhere where that is said.
+    fn step(&mut self, step: &Step, took: Option<Duration>) -> anyhow::Result<()> {
+        let done = match step {
+            Step::Advance(by) => return self.advance(*by, took.unwrap_or(*by)),
             Step::Packets(specs) => self.packets(specs).map(drop),
             Step::Open(syn) => self.open(syn),
             Step::Frames(frames) => self.frames(frames),
             Step::Burst(burst) => self.burst(burst),
-            Step::Advance(by) => self.advance(*by, *by),
             Step::Apply(lab, text) => {
                 self.bed.apply(lab, text)?;
                 self.lab = (**lab).clone();
@@ -169,7 +163,9 @@ impl Player<'_> {
                 }
                 Ok(())
             }
-        }
+        };
+        done?;
+        took.map_or(Ok(()), |took| self.bed.advance(took))
     }
 
     /// Sends packets and keeps what came of them. The hosts that got one.

@@ -27,13 +27,7 @@ impl Timers {
     /// Those of the node that lives in this namespace. What is in its last second may have ended
     /// already, and its timer has yet to run: it is waited for.
     pub(super) fn read(name: &str) -> anyhow::Result<Self> {
-        let (bound, pause) = EXPIRY;
-        let begun = Instant::now();
-        let mut connections = connections(name)?;
-        while begun.elapsed() < bound && connections.iter().any(|entry| entry.seconds == 0) {
-            thread::sleep(pause);
-            connections = self::connections(name)?;
-        }
+        let connections = connections_once(name, |entry| entry.seconds > 0)?;
         let flows = read_file(name, "nf_conntrack")?;
         let mut conntrack: Vec<_> = flows.lines().filter_map(flow).collect();
         conntrack.sort();
@@ -78,25 +72,30 @@ impl Servers {
 /// Waits until no connection leads to a server that is gone: the kernel ends them by a worker.
 /// Where it keeps them, it has had its time.
 pub(super) fn await_expiry(name: &str) -> anyhow::Result<()> {
+    let services = services(&tool::run(name, &["ipvsadm", "-Ln"], "")?);
+    let known = |entry: &Timed| {
+        let words: Vec<_> = entry.entry.split(' ').collect();
+        let [protocol, _, _, vip, real] = words.as_slice() else { return true };
+        services.iter().any(|service| {
+            let mut words = service.split(' ');
+            (words.next(), words.next()) == (Some(protocol), Some(vip))
+                && words.any(|word| word == *real)
+        })
+    };
+    connections_once(name, known).map(drop)
+}
+
+/// The connections once each of them is as it should be, or has had its time.
+fn connections_once(name: &str, is_settled: impl Fn(&Timed) -> bool) -> anyhow::Result<Vec<Timed>> {
     let (bound, pause) = EXPIRY;
     let begun = Instant::now();
-    let services = services(&tool::run(name, &["ipvsadm", "-Ln"], "")?);
-    while begun.elapsed() < bound {
-        let known = |entry: &Timed| {
-            let words: Vec<_> = entry.entry.split(' ').collect();
-            let [protocol, _, _, vip, real] = words.as_slice() else { return true };
-            services.iter().any(|service| {
-                let mut words = service.split(' ');
-                (words.next(), words.next()) == (Some(protocol), Some(vip))
-                    && words.any(|word| word == *real)
-            })
-        };
-        if connections(name)?.iter().all(known) {
-            break;
+    loop {
+        let connections = connections(name)?;
+        if connections.iter().all(&is_settled) || begun.elapsed() >= bound {
+            return Ok(connections);
         }
         thread::sleep(pause);
     }
-    Ok(())
 }
 
 fn connections(name: &str) -> anyhow::Result<Vec<Timed>> {

@@ -4,9 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
-use datapath::lab::Lab;
 use datapath::link::HostId;
 use harness::live::topology::host_namespace;
 use harness::net::namespace::run_in;
@@ -16,16 +14,10 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use crate::support::{TestLab, is_root};
+use crate::support::{DATAGRAM_BOUND, TWO_NODES, TestLab, is_root, udp};
 
-const LAB: &str = "
-vpc:
-  cidr: 10.0.0.0/16
-  vSwitches: {vsw-a: {cidr: 10.0.4.0/24}}
-  securityGroups: {sg-open: {ingress: [{peer: 0.0.0.0/0}]}}
-nodes:
-  - {name: n1, eth0: {ip: 10.0.4.20, securityGroups: sg-open}, trunk: {ip: 10.0.4.120}}
-  - {name: n2, eth0: {ip: 10.0.4.21, securityGroups: sg-open}, trunk: {ip: 10.0.4.121}}
+/// What the lab has beside its nodes.
+const PODS_AND_SERVICES: &str = "\
 pods:
   - {name: demo/client, node: n1, ip: 10.0.4.31, member: {vid: 101, securityGroups: sg-open}}
   - {name: demo/server, node: n2, ip: 10.0.4.41, member: {vid: 201, securityGroups: sg-open}}
@@ -36,20 +28,13 @@ services:
     ports: [{port: 53, targetPort: 5353, proto: udp}]
     endpoints: [{pod: demo/server}]
 ";
+
+fn lab_text() -> String {
+    format!("{TWO_NODES}{PODS_AND_SERVICES}")
+}
 const CLIENT: HostId = HostId::Pod(0);
 const SERVER: HostId = HostId::Pod(1);
 const NODE: HostId = HostId::NodeHost(0);
-/// How long a datagram may be on its way.
-const BOUND: Duration = Duration::from_secs(10);
-
-/// A socket in a host's namespace, where it stays whoever uses it.
-fn udp(test: &TestLab, lab: &Lab, host: HostId, port: u16) -> UdpSocket {
-    let namespace = host_namespace(&test.name, lab, host).expect("a host");
-    let bind = move || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port));
-    let socket = run_in(&namespace, bind).expect("enter").expect("bind");
-    socket.set_read_timeout(Some(BOUND)).expect("set a bound");
-    socket
-}
 
 fn receive(socket: &UdpSocket, what: &str) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; 65_536];
@@ -63,8 +48,8 @@ fn large_datagrams_reach_a_service_on_the_other_node_and_are_answered() {
     if !is_root() {
         return;
     }
-    let test = TestLab::up(LAB);
-    let lab = datapath::lab::load(LAB, "datagrams").expect("a lab");
+    let test = TestLab::up(&lab_text());
+    let lab = datapath::lab::load(&lab_text(), "datagrams").expect("a lab");
     let server = udp(&test, &lab, SERVER, 5353);
     for (host, to) in [
         (CLIENT, "192.168.0.10:53"),
@@ -100,8 +85,8 @@ fn a_conversation_takes_the_paths_it_has_learned() {
         return;
     }
     const TURNS: u64 = 50;
-    let test = TestLab::up(LAB);
-    let lab = datapath::lab::load(LAB, "datagrams").expect("a lab");
+    let test = TestLab::up(&lab_text());
+    let lab = datapath::lab::load(&lab_text(), "datagrams").expect("a lab");
     let (client, server) = (udp(&test, &lab, CLIENT, 0), udp(&test, &lab, SERVER, 5353));
     for turn in 0..TURNS {
         client.send_to(&turn.to_le_bytes(), "192.168.0.10:53").expect("send a request");
@@ -125,7 +110,7 @@ fn ping(namespace: &str, to: Ipv4Addr, data: &[u8]) -> Vec<u8> {
     let exchange = move || {
         let raw = SockProtocol::Icmp;
         let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), raw)?;
-        let bound = TimeVal::seconds(BOUND.as_secs().try_into().expect("a few seconds"));
+        let bound = TimeVal::seconds(DATAGRAM_BOUND.as_secs().try_into().expect("a few seconds"));
         setsockopt(&socket, sockopt::ReceiveTimeout, &bound)?;
         let to = SockaddrIn::from(SocketAddrV4::new(to, 0));
         sendto(socket.as_raw_fd(), &request, &to, MsgFlags::empty())?;
@@ -142,8 +127,8 @@ fn a_large_ping_is_answered_by_a_pod_by_a_node_and_by_a_virtual_address() {
     if !is_root() {
         return;
     }
-    let test = TestLab::up(LAB);
-    let lab = datapath::lab::load(LAB, "datagrams").expect("a lab");
+    let test = TestLab::up(&lab_text());
+    let lab = datapath::lab::load(&lab_text(), "datagrams").expect("a lab");
     let namespace = host_namespace(&test.name, &lab, CLIENT).expect("a host");
     let data: Vec<u8> = (0..60_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     for to in [[10, 0, 4, 41], [10, 0, 4, 20], [192, 168, 0, 10]] {

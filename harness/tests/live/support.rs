@@ -1,12 +1,20 @@
 //! What the tests of live labs share.
 
 use std::io::Write;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use datapath::lab::Lab;
+use datapath::link::HostId;
+use harness::live::topology::host_namespace;
+use harness::net::namespace::run_in;
 use serde_json::Value;
+
+/// How long a datagram may be on its way.
+pub(crate) const DATAGRAM_BOUND: Duration = Duration::from_secs(10);
 
 /// How long anything a test waits for may take.
 pub(crate) const BOUND: Duration = Duration::from_secs(30);
@@ -25,6 +33,26 @@ pods:
 outside:
   - {name: world, ips: [198.51.100.7]}
 ";
+
+/// Two nodes in a VPC that lets everything pass.
+pub(crate) const TWO_NODES: &str = "
+vpc:
+  cidr: 10.0.0.0/16
+  vSwitches: {vsw-a: {cidr: 10.0.4.0/24}}
+  securityGroups: {sg-open: {ingress: [{peer: 0.0.0.0/0}]}}
+nodes:
+  - {name: n1, eth0: {ip: 10.0.4.20, securityGroups: sg-open}, trunk: {ip: 10.0.4.120}}
+  - {name: n2, eth0: {ip: 10.0.4.21, securityGroups: sg-open}, trunk: {ip: 10.0.4.121}}
+";
+
+/// A UDP socket in a host's namespace, where it stays whoever uses it.
+pub(crate) fn udp(test: &TestLab, lab: &Lab, host: HostId, port: u16) -> UdpSocket {
+    let namespace = host_namespace(&test.name, lab, host).expect("a host");
+    let bind = move || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port));
+    let socket = run_in(&namespace, bind).expect("enter").expect("bind");
+    socket.set_read_timeout(Some(DATAGRAM_BOUND)).expect("set a bound");
+    socket
+}
 
 /// Whether the test may go on; says loudly where it may not.
 pub(crate) fn is_root() -> bool {

@@ -254,14 +254,14 @@ impl Conntrack {
         tuple: &Tuple<Ipv4Addr>,
         now: Time,
     ) -> Option<(LearnedPath, Established<'_>)> {
-        let Met { direction, original, reply, value: Flow { entry, paths }, .. } =
+        let Met { direction, original, reply, value: Flow { entry, paths } } =
             self.flows.meet(tuple)?;
         let holds = entry.lives(now) && entry.is_established();
-        let (path, from) = match direction {
-            Direction::Original => (paths.get(direction), reply),
-            Direction::Reply => (paths.get(direction), original),
+        let answer = match direction {
+            Direction::Original => reply,
+            Direction::Reply => original,
         };
-        holds.then_some((path, Established { entry, direction, answer: from }))
+        holds.then(|| (paths.get(direction), Established { entry, direction, answer }))
     }
 
     /// A flow's original and reply tuple.
