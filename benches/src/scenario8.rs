@@ -75,10 +75,11 @@ impl ClientNode {
         (0..flows).map(|flow| request(&lab, flow)).collect()
     }
 
-    /// Uses the first `flows` flows from both sides.
+    /// Uses the first `flows` flows from both sides, until all have learned their paths: those that
+    /// began later may have undone what the earlier ones had learned.
     fn establish(&mut self, lab: &Lab, flows: usize) {
-        for flow in 0..flows {
-            for _ in 0..2 {
+        for _ in 0..2 {
+            for flow in 0..flows {
                 let request = self.frames[flow].clone();
                 let left = self.forward(&request, place_of(flow), ETH0);
                 let answer = answer(lab, &left);

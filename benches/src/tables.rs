@@ -67,12 +67,14 @@ impl Flows {
 
     /// Finds the next flow.
     pub fn hit(&mut self) -> Option<u64> {
-        self.table.meet(&self.known.next()).map(|met| *met.value)
+        let key = self.known.next();
+        self.table.meet(self.table.hash_of(&key), &key).map(|met| *met.value)
     }
 
     /// Does not find what is not there.
     pub fn miss(&mut self) -> bool {
-        self.table.meet(&self.unknown.next()).is_none()
+        let key = self.unknown.next();
+        self.table.meet(self.table.hash_of(&key), &key).is_none()
     }
 }
 

@@ -83,6 +83,16 @@ impl Deadline {
         Self((now + timeout).as_nanos().div_ceil(NANOS_PER_MILLI) as u32)
     }
 
+    /// The first millisecond that is not before `secs` seconds from now, 24 days at most.
+    #[must_use]
+    #[inline]
+    pub const fn after_secs(now: Time, secs: u32) -> Self {
+        let millis = (secs as u64).saturating_mul(1_000);
+        let longest = LONGEST.as_millis() as u64;
+        let timeout = if millis < longest { millis } else { longest };
+        Self((now.as_nanos().div_ceil(NANOS_PER_MILLI) + timeout) as u32)
+    }
+
     /// The moment, as seen from now.
     #[must_use]
     pub const fn at(self, now: Time) -> Time {

@@ -23,6 +23,7 @@ type Sent = (u16, u16, Vec<u8>);
 /// Two nodes that differ in nothing but the cache, given the same.
 struct Twins {
     lab: Lab,
+    lab_for: Box<dyn Fn(bool, &str) -> Lab>,
     cached: (Node<Heap>, Output<Heap>),
     walking: (Node<Heap>, Output<Heap>),
     now: Time,
@@ -30,16 +31,29 @@ struct Twins {
 
 impl Twins {
     fn new(profile: &str, switches: &str, limits: &str, toa: bool) -> Self {
-        let lab = |cache: bool| {
-            let keys = format!(
-                "profile: {profile}\nswitches: {{flowCache: {cache}, icmpRatelimit: 0, {switches}}}\n\
-                 limits: {{{limits}}}"
-            );
+        let head = format!("profile: {profile}\nlimits: {{{limits}}}");
+        let switches = switches.to_owned();
+        let lab_for = move |cache: bool, change: &str| {
+            // Of two values of a switch the later one is meant.
+            let kept =
+                switches.split(", ").filter(|s| s.split(':').next() != change.split(':').next());
+            let kept: Vec<_> = kept.chain([change]).filter(|s| !s.is_empty()).collect();
+            let kept = kept.join(", ");
+            let keys =
+                format!("{head}\nswitches: {{flowCache: {cache}, icmpRatelimit: 0, {kept}}}");
             lab_fnat_with("2000-2002", &format!("toa: {toa}"), &keys)
         };
-        let node = |cache: bool| (Node::new(&lab(cache), 0).expect("a node"), Output::default());
-        let now = Time::from_secs(1);
-        Self { lab: lab(true), cached: node(true), walking: node(false), now }
+        let node = |cache| (Node::new(&lab_for(cache, ""), 0).expect("a node"), Output::default());
+        let (cached, walking) = (node(true), node(false));
+        let (lab, now) = (lab_for(true, ""), Time::from_secs(1));
+        Self { lab, lab_for: Box::new(lab_for), cached, walking, now }
+    }
+
+    /// Both take over another version of their lab.
+    fn change(&mut self, switch: &str) {
+        self.cached.0.apply(&(self.lab_for)(true, switch), self.now);
+        self.walking.0.apply(&(self.lab_for)(false, switch), self.now);
+        assert_eq!(self.state(true), self.state(false));
     }
 
     fn both(
@@ -70,8 +84,10 @@ impl Twins {
         let ledger = (node.ledger(), node.held(), node.conntrack().evicted());
         let locals: Vec<_> = node.ipvs().local_addresses().ports().collect();
         let toa = node.toa_counters();
+        let servers = node.ipvs().services().flat_map(|service| &service.servers);
+        let servers: Vec<_> = servers.map(|server| node.ipvs().server(*server)).collect();
         format!(
-            "{locals:?}\n{toa:?}\n{flows:#?}\n{connections:#?}\n{neighbours:#?}\n{queues:#?}\n{ledger:#?}"
+            "{locals:?}\n{toa:?}\n{servers:#?}\n{flows:#?}\n{connections:#?}\n{neighbours:#?}\n{queues:#?}\n{ledger:#?}"
         )
     }
 
@@ -150,6 +166,8 @@ enum Event {
     Talk(Talk),
     Wait(u64),
     NewMacs(u8),
+    /// The lab changes this switch.
+    Change(&'static str),
 }
 
 /// A conversation: who talks to whom, by which protocol.
@@ -160,8 +178,15 @@ fn ends() -> impl Strategy<Value = Ends> {
     let servers = vec![FAR, FAR_XIP, NEAR, NEAR_XIP, MANY, OWN, LOCAL_XIP, FNAT, B, C, D, A];
     prop_oneof![
         // Conversations that get into each other's way: one client port, one endpoint.
-        (Just((CALI_A, A)), select(vec![FAR, FAR_XIP, FNAT, C]), Just(40_001), any::<bool>()),
-        (select(clients), select(servers), select(vec![40_001, 8_080]), any::<bool>()),
+        1 => (Just((CALI_A, A)), select(vec![FAR, FAR_XIP, FNAT, C]), Just(40_001), any::<bool>()),
+        1 => (select(clients), select(servers), select(vec![40_001, 8_080]), any::<bool>()),
+        // Conversations that begin alike.
+        3 => (
+            Just((CALI_A, A)),
+            select(vec![FAR, FAR_XIP, NEAR_XIP, MANY]),
+            prop_oneof![9 => 40_001..40_012_u16, 1 => Just(20)],
+            any::<bool>()
+        ),
     ]
     .prop_map(|((from, ip), server, source, udp)| {
         let port = match (server, udp) {
@@ -186,7 +211,7 @@ fn event() -> impl Strategy<Value = Event> {
     let step = || prop_oneof![8 => 0..600_u32, 1 => select(vec![4_000, 5_000, 90_000, 1 << 31])];
     let rare = |weight| prop::bool::weighted(weight);
     let rare = (rare(0.03), rare(0.05), rare(0.03));
-    let talk = (0..6_usize, any::<bool>(), flags, (step(), step()), data, ttl, rare).prop_map(
+    let talk = (0..12_usize, any::<bool>(), flags, (step(), step()), data, ttl, rare).prop_map(
         |(flow, back, flags, ahead, data, ttl, (damage, no_checksum, astray))| {
             Event::Talk(Talk { flow, back, flags, ahead, data, ttl, damage, no_checksum, astray })
         },
@@ -195,6 +220,16 @@ fn event() -> impl Strategy<Value = Event> {
         40 => talk,
         2 => select(vec![1, 900, 11_000, 31_000, 130_000, 310_000, 901_000]).prop_map(Event::Wait),
         1 => (1..4_u8).prop_map(Event::NewMacs),
+        1 => select(vec![
+            "rpFilter: 1",
+            "rpFilter: 2",
+            "masqueradeAll: true",
+            "vsConntrack: false",
+            "ipvs: {natIcmpSend: true}",
+            "ipvs: {sloppyTcp: true, connReuseMode: 0}",
+            "vlanPush: false",
+            "",
+        ]).prop_map(Event::Change),
     ]
 }
 
@@ -221,12 +256,13 @@ fn packet_for(talk: &Talk, src: Addr, dst: Addr, is_udp: bool) -> Vec<u8> {
 }
 
 /// What has left last in each conversation.
-type Memory = [Option<(u16, Tuple<std::net::Ipv4Addr>)>; 6];
+type Memory = [Option<(u16, Tuple<std::net::Ipv4Addr>)>; 12];
 
 fn play(twins: &mut Twins, flows: &[Ends], memory: &mut Memory, event: &Event) {
     match event {
         Event::Wait(millis) => twins.wait(*millis),
         Event::NewMacs(last) => twins.introduce(*last),
+        Event::Change(switch) => twins.change(switch),
         Event::Talk(talk) => {
             let at = talk.flow % flows.len();
             let (from, src, dst, is_udp) = flows[at];
@@ -259,8 +295,8 @@ fn nobody_can_tell_a_node_with_a_cache_from_one_without() {
     let kube_proxy = (prop::bool::weighted(0.8), any::<bool>());
     let lab = (profile, kube_proxy, 0..3_u8, 0..4_u8, any::<bool>());
     let strategy =
-        (lab, proptest::collection::vec(ends(), 1..6), proptest::collection::vec(event(), 1..150));
-    let hits = Cell::new(0);
+        (lab, proptest::collection::vec(ends(), 1..12), proptest::collection::vec(event(), 1..150));
+    let (hits, openings) = (Cell::new(0), Cell::new(0));
     let mut runner = TestRunner::new(ProptestConfig::with_cases(400));
     let outcome =
         runner.run(&strategy, |((profile, (ct, random), rp, small, toa), flows, events)| {
@@ -274,11 +310,13 @@ fn nobody_can_tell_a_node_with_a_cache_from_one_without() {
                 play(&mut twins, &flows, &mut memory, event);
             }
             hits.set(hits.get() + twins.counters().hits);
+            openings.set(openings.get() + twins.counters().openings);
             assert_eq!(twins.walking.0.cache_counters(), CacheCounters::default());
             Ok(())
         });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(hits.get() > 1_000, "the cache was hardly used: {} hits", hits.get());
+    assert!(openings.get() > 100, "it hardly opened a flow: {} did", openings.get());
 }
 
 /// Established conversations of every kind, and how many of their packets need no walk.

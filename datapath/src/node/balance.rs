@@ -19,7 +19,7 @@ use crate::verdict::DropReason;
 use crate::wire::{Address, Protocol, Transport, Tuple, ZeroChecksum, tcp::Flags};
 
 /// A source port that is never scheduled: an FTP server's data connections come from it.
-const FTP_DATA: u16 = 20;
+pub(super) const FTP_DATA: u16 = 20;
 
 /// Who takes a request.
 enum Taker {
@@ -246,13 +246,21 @@ impl<B: Buffer> Node<B> {
         // Without a connection nothing would hold a local port (spec FNAT-5).
         let one_packet =
             service.one_packet && request.proto == Protocol::UDP && service.fnat.is_none();
-        let (server, template) = match self.ipvs.pick(key, &request, now) {
+        let in_mode_nat = service.fnat.is_none() && service.persistence.is_none();
+        let picked = p.picked.take().unwrap_or_else(|| self.ipvs.pick(key, &request, now));
+        let (server, template) = match picked {
             Ok(picked) => picked,
             Err(NotScheduled::NoDestination) => {
                 return Break(Stop::Refuse(DropReason::NoDestination, Refusal::PortUnreachable));
             }
             Err(NotScheduled::Full) => return Break(Stop::Drop(DropReason::ConnectionTableFull)),
         };
+        if let Some(lesson) = &mut p.lesson
+            && in_mode_nat
+            && !one_packet
+        {
+            lesson.scheduled(server);
+        }
         let Some(destination) = self.ipvs.server(server).map(|s| s.destination.address()) else {
             return Continue(Taker::Nobody);
         };

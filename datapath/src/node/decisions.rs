@@ -6,18 +6,47 @@ use std::net::Ipv4Addr;
 
 use super::config::NodeConfig;
 use super::kube_proxy::{Chain, Outcome, Question, Table, Verdict};
-use super::route::{Found, Query};
-use crate::journey::{MarkRule, MasqueradeRule};
-use crate::table::Memo;
+use super::route::{Found, Iif, Query};
+use crate::journey::{MarkRule, MasqueradeRule, PortId};
+use crate::table::{Memo, MemoKey};
 
 /// Answers kept of each kind: a few for every pair of a pod and a service at work.
 const PLACES: usize = 1_024;
 
+/// What a chain is asked.
+#[derive(Clone, Copy)]
+struct Asked {
+    chain: Chain,
+    question: Question,
+}
+
+impl MemoKey for Asked {
+    #[inline]
+    fn bits(self) -> u128 {
+        self.question.bits() << 5 | self.chain as u128
+    }
+}
+
+impl MemoKey for Query<Ipv4Addr> {
+    #[inline]
+    fn bits(self) -> u128 {
+        // A node has far fewer ports than there are numbers, so the last stands for none.
+        let iif = match self.iif {
+            Iif::Lo => u16::MAX,
+            Iif::Port(PortId(port)) => port,
+        };
+        let PortId(oif) = self.oif.unwrap_or(PortId(u16::MAX));
+        let addresses = u64::from(self.dst.to_bits()) << 32 | u64::from(self.src.to_bits());
+        let rest = u64::from(iif) << 48 | u64::from(oif) << 32 | u64::from(self.mark);
+        u128::from(addresses) << 64 | u128::from(rest)
+    }
+}
+
 /// The answers of one node's routes and rules.
 #[derive(Debug)]
 pub(super) struct Decisions {
-    routes: Memo<Query<Ipv4Addr>, Option<Found<Ipv4Addr>>>,
-    rules: Memo<(Chain, Question), Outcome>,
+    routes: Memo<Option<Found<Ipv4Addr>>>,
+    rules: Memo<Outcome>,
 }
 
 impl Decisions {
@@ -38,7 +67,7 @@ impl Decisions {
         config: &NodeConfig,
         query: Query<Ipv4Addr>,
     ) -> Option<Found<Ipv4Addr>> {
-        self.routes.get(query, |query| config.routes.lookup(query))
+        self.routes.get(query, |query| config.routes.lookup(&query))
     }
 
     fn rules(&mut self, config: &NodeConfig, chain: Chain, question: Question) -> Outcome {
@@ -46,8 +75,9 @@ impl Decisions {
             Chain::KubeServices | Chain::KubePostrouting => Table::Nat,
             _ => Table::Filter,
         };
-        let ask = |(chain, question): &_| config.kube_proxy.pass(table, *chain, question);
-        self.rules.get((chain, question), ask)
+        self.rules.get(Asked { chain, question }, |asked| {
+            config.kube_proxy.pass(table, asked.chain, &asked.question)
+        })
     }
 
     /// nat's rules for the first packet of a flow: the marks it gets, and what had it marked for

@@ -79,8 +79,9 @@ impl<B: Buffer> Node<B> {
         let spare = others.into_iter().map(|w| self.absorb(w.framed, out)).collect();
         let mut framed = first.framed;
         framed.step(Step::Gathered(count));
-        let whole = Some(Box::new(Assembled { whole, spare }));
-        self.admit(framed, packet, whole, place, now, out);
+        let mut passage = Passage::new(framed, packet, Some(place));
+        passage.whole = Some(Box::new(Assembled { whole, spare }));
+        self.admit(passage, now, out);
     }
 
     /// Ends a fragment that has become part of another; its buffer is free.
@@ -112,7 +113,7 @@ impl<B: Buffer> Node<B> {
         let Some(packet) = ip.and_then(Packet::of_fragment) else {
             return self.lose(framed, DropReason::FragmentTimeout, out);
         };
-        let mut p = Passage::new(framed, packet, Some(port));
+        let mut p = Passage::new(framed, packet, Some(Place { port, queue: 0 }));
         // What the node sends came in by no device, so the kernel tells nobody.
         if port != HOST0 && self.route_input(&mut p) == Continue(Decision::Local) {
             self.refuse(&p, Refusal::ReassemblyTimeExceeded, now, out);

@@ -5,7 +5,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::Node;
 use super::config::{ETH1, InterfaceKind};
-use super::passage::{Assembled, Framed, Passage, Stop};
+use super::passage::{Framed, Passage, Stop};
 use crate::element::{Departure, Output, Place};
 use crate::journey::{Fate, Hook, PortId, Sighting, Step};
 use crate::port::Buffer;
@@ -32,6 +32,9 @@ impl<B: Buffer> Node<B> {
 
     /// Serves the trunk's queues in turn until they are empty.
     pub(super) fn serve_trunk(&mut self, now: Time, out: &mut Output<B>) {
+        if self.uses_cache(out) {
+            return self.take_from_trunk(now, out);
+        }
         while let Some((queue, mut framed)) = self.trunk.pop() {
             framed.step(Step::MemberQueue(queue));
             if let Some(tag) = ethernet::tag(framed.frame.bytes()) {
@@ -44,7 +47,13 @@ impl<B: Buffer> Node<B> {
 
     /// An untagged frame: ARP is answered or learned from, a packet goes its way. `place` is its
     /// port, and on the trunk the queue of its VID.
-    fn accept(&mut self, mut framed: Framed<B>, place: Place, now: Time, out: &mut Output<B>) {
+    pub(super) fn accept(
+        &mut self,
+        mut framed: Framed<B>,
+        place: Place,
+        now: Time,
+        out: &mut Output<B>,
+    ) {
         let port = place.port;
         // A tag with VID 0 names no VLAN, only a priority (spec ING-5).
         if ethernet::tag(framed.frame.bytes()).is_some_and(|tag| tag.id == 0) {
@@ -58,9 +67,7 @@ impl<B: Buffer> Node<B> {
         match Packet::parse(payload) {
             Ok(packet) => {
                 trim(&mut framed.frame, packet.total_len);
-                if let Continue(framed) = self.take_learned_path(framed, &packet, place, now, out) {
-                    self.admit(framed, packet, None, place, now, out);
-                }
+                self.admit(Passage::new(framed, packet, Some(place)), now, out);
             }
             Err(Unparsed::Fragment(header)) => {
                 trim(&mut framed.frame, header.total_len);
@@ -70,19 +77,8 @@ impl<B: Buffer> Node<B> {
         }
     }
 
-    /// A whole packet that came in at `place`: it goes through the hooks.
-    pub(super) fn admit(
-        &mut self,
-        framed: Framed<B>,
-        packet: Packet<Ipv4Addr>,
-        whole: Option<Box<Assembled<B>>>,
-        place: Place,
-        now: Time,
-        out: &mut Output<B>,
-    ) {
-        let mut passage = Passage::new(framed, packet, Some(place.port));
-        passage.whole = whole;
-        passage.member_queue = (place.port == ETH1).then_some(place.queue);
+    /// A whole packet that has come in: it goes through the hooks.
+    pub(super) fn admit(&mut self, mut passage: Passage<B>, now: Time, out: &mut Output<B>) {
         let ended = self.walk(&mut passage, now);
         self.finish(passage, ended, now, out);
     }
@@ -263,7 +259,8 @@ pub(super) const fn drop_of(unparsed: Unparsed) -> DropReason {
 }
 
 /// Cuts off what lies behind the packet: Ethernet padding (spec ING-8).
-fn trim<B: Buffer>(frame: &mut B, total_len: u16) {
+#[inline]
+pub(super) fn trim<B: Buffer>(frame: &mut B, total_len: u16) {
     let len = ethernet::HEADER_LEN + usize::from(total_len);
     // Shorter than it is, so it fits.
     let _ = len < frame.bytes().len() && frame.set_len(len);

@@ -3,6 +3,7 @@
 
 mod answer;
 mod balance;
+mod batch;
 mod config;
 pub mod conntrack;
 mod decisions;
@@ -14,7 +15,6 @@ mod icmp;
 mod ingress;
 pub mod ipvs;
 pub mod kube_proxy;
-mod look_ahead;
 mod neighbour;
 mod output;
 mod passage;
@@ -28,6 +28,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use answer::ErrorMeter;
+use batch::Batch;
 pub use config::{
     ETH0, ETH1, FIRST_CALI, HOST0, Interface, InterfaceKind, LocalPod, NodeConfig, TRUNK_IFINDEX,
     TRUNK_TABLE,
@@ -35,7 +36,7 @@ pub use config::{
 use conntrack::Conntrack;
 use decisions::Decisions;
 pub use flow_cache::CacheCounters;
-use flow_cache::Ways;
+use flow_cache::{Openings, Ways};
 pub use fnat::ToaCounters;
 use ipvs::{ConnectionTable, Ipvs, LocalAddresses, VirtualServices, changes};
 use kube_proxy::GracefulTermination;
@@ -77,11 +78,13 @@ pub struct Node<B> {
     ipvs: Ipvs,
     neighbours: Neighbours<Passage<B>>,
     trunk: Trunk<Framed<B>>,
+    batch: Batch<B>,
     fragments: Fragments<defrag::Waiting<B>>,
     cache: CacheCounters,
     toa: ToaCounters,
     graceful: GracefulTermination,
     ways: Ways,
+    openings: Openings,
     meter: ErrorMeter,
     random: Random,
     ledger: Ledger,
@@ -109,12 +112,14 @@ impl<B: Buffer> Node<B> {
             ipvs,
             conntrack: Conntrack::new(limits.flows, seed),
             neighbours,
+            batch: Batch::default(),
             trunk: Trunk::new(&config.queue_vids, limits.member_queue),
             fragments: Fragments::new(limits.fragments),
             cache: CacheCounters::default(),
             toa: ToaCounters::default(),
             graceful: GracefulTermination::default(),
             ways: Ways::new(seed),
+            openings: Openings::new(seed),
             decisions: Decisions::new(seed),
             meter: ErrorMeter::default(),
             random: Random::new(seed),
@@ -200,7 +205,9 @@ impl<B: Buffer> Node<B> {
 
 impl<B: Buffer> Element<B> for Node<B> {
     fn process(&mut self, batch: &mut Vec<B>, place: Place, now: Time, out: &mut Output<B>) {
-        self.look_ahead(batch);
+        if place.port != ETH1 && self.uses_cache(out) {
+            self.take(batch, place.port, now, out);
+        }
         for frame in batch.drain(..) {
             self.receive(frame, place, now, out);
         }

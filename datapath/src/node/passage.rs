@@ -4,8 +4,10 @@ use std::net::Ipv4Addr;
 
 use smallvec::SmallVec;
 
+use super::config::ETH1;
 use super::conntrack::Tracked;
 use super::flow_cache::Lesson;
+use super::ipvs::Picked;
 use crate::element::Place;
 use crate::fragment::Whole;
 use crate::journey::{Fate, Hook, Hop, PortId, Rewriter, Sighting, Step};
@@ -130,6 +132,8 @@ pub(super) struct Passage<B> {
     pub(super) exit: Option<Exit>,
     /// What the flow cache is to learn from its walk.
     pub(super) lesson: Option<Lesson>,
+    /// What a scheduler has said about it before its walk.
+    pub(super) picked: Option<Picked>,
 }
 
 impl<B: Buffer> Passage<B> {
@@ -137,7 +141,7 @@ impl<B: Buffer> Passage<B> {
     pub(super) fn new(
         mut framed: Framed<B>,
         packet: Packet<Ipv4Addr>,
-        iif: Option<PortId>,
+        came: Option<Place>,
     ) -> Self {
         if let Some(hop) = &mut framed.hop {
             hop.flags = packet.tcp_flags();
@@ -155,13 +159,14 @@ impl<B: Buffer> Passage<B> {
             framed,
             whole: None,
             packet,
-            iif,
-            member_queue: None,
+            iif: came.map(|place| place.port),
+            member_queue: came.filter(|place| place.port == ETH1).map(|place| place.queue),
             tracked,
             mark: 0,
             ipvs: false,
             exit: None,
             lesson: None,
+            picked: None,
         }
     }
 
@@ -178,6 +183,7 @@ impl<B: Buffer> Passage<B> {
             ipvs: self.ipvs,
             exit: self.exit,
             lesson: None,
+            picked: None,
         };
         (self.framed, rest)
     }
@@ -244,7 +250,19 @@ impl Passage<()> {
     /// A passage with what is known of this one, a frame of its own and the packet in it.
     pub(super) fn joined<B>(&self, framed: Framed<B>, packet: Packet<Ipv4Addr>) -> Passage<B> {
         let Self { iif, member_queue, tracked, mark, ipvs, exit, lesson, .. } = *self;
-        let whole = None;
-        Passage { framed, whole, packet, iif, member_queue, tracked, mark, ipvs, exit, lesson }
+        let (whole, picked) = (None, None);
+        Passage {
+            framed,
+            whole,
+            packet,
+            iif,
+            member_queue,
+            tracked,
+            mark,
+            ipvs,
+            exit,
+            lesson,
+            picked,
+        }
     }
 }

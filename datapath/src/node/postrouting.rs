@@ -103,6 +103,11 @@ impl<B: Buffer> Node<B> {
         let masquerade = self.decisions.masquerade(&self.config, question);
         let (rule, random) = masquerade.unzip();
         let random = random.unwrap_or(false);
+        if let Some(lesson) = &mut p.lesson
+            && rule.is_some()
+        {
+            lesson.masqueraded(random);
+        }
         // The node's address is on eth0 and, as /32, on eth1; a cali has none and falls back to
         // the first global address, again eth0's (spec MASQ-1, MASQ-2).
         let address = if rule.is_some() { self.config.ip } else { sent.src };
@@ -125,7 +130,7 @@ impl<B: Buffer> Node<B> {
 
     /// The tuple itself where its answer belongs to no other flow, else with a free port of the
     /// same class, searched from a random start (spec MASQ-4 to MASQ-6).
-    fn unique_source(
+    pub(super) fn unique_source(
         &mut self,
         tuple: Tuple<Ipv4Addr>,
         random: bool,

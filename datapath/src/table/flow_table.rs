@@ -1,5 +1,6 @@
 //! Flows, each found by the key of either of its directions.
 
+use std::cell::Cell;
 use std::hash::Hash;
 
 use super::{Handle, Index, Slab};
@@ -80,24 +81,40 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         self.index.populate();
     }
 
-    /// The hash of a key, for [`look_ahead`](Self::look_ahead).
+    /// The hash of a key.
     #[must_use]
     #[inline]
     pub fn hash_of(&self, key: &K) -> u64 {
         self.index.hash_of(key)
     }
 
-    /// Reads what a look-up of the key with this hash will read first.
-    #[must_use]
+    /// Has fetched what a look-up of the key with this hash will read first.
     #[inline]
-    pub fn look_ahead(&self, hash: u64) -> Option<u32> {
-        self.index.look_ahead(hash)
+    pub fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
     }
 
-    /// Reads what a look-up will read then: the flow in a slot.
+    /// Has the flow fetched that this look-up finds, or in rare cases another. Whether there is one.
     #[inline]
-    pub fn look_into(&self, slot: u32) {
-        self.flows.look_ahead(slot);
+    pub fn prefetch_flow(&self, hash: u64) -> bool {
+        let slot = self.index.candidate(hash);
+        if let Some(slot) = slot {
+            self.flows.prefetch(slot);
+        }
+        slot.is_some()
+    }
+
+    /// The value of the flow that this look-up finds, or in rare cases of another.
+    #[inline]
+    pub fn candidate(&self, hash: u64) -> Option<&V> {
+        self.flows.at(self.index.candidate(hash)?).map(|flow| &flow.value)
+    }
+
+    /// Whether a flow has this key, whose hash is `hash`.
+    #[must_use]
+    #[inline]
+    pub fn has(&self, hash: u64, key: &K) -> bool {
+        self.slot_of(hash, key).is_some()
     }
 
     /// Stores a flow.
@@ -119,23 +136,21 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         Ok(handle)
     }
 
-    /// The flow `key` belongs to, with all that is stored of it. `None` when no flow has that key.
+    /// The flow `key`, whose hash is `hash`, belongs to, with all that is stored of it. `None` when
+    /// no flow has that key.
     #[must_use]
-    #[inline]
-    pub fn meet(&mut self, key: &K) -> Option<Met<'_, K, V>> {
-        let slot = self.slot_of(self.index.hash_of(key), key)?;
+    #[inline(always)]
+    pub fn meet(&mut self, hash: u64, key: &K) -> Option<Met<'_, K, V>> {
+        let (slot, direction) = self.slot_of(hash, key)?;
         let Flow { original, reply, value } = self.flows.at_mut(slot)?;
-        let direction = if original == key { Direction::Original } else { Direction::Reply };
         Some(Met { direction, original, reply, value })
     }
 
     /// The flow `key` belongs to, and as which of its keys. `None` when no flow has that key.
     #[must_use]
     pub fn find(&self, key: &K) -> Option<(Handle, Direction)> {
-        let handle = self.owner(self.index.hash_of(key), key)?;
-        let flow = self.flows.get(handle)?;
-        let direction = if flow.original == *key { Direction::Original } else { Direction::Reply };
-        Some((handle, direction))
+        let (slot, direction) = self.slot_of(self.index.hash_of(key), key)?;
+        Some((self.flows.handle_at(slot)?, direction))
     }
 
     /// The value of a flow. `None` when it was removed.
@@ -246,12 +261,20 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
 
     /// The flow that has `key`, whose hash is `hash`, in either direction.
     fn owner(&self, hash: u64, key: &K) -> Option<Handle> {
-        self.flows.handle_at(self.slot_of(hash, key)?)
+        let (slot, _) = self.slot_of(hash, key)?;
+        self.flows.handle_at(slot)
     }
 
-    fn slot_of(&self, hash: u64, key: &K) -> Option<u32> {
-        self.index.find(hash, |slot| {
-            self.flows.at(slot).is_some_and(|f| f.original == *key || f.reply == *key)
-        })
+    /// The slot of that flow, and as which of its keys it has this one.
+    #[inline(always)]
+    fn slot_of(&self, hash: u64, key: &K) -> Option<(u32, Direction)> {
+        let direction = Cell::new(Direction::Original);
+        let slot = self.index.find(hash, |slot| {
+            let Some(flow) = self.flows.at(slot) else { return false };
+            let original = flow.original == *key;
+            direction.set(if original { Direction::Original } else { Direction::Reply });
+            original || flow.reply == *key
+        })?;
+        Some((slot, direction.get()))
     }
 }

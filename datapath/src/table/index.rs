@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::FixedState;
 
-use super::Full;
+use super::{Full, cpu};
 
 /// Entries of a bucket: with its count it fills one cache line.
 const ENTRIES: usize = 15;
@@ -17,65 +17,73 @@ const SLOT_BYTES: usize = 3;
 const FREE: u8 = 0;
 
 /// Some entries, and how many others would be here if there were room: they are in the buckets
-/// that follow.
+/// that follow. A tag of each entry's hash ([`FREE`] where there is no entry), the slots, the count.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Bucket {
-    /// A tag of each entry's hash; [`FREE`] where there is no entry.
-    tags: [u8; ENTRIES],
-    slots: [[u8; SLOT_BYTES]; ENTRIES],
-    passed: u32,
-}
+struct Bucket([u8; 64]);
 
 impl Bucket {
-    const EMPTY: Self =
-        Self { tags: [FREE; ENTRIES], slots: [[0; SLOT_BYTES]; ENTRIES], passed: 0 };
+    const EMPTY: Self = Self([0; 64]);
 
-    /// The places of the entries with this tag. All tags are looked at together, as two numbers of
-    /// eight that share the one in the middle.
-    #[inline]
-    fn with_tag(&self, tag: u8) -> impl Iterator<Item = usize> + use<> {
-        let [low @ .., _, _, _, _, _, _, _] = self.tags;
-        let [_, _, _, _, _, _, _, high @ ..] = self.tags;
-        let mut low = equal_bytes(u64::from_le_bytes(low), tag);
-        let mut high = equal_bytes(u64::from_le_bytes(high), tag) & !0xff;
-        std::iter::from_fn(move || {
-            let (bits, first) = if low == 0 { (&mut high, 7) } else { (&mut low, 0) };
-            let at = (*bits != 0).then_some(first + bits.trailing_zeros() as usize / 8)?;
-            *bits &= *bits - 1;
-            Some(at)
-        })
+    /// The places of the entries with this tag, a bit each.
+    #[inline(always)]
+    fn with_tag(&self, tag: u8) -> u32 {
+        let tags = self.0.first_chunk().copied().unwrap_or_default();
+        cpu::equal_bytes(tags, tag) & ((1 << ENTRIES) - 1)
     }
 
     /// The slot of an entry.
-    #[inline]
-    fn slot(&self, at: usize) -> Option<u32> {
-        let [a, b, c] = *self.slots.get(at)?;
-        Some(u32::from_le_bytes([a, b, c, 0]))
+    #[inline(always)]
+    fn slot(&self, at: usize) -> u32 {
+        let bytes = self.0.get(ENTRIES + at * SLOT_BYTES..).and_then(|s| s.first_chunk());
+        u32::from_le_bytes(bytes.copied().unwrap_or_default()) & (Index::SLOTS - 1)
+    }
+
+    /// How many entries had no room here.
+    #[inline(always)]
+    fn passed(&self) -> u32 {
+        u32::from_le_bytes(self.0.last_chunk().copied().unwrap_or_default())
+    }
+
+    /// Counts entries that had no room.
+    fn set_passed(&mut self, passed: u32) {
+        if let Some(bytes) = self.0.last_chunk_mut() {
+            *bytes = passed.to_le_bytes();
+        }
     }
 
     /// Makes an entry; whether there was room for it.
+    #[inline]
     fn add(&mut self, tag: u8, slot: u32) -> bool {
-        let Some(at) = self.with_tag(FREE).next() else { return false };
+        let at = self.with_tag(FREE).trailing_zeros() as usize;
+        if at >= ENTRIES {
+            return false;
+        }
         let [a, b, c, _] = slot.to_le_bytes();
-        if let (Some(tags), Some(slots)) = (self.tags.get_mut(at), self.slots.get_mut(at)) {
-            (*tags, *slots) = (tag, [a, b, c]);
+        let place = self.0.get_mut(ENTRIES + at * SLOT_BYTES..).and_then(|s| s.first_chunk_mut());
+        if let Some(bytes) = place {
+            *bytes = [a, b, c];
+        }
+        if let Some(free) = self.0.get_mut(at) {
+            *free = tag;
         }
         true
     }
 
     /// The place of an entry.
     fn place_of(&self, tag: u8, slot: u32) -> Option<usize> {
-        self.with_tag(tag).find(|at| self.slot(*at) == Some(slot))
+        places(self.with_tag(tag)).find(|at| self.slot(*at) == slot)
     }
 }
 
-/// The highest bit of every byte of `bytes` that is `byte`.
-const fn equal_bytes(bytes: u64, byte: u8) -> u64 {
-    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-    let differ = bytes ^ u64::from_le_bytes([byte; 8]);
-    // No carry leaves a byte, so that none is taken for another's.
-    !(((differ & LOW) + LOW) | differ | LOW)
+/// The places that bits stand for.
+#[inline(always)]
+fn places(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = (bits != 0).then_some(bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(at)
+    })
 }
 
 /// Finds slots by the hash of a key that the index itself does not store.
@@ -108,7 +116,7 @@ impl Index {
 
     /// The hash under which this index keeps `key`: the same for equal keys and equal seeds.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn hash_of<K: Hash + ?Sized>(&self, key: &K) -> u64 {
         self.hasher.hash_one(key)
     }
@@ -117,18 +125,31 @@ impl Index {
     /// with slots stored under this hash and, rarely, with others; where it holds for several,
     /// which one is returned is unspecified.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, hash: u64, eq: impl Fn(u32) -> bool) -> Option<u32> {
         let tag = tag_of(hash);
-        for number in self.way(hash) {
-            let bucket = self.buckets.get(number)?;
-            for at in bucket.with_tag(tag) {
-                let slot = bucket.slot(at)?;
-                if eq(slot) {
-                    return Some(slot);
-                }
+        let bucket = self.buckets.get(self.first(hash))?;
+        for at in places(bucket.with_tag(tag)) {
+            let slot = bucket.slot(at);
+            if eq(slot) {
+                return Some(slot);
             }
-            if bucket.passed == 0 {
+        }
+        if bucket.passed() == 0 { None } else { self.find_beyond(hash, eq) }
+    }
+
+    /// A slot that had no room in the first bucket of its hash.
+    #[cold]
+    #[inline(never)]
+    fn find_beyond(&self, hash: u64, eq: impl Fn(u32) -> bool) -> Option<u32> {
+        let tag = tag_of(hash);
+        for number in self.way(hash).skip(1) {
+            let bucket = self.buckets.get(number)?;
+            let mut slots = places(bucket.with_tag(tag)).map(|at| bucket.slot(at));
+            if let Some(slot) = slots.find(|slot| eq(*slot)) {
+                return Some(slot);
+            }
+            if bucket.passed() == 0 {
                 return None;
             }
         }
@@ -142,13 +163,20 @@ impl Index {
         }
     }
 
-    /// Reads the entries of a hash, so that they are in the cache when they are needed: a slot that
-    /// [`find`](Self::find) would ask about, if there is one.
+    /// Has the line fetched that a look-up of this hash reads first.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        if let Some(bucket) = self.buckets.get(self.first(hash)) {
+            cpu::prefetch(bucket);
+        }
+    }
+
+    /// The first slot that [`find`](Self::find) would ask about, if there is one.
     #[must_use]
     #[inline]
-    pub fn look_ahead(&self, hash: u64) -> Option<u32> {
-        let bucket = self.buckets.get(self.way(hash).next()?)?;
-        bucket.with_tag(tag_of(hash)).next().and_then(|at| bucket.slot(at))
+    pub fn candidate(&self, hash: u64) -> Option<u32> {
+        let bucket = self.buckets.get(self.first(hash))?;
+        places(bucket.with_tag(tag_of(hash))).next().map(|at| bucket.slot(at))
     }
 
     /// Stores `slot` under `hash`, next to any other slot already there.
@@ -165,7 +193,7 @@ impl Index {
                 self.len += 1;
                 return Ok(());
             }
-            bucket.passed += 1;
+            bucket.set_passed(bucket.passed() + 1);
         }
         Err(Full)
     }
@@ -183,9 +211,9 @@ impl Index {
         for (step, number) in self.way(hash).take(found + 1).enumerate() {
             let Some(bucket) = self.buckets.get_mut(number) else { continue };
             if step < found {
-                bucket.passed -= 1;
+                bucket.set_passed(bucket.passed() - 1);
             } else if let Some(at) = bucket.place_of(tag, slot)
-                && let Some(tag) = bucket.tags.get_mut(at)
+                && let Some(tag) = bucket.0.get_mut(at)
             {
                 *tag = FREE;
                 self.len -= 1;
@@ -194,12 +222,17 @@ impl Index {
         true
     }
 
+    /// The first bucket in which a hash may be.
+    #[inline(always)]
+    fn first(&self, hash: u64) -> usize {
+        ((u128::from(hash) * self.buckets.len() as u128) >> u64::BITS) as usize
+    }
+
     /// The buckets in which a hash may be, in order.
     #[inline]
     fn way(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
-        let count = self.buckets.len();
-        let first = ((u128::from(hash) * count as u128) >> u64::BITS) as usize;
-        (first..count).chain(0..first)
+        let first = self.first(hash);
+        (first..self.buckets.len()).chain(0..first)
     }
 
     /// How many slots are stored.

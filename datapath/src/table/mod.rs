@@ -5,6 +5,7 @@
 //! [`PrefixTable`], whose building may allocate, nothing here allocates after construction, and
 //! nothing here panics once constructed: what cannot be done is reported.
 
+mod cpu;
 mod flow_table;
 mod index;
 mod memo;
@@ -15,7 +16,7 @@ mod wheel;
 
 pub use flow_table::{Direction, FlowTable, InsertError, Met, RekeyError};
 pub use index::Index;
-pub use memo::Memo;
+pub use memo::{Memo, MemoKey};
 pub use patrol::Patrol;
 pub use prefix::{PrefixKey, PrefixTable};
 pub use slab::{Handle, Slab};

@@ -1,5 +1,7 @@
 //! A fixed-capacity arena whose handles know when their slot was reused.
 
+use super::cpu;
+
 /// Names one value in a [`Slab`], until that value is removed.
 ///
 /// A slot's generation counts its removals and wraps at 2^32, so a handle kept across exactly that
@@ -61,10 +63,14 @@ impl<T> Slab<T> {
         self.entries.resize_with(self.limit as usize, vacant);
     }
 
-    /// Reads from `slot`, so that it is in the cache when it is needed.
+    /// Has the value in `slot` fetched: its first line of memory and that of the slot behind, between
+    /// which it lies.
     #[inline]
-    pub fn look_ahead(&self, slot: u32) {
-        std::hint::black_box(self.entries.get(slot as usize).map(|entry| entry.generation));
+    pub fn prefetch(&self, slot: u32) {
+        let slot = slot as usize;
+        for entry in self.entries.get(slot..).into_iter().flatten().take(2) {
+            cpu::prefetch(entry);
+        }
     }
 
     /// Stores `value`. `None`, and the value is dropped, when the slab is full.

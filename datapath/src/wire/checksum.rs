@@ -1,25 +1,45 @@
 //! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
 
+/// The sum of the words of `bytes` as they lie in memory, an odd last byte filled up with a zero. It
+/// is a one's-complement sum that nobody has folded yet: these care neither how wide their words are
+/// nor about the order of bytes (RFC 1071), so eight bytes are added at a time.
+#[must_use]
+#[inline(always)]
+pub(super) fn words(bytes: &[u8]) -> u64 {
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let (mut sum, mut carries) = (0_u64, 0_u64);
+    for eight in eights {
+        let (more, carry) = sum.overflowing_add(u64::from_ne_bytes(*eight));
+        sum = more;
+        carries += u64::from(carry);
+    }
+    let (four, rest) = match rest.split_first_chunk::<4>() {
+        Some((four, rest)) => (u32::from_ne_bytes(*four), rest),
+        None => (0, rest),
+    };
+    let last = match *rest {
+        [a, b, c] => u32::from_ne_bytes([a, b, c, 0]),
+        [a, b] => u32::from_ne_bytes([a, b, 0, 0]),
+        [a] => u32::from_ne_bytes([a, 0, 0, 0]),
+        _ => 0,
+    };
+    (sum & 0xffff_ffff) + (sum >> 32) + carries + u64::from(four) + u64::from(last)
+}
+
+/// Whether [`words`] over everything that a checksum covers, itself included, say that it is right.
+#[must_use]
+#[inline(always)]
+pub(super) const fn holds(words: u64) -> bool {
+    // Folded into 16 bits they would be all ones: zero as a one's complement, though not as nothing.
+    words != 0 && words.is_multiple_of(0xffff)
+}
+
 /// Sums 16-bit words of `bytes` in network order onto `sum`, with carries folded in; an odd last
 /// byte counts as high. The result is below 2^18.
 #[must_use]
 #[inline]
 pub fn sum(bytes: &[u8], sum: u32) -> u32 {
-    // One's-complement sums care neither how wide they are made nor about the order of bytes
-    // (RFC 1071), so four bytes are added at a time, as they lie in memory.
-    let mut wide = 0_u64;
-    let mut pairs = bytes.chunks_exact(4);
-    for pair in &mut pairs {
-        if let Some(pair) = pair.first_chunk() {
-            wide += u64::from(u32::from_ne_bytes(*pair));
-        }
-    }
-    wide += match *pairs.remainder() {
-        [a, b, c] => u64::from(u32::from_ne_bytes([a, b, c, 0])),
-        [a, b] => u64::from(u32::from_ne_bytes([a, b, 0, 0])),
-        [a] => u64::from(u32::from_ne_bytes([a, 0, 0, 0])),
-        _ => 0,
-    };
+    let wide = words(bytes);
     let halves = (wide & 0xffff_ffff) + (wide >> 32);
     let folded = fold(((halves & 0xffff) + (halves >> 16 & 0xffff) + (halves >> 32)) as u32);
     (sum & 0xffff) + (sum >> 16) + u32::from(u16::from_be_bytes(folded.to_ne_bytes()))
@@ -27,11 +47,10 @@ pub fn sum(bytes: &[u8], sum: u32) -> u32 {
 
 /// Folds a sum into 16 bits, without the final inversion.
 #[must_use]
-pub const fn fold(mut sum: u32) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
+#[inline(always)]
+pub const fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// The checksum field's value over `bytes` (whose checksum field must be zero).
@@ -54,6 +73,9 @@ pub fn pseudo_header(src: &[u8], dst: &[u8], proto: u8, len: u16) -> u32 {
 pub struct Delta(u16);
 
 impl Delta {
+    /// What it does to the header's checksum that the TTL, the upper half of its word, is one less.
+    pub(super) const TTL: Self = Self(!0x0100);
+
     /// Adds the replacement of one 16-bit word. Replacing a word by itself changes nothing: a
     /// checksum field is then left exactly as it is, in either notation of zero.
     #[must_use]
@@ -66,11 +88,10 @@ impl Delta {
 
     /// Adds the replacement of `old` by `new`, both of the same even length.
     #[must_use]
+    #[inline]
     pub fn bytes(mut self, old: &[u8], new: &[u8]) -> Self {
-        for (o, n) in old.chunks_exact(2).zip(new.chunks_exact(2)) {
-            if let ([a, b], [c, d]) = (o, n) {
-                self = self.word(u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
-            }
+        for (old, new) in old.as_chunks().0.iter().zip(new.as_chunks().0) {
+            self = self.word(u16::from_be_bytes(*old), u16::from_be_bytes(*new));
         }
         self
     }
@@ -83,6 +104,7 @@ impl Delta {
 
     /// The checksum field after the rewrite (RFC 1624, equation 3).
     #[must_use]
+    #[inline(always)]
     pub const fn apply(self, field: u16) -> u16 {
         !fold(!field as u32 + self.0 as u32)
     }

@@ -62,10 +62,11 @@ impl Header {
         {
             return Err(Malformed::Header);
         }
-        let Some(header) = packet.get(..usize::from(header_len)) else {
-            return Err(Malformed::Header);
+        let options = match usize::from(header_len) {
+            HEADER_LEN => 0,
+            len => checksum::words(packet.get(HEADER_LEN..len).unwrap_or_default()),
         };
-        if checksum::of(header) != 0 {
+        if !checksum::holds(checksum::words(h) + options) {
             return Err(Malformed::Checksum);
         }
         let fragment = u16::from_be_bytes([f0, f1]);
@@ -141,13 +142,12 @@ pub fn renew_checksum(packet: &mut [u8]) {
 /// Takes one from the TTL and corrects the checksum; the caller has seen that it is above one.
 #[inline]
 pub fn decrement_ttl(packet: &mut [u8]) {
-    if let Some([_, _, _, _, _, _, _, _, ttl, proto, c0, c1, ..]) =
+    if let Some([_, _, _, _, _, _, _, _, ttl, _, c0, c1, ..]) =
         packet.first_chunk_mut::<HEADER_LEN>()
+        && *ttl > 0
     {
-        let old = u16::from_be_bytes([*ttl, *proto]);
-        *ttl = ttl.saturating_sub(1);
-        let new = u16::from_be_bytes([*ttl, *proto]);
-        let sum = checksum::Delta::default().word(old, new).apply(u16::from_be_bytes([*c0, *c1]));
+        *ttl -= 1;
+        let sum = checksum::Delta::TTL.apply(u16::from_be_bytes([*c0, *c1]));
         [*c0, *c1] = sum.to_be_bytes();
     }
 }

@@ -9,6 +9,7 @@ pub mod ethernet;
 pub mod icmpv4;
 pub mod ipv4;
 mod packet;
+mod plain;
 mod quoted;
 pub mod tcp;
 mod tcp_option;
@@ -18,11 +19,13 @@ mod tuple;
 pub mod udp;
 
 pub use packet::{Packet, Transport, Unparsed, ZeroChecksum};
+pub use plain::Plain;
 pub use quoted::{Quoted, QuotedSums};
 pub use translation::{Deltas, Translation};
 pub use tuple::Tuple;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -177,7 +180,7 @@ impl fmt::Debug for Protocol {
 }
 
 /// An IP address of either family; every key and every rewrite is generic over it.
-pub trait Address: Copy + Eq + Ord + std::hash::Hash + fmt::Debug + fmt::Display + 'static {
+pub trait Address: Copy + Eq + Ord + Hash + fmt::Debug + fmt::Display + 'static {
     /// The unspecified address, all zeros.
     const UNSPECIFIED: Self;
     /// Where the source address begins in the IP header, in bytes.
@@ -189,6 +192,9 @@ pub trait Address: Copy + Eq + Ord + std::hash::Hash + fmt::Debug + fmt::Display
 
     /// The address in network order.
     fn octets(&self) -> impl AsRef<[u8]>;
+
+    /// Hashes two addresses in as few pieces as there are.
+    fn hash_both<H: Hasher>(one: Self, other: Self, state: &mut H);
 }
 
 impl Address for Ipv4Addr {
@@ -199,6 +205,10 @@ impl Address for Ipv4Addr {
     fn octets(&self) -> impl AsRef<[u8]> {
         Self::octets(self)
     }
+    #[inline]
+    fn hash_both<H: Hasher>(one: Self, other: Self, state: &mut H) {
+        state.write_u64(u64::from(one.to_bits()) << 32 | u64::from(other.to_bits()));
+    }
 }
 
 impl Address for Ipv6Addr {
@@ -208,5 +218,9 @@ impl Address for Ipv6Addr {
     const CHECKSUM_AT: Option<usize> = None;
     fn octets(&self) -> impl AsRef<[u8]> {
         Self::octets(self)
+    }
+    fn hash_both<H: Hasher>(one: Self, other: Self, state: &mut H) {
+        state.write_u128(one.to_bits());
+        state.write_u128(other.to_bits());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::checksum::Delta;
+use super::checksum::{self, Delta};
 use super::{Address, Deltas, Protocol, Translation, Tuple, icmpv4, ipv4, tcp, udp};
 
 /// What a packet's transport header says.
@@ -192,22 +192,22 @@ impl<A: Address> Packet<A> {
     /// Whether the transport checksum of the packet in `ip` is right. UDP without one and
     /// protocols whose checksum is not known are taken as right.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn checksum_holds(&self, ip: &[u8]) -> bool {
         let l4 = usize::from(self.header_len);
         let Some(payload) = ip.get(l4..self.transport_end()) else { return false };
         let pseudo = match self.tuple.proto {
             Protocol::UDP if word(payload, 6) == Some(0) => return true,
             Protocol::ICMP => 0,
-            proto @ (Protocol::TCP | Protocol::UDP) => super::checksum::pseudo_header(
-                self.tuple.src.octets().as_ref(),
-                self.tuple.dst.octets().as_ref(),
-                proto.0,
-                u16::try_from(payload.len()).unwrap_or(u16::MAX),
-            ),
+            Protocol(proto @ (6 | 17)) => {
+                let addresses = ip.get(A::SRC_AT..A::DST_AT + size_of::<A>()).unwrap_or_default();
+                let len = u16::try_from(payload.len()).unwrap_or(u16::MAX);
+                let [l0, l1] = len.to_be_bytes();
+                checksum::words(addresses) + checksum::words(&[0, proto, l0, l1])
+            }
             _ => return true,
         };
-        super::checksum::fold(super::checksum::sum(payload, pseudo)) == u16::MAX
+        checksum::holds(pseudo + checksum::words(payload))
     }
 
     /// Gives the packet in `ip` the addresses and ports of `to` and keeps every checksum right
@@ -223,9 +223,9 @@ impl<A: Address> Packet<A> {
         self.tuple = by.to;
     }
 
-    /// As [`translate`](Self::translate), of a packet that is not looked at again.
-    #[inline(always)]
-    pub fn write_translated(&self, ip: &mut [u8], by: &Translation<A>, zero: ZeroChecksum) {
+    /// Does a rewrite in the bytes.
+    #[inline]
+    fn write_translated(&self, ip: &mut [u8], by: &Translation<A>, zero: ZeroChecksum) {
         let Translation { to, deltas: Deltas { header, transport } } = by;
         if self.tuple == *to {
             return;
@@ -287,13 +287,13 @@ impl<A: Address> Packet<A> {
             (0, ZeroChecksum::Compute) => {
                 let Some(datagram) = ip.get(l4..self.transport_end()) else { return };
                 let len = u16::try_from(datagram.len()).unwrap_or(u16::MAX);
-                let pseudo = super::checksum::pseudo_header(
+                let pseudo = checksum::pseudo_header(
                     to.src.octets().as_ref(),
                     to.dst.octets().as_ref(),
                     Protocol::UDP.0,
                     len,
                 );
-                !super::checksum::fold(super::checksum::sum(datagram, pseudo))
+                !checksum::fold(checksum::sum(datagram, pseudo))
             }
             _ => delta.apply(field),
         };

@@ -46,7 +46,7 @@ pub struct Header {
 impl Header {
     /// The header at the start of `segment`, or `None` where the segment is cut short.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn parse(segment: &[u8]) -> Option<Self> {
         let [s0, s1, d0, d1, q0, q1, q2, q3, a0, a1, a2, a3, off, flags, w0, w1, ..] =
             *segment.first_chunk::<HEADER_LEN>()?;

@@ -24,6 +24,14 @@ pub struct Deltas {
     pub(super) transport: Delta,
 }
 
+impl Deltas {
+    /// And that the packet has one hop less to live.
+    #[must_use]
+    pub const fn and_hop(self) -> Self {
+        Self { header: self.header.join(Delta::TTL), transport: self.transport }
+    }
+}
+
 impl<A: Address> Translation<A> {
     /// The rewrite that makes `to` out of `from`.
     #[must_use]

@@ -1,6 +1,7 @@
 //! The five values that name one direction of a flow.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,7 @@ use super::{Address, Protocol, icmpv4};
 ///
 /// An ICMP query has its identifier as source port and `type << 8 | code` as destination port,
 /// as conntrack has it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 // So that a copy is one move: pieces of odd sizes, written and read again at once, stall.
 #[repr(align(4))]
 pub struct Tuple<A> {
@@ -26,6 +27,16 @@ pub struct Tuple<A> {
     pub proto: Protocol,
 }
 
+/// In as few and wide pieces as there are: tables hash tuples all the time.
+impl<A: Address> Hash for Tuple<A> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (src, dst) = (u64::from(self.src_port), u64::from(self.dst_port));
+        A::hash_both(self.src, self.dst, state);
+        state.write_u64(src << 32 | dst << 16 | u64::from(self.proto.0));
+    }
+}
+
 impl<A: Address> Tuple<A> {
     /// The tuple of the answer, or `None` for an ICMP message that has no answer.
     #[must_use]
@@ -39,6 +50,16 @@ impl<A: Address> Tuple<A> {
             (self.dst_port, self.src_port)
         };
         Some(Self { src: self.dst, dst: self.src, src_port, dst_port, proto: self.proto })
+    }
+}
+
+impl<A: Copy> Tuple<A> {
+    /// The tuple of the answer, for protocols whose ports are ports.
+    #[must_use]
+    #[inline]
+    pub const fn turned(&self) -> Self {
+        let Self { src: dst, dst: src, src_port: dst_port, dst_port: src_port, proto } = *self;
+        Self { src, dst, src_port, dst_port, proto }
     }
 }
 

@@ -20,7 +20,7 @@ impl Header {
     /// The header at the start of `datagram`, or `None` where it is cut short or its length does
     /// not fit.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn parse(datagram: &[u8]) -> Option<Self> {
         let [s0, s1, d0, d1, l0, l1, c0, c1] = *datagram.first_chunk()?;
         let len = u16::from_be_bytes([l0, l1]);

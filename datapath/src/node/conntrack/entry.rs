@@ -12,7 +12,7 @@ use super::track::{TcpTrack, TcpUpdate};
 use crate::lab::ConntrackSwitches;
 use crate::table::Direction;
 use crate::time::{Deadline, Time};
-use crate::wire::{Packet, Transport};
+use crate::wire::{Packet, Plain, Protocol, Transport};
 
 /// A UDP flow younger than this stays unreplied in its timeout.
 const UDP_STREAM_AFTER: Duration = Duration::from_secs(2);
@@ -85,7 +85,24 @@ impl Entry {
             Transport::Icmp { .. } => return None,
             Transport::Other => (Kind::Other, rules.generic),
         };
-        Some(Self { status: Status::empty(), deadline: after(now, timeout), kind })
+        Some(Self { status: Status::empty(), deadline: Deadline::after_secs(now, timeout), kind })
+    }
+
+    /// The entry of the flow that an ordinary packet in `ip` begins; `None` where it can begin none.
+    pub(super) fn begin_plain(
+        packet: &Plain,
+        ip: &[u8],
+        rules: &ConntrackSwitches,
+        now: Time,
+    ) -> Option<Self> {
+        let (kind, timeout) = if packet.tuple.proto == Protocol::UDP {
+            (Kind::Udp { stream_after: Deadline::after(now, UDP_STREAM_AFTER) }, rules.udp)
+        } else {
+            let (tcp, timeout) = TcpTrack::begin(&Segment::of_plain(packet, ip)?, rules)?;
+            (Kind::Tcp(tcp), timeout)
+        };
+        let deadline = Deadline::after_secs(now, timeout);
+        Some(Self { status: Status::empty(), deadline, kind })
     }
 
     /// Moves the entry on by a packet of its flow.
@@ -97,41 +114,94 @@ impl Entry {
         rules: &ConntrackSwitches,
         now: Time,
     ) -> Update {
-        let timeout = match &mut self.kind {
-            Kind::Tcp(tcp) => {
-                let Some(segment) = Segment::of(packet, ip) else { return Update::Invalid };
-                let left = self.deadline.left(now);
-                match tcp.update(&segment, from, &mut self.status, left, rules) {
-                    TcpUpdate::Renew(timeout) => Some(timeout),
-                    TcpUpdate::Keep => None,
-                    TcpUpdate::End => {
-                        self.status |= Status::DYING;
-                        None
-                    }
-                    TcpUpdate::Invalid(shorter) => {
-                        self.deadline = shorter.map_or(self.deadline, |secs| after(now, secs));
-                        return Update::Invalid;
-                    }
-                    TcpUpdate::Reopen => return Update::Reopen,
-                }
+        match &self.kind {
+            Kind::Tcp(_) => match Segment::of(packet, ip) {
+                Some(segment) => self.update_tcp(from, &segment, rules, now),
+                None => Update::Invalid,
+            },
+            Kind::Udp { .. } => self.update_udp(from, rules, now),
+            Kind::Other => {
+                let icmp = matches!(packet.transport, Transport::Icmp { .. });
+                self.accept(from, Some(if icmp { rules.icmp } else { rules.generic }), now)
             }
-            Kind::Udp { stream_after } => {
-                // Once a stream, always one: a moment long past cannot be told from one to come.
-                let old = self.status.contains(Status::ASSURED) || stream_after.at(now) < now;
-                let stream = self.status.contains(Status::SEEN_REPLY) && old;
-                if stream {
-                    self.status |= Status::ASSURED;
-                }
-                Some(if stream { rules.udp_stream } else { rules.udp })
+        }
+    }
+
+    /// Moves a TCP flow's entry on by a segment.
+    fn update_tcp(
+        &mut self,
+        from: Direction,
+        segment: &Segment<'_>,
+        rules: &ConntrackSwitches,
+        now: Time,
+    ) -> Update {
+        let Kind::Tcp(tcp) = &mut self.kind else { return Update::Invalid };
+        let left = self.deadline.left(now);
+        let timeout = match tcp.update(segment, from, &mut self.status, left, rules) {
+            TcpUpdate::Renew(timeout) => Some(timeout),
+            TcpUpdate::Keep => None,
+            TcpUpdate::End => {
+                self.status |= Status::DYING;
+                None
             }
-            Kind::Other if matches!(packet.transport, Transport::Icmp { .. }) => Some(rules.icmp),
-            Kind::Other => Some(rules.generic),
+            TcpUpdate::Invalid(shorter) => {
+                let shorter = shorter.map(|secs| Deadline::after_secs(now, secs));
+                self.deadline = shorter.unwrap_or(self.deadline);
+                return Update::Invalid;
+            }
+            TcpUpdate::Reopen => return Update::Reopen,
         };
-        self.deadline = timeout.map_or(self.deadline, |secs| after(now, secs));
+        self.accept(from, timeout, now)
+    }
+
+    /// Moves a UDP flow's entry on by a datagram.
+    #[inline(always)]
+    fn update_udp(&mut self, from: Direction, rules: &ConntrackSwitches, now: Time) -> Update {
+        let Kind::Udp { stream_after } = &self.kind else { return Update::Invalid };
+        // Once a stream, always one: a moment long past cannot be told from one to come.
+        let old = self.status.contains(Status::ASSURED) || stream_after.at(now) < now;
+        let stream = self.status.contains(Status::SEEN_REPLY) && old;
+        if stream {
+            self.status |= Status::ASSURED;
+        }
+        self.accept(from, Some(if stream { rules.udp_stream } else { rules.udp }), now)
+    }
+
+    /// The packet belongs to the flow, which lives so many seconds more, or as long as before.
+    #[inline(always)]
+    fn accept(&mut self, from: Direction, timeout: Option<u32>, now: Time) -> Update {
+        if let Some(secs) = timeout {
+            self.deadline = Deadline::after_secs(now, secs);
+        }
         if from == Direction::Reply {
             self.status |= Status::SEEN_REPLY;
         }
         Update::Accept { renewed: timeout.is_some() }
+    }
+
+    /// Moves the entry on by an ordinary packet, in `ip`, that belongs to its flow and renews it.
+    /// Another leaves it as it is, and is told by `false`.
+    #[inline(always)]
+    pub(super) fn renew(
+        &mut self,
+        from: Direction,
+        packet: &Plain,
+        ip: &[u8],
+        rules: &ConntrackSwitches,
+        now: Time,
+    ) -> bool {
+        if packet.tuple.proto == Protocol::UDP {
+            return self.update_udp(from, rules, now) == Update::Accept { renewed: true };
+        }
+        let Some(segment) = Segment::of_plain(packet, ip) else { return false };
+        let before = *self;
+        let renewed =
+            self.update_tcp(from, &segment, rules, now) == Update::Accept { renewed: true };
+        if !renewed {
+            // Until it was refused it may have moved the windows.
+            *self = before;
+        }
+        renewed
     }
 
     /// State of a TCP flow; `None` for what is not TCP.
@@ -159,9 +229,4 @@ impl Entry {
         self.status.contains(Status::SEEN_REPLY)
             && matches!(self.tcp_state(), None | Some(TcpState::Established))
     }
-}
-
-/// The moment `secs` seconds from now.
-fn after(now: Time, secs: u32) -> Deadline {
-    Deadline::after(now, Duration::from_secs(u64::from(secs)))
 }

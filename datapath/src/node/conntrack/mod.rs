@@ -17,7 +17,7 @@ use crate::lab::ConntrackSwitches;
 use crate::table::{Direction, FlowTable, Handle, InsertError, Met, Patrol};
 use crate::time::Time;
 use crate::verdict::DropReason;
-use crate::wire::{Packet, Protocol, Tuple};
+use crate::wire::{Packet, Plain, Protocol, Tuple};
 use entry::Update;
 
 /// How many entries of a full table are looked at for one to evict (spec CT-19).
@@ -76,33 +76,22 @@ pub(super) struct Established<'a> {
 impl Established<'_> {
     /// The tuple with which the packet leaves.
     #[inline]
-    pub(super) fn destined(&self) -> Option<Tuple<Ipv4Addr>> {
-        self.answer.inverse()
-    }
-
-    /// The flow's entry as it is now.
-    pub(super) const fn entry(&self) -> Entry {
-        *self.entry
-    }
-
-    /// Puts an entry back.
-    pub(super) const fn put(&mut self, entry: Entry) {
-        *self.entry = entry;
+    pub(super) const fn destined(&self) -> Tuple<Ipv4Addr> {
+        self.answer.turned()
     }
 
     /// Moves the flow on by the packet; whether the packet lies in the flow's window and renews it.
-    /// Otherwise the walk is to judge it, with the entry as it was before.
+    /// Otherwise the walk is to judge it, and the entry is as it was before.
     #[must_use]
-    #[inline]
-    pub(super) fn move_on(
+    #[inline(always)]
+    pub(super) fn renew(
         &mut self,
-        packet: &Packet<Ipv4Addr>,
+        packet: &Plain,
         ip: &[u8],
         rules: &ConntrackSwitches,
         now: Time,
     ) -> bool {
-        self.entry.update(self.direction, packet, ip, rules, now)
-            == Update::Accept { renewed: true }
+        self.entry.renew(self.direction, packet, ip, rules, now)
     }
 }
 
@@ -135,23 +124,28 @@ impl Conntrack {
         self.flows.len()
     }
 
-    /// The hash of a tuple, for [`look_ahead`](Self::look_ahead).
+    /// The hash of a tuple.
     #[inline]
     pub(super) fn hash_of(&self, tuple: &Tuple<Ipv4Addr>) -> u64 {
         self.flows.hash_of(tuple)
     }
 
-    /// Reads what a look-up of the tuple with this hash reads first; where a flow may be that has
-    /// it.
+    /// Has fetched what a look-up of the tuple with this hash reads first.
     #[inline]
-    pub(super) fn look_ahead(&self, hash: u64) -> Option<u32> {
-        self.flows.look_ahead(hash)
+    pub(super) fn prefetch(&self, hash: u64) {
+        self.flows.prefetch(hash);
     }
 
-    /// Reads what it reads then.
+    /// Has the flow fetched that this look-up most likely finds; whether there is one.
     #[inline]
-    pub(super) fn look_into(&self, slot: u32) {
-        self.flows.look_into(slot);
+    pub(super) fn prefetch_flow(&self, hash: u64) -> bool {
+        self.flows.prefetch_flow(hash)
+    }
+
+    /// The connection that this flow has learned of.
+    #[inline]
+    pub(super) fn connection_of(&self, hash: u64) -> Option<Handle> {
+        Some(self.flows.candidate(hash)?.paths.connection())
     }
 
     /// Finds the packet's flow and moves its state, or begins a new one (nf_conntrack_in). The
@@ -182,6 +176,24 @@ impl Conntrack {
         let (Some(reply), Some(entry)) = (reply, entry) else { return Ok(Tracked::Invalid) };
         self.make_room(&packet.tuple, now)?;
         Ok(Tracked::New(NewFlow { original: packet.tuple, reply, entry }))
+    }
+
+    /// The flow that an ordinary packet in `ip` begins, where the table has room for it without
+    /// giving up another and no flow, living or not, has its tuple, whose hash is `hash`.
+    #[inline]
+    pub(super) fn begin(
+        &self,
+        hash: u64,
+        packet: &Plain,
+        ip: &[u8],
+        rules: &ConntrackSwitches,
+        now: Time,
+    ) -> Option<NewFlow> {
+        if self.flows.len() >= self.flows.limit() || self.flows.has(hash, &packet.tuple) {
+            return None;
+        }
+        let entry = Entry::begin_plain(packet, ip, rules, now)?;
+        Some(NewFlow { original: packet.tuple, reply: packet.tuple.turned(), entry })
     }
 
     /// Evicts an entry of a full table that is not assured, for a flow with this tuple: of the few
@@ -251,11 +263,12 @@ impl Conntrack {
     #[inline(always)]
     pub(super) fn learned(
         &mut self,
+        hash: u64,
         tuple: &Tuple<Ipv4Addr>,
         now: Time,
     ) -> Option<(LearnedPath, Established<'_>)> {
         let Met { direction, original, reply, value: Flow { entry, paths } } =
-            self.flows.meet(tuple)?;
+            self.flows.meet(hash, tuple)?;
         let holds = entry.lives(now) && entry.is_established();
         let answer = match direction {
             Direction::Original => reply,

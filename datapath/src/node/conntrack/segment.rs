@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use super::tcp::Kind;
-use crate::wire::tcp::{Flags, MAX_WINDOW_SCALE, Options, TcpOption};
-use crate::wire::{Packet, Transport};
+use crate::wire::tcp::{self, Flags, MAX_WINDOW_SCALE, Options, TcpOption};
+use crate::wire::{Packet, Plain, Transport, ipv4};
 
 /// What of a segment decides about its flow.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,18 @@ impl<'a> Segment<'a> {
         let counted = u32::from(flags.contains(Flags::SYN)) + u32::from(flags.contains(Flags::FIN));
         let end = seq.wrapping_add(u32::from(payload_len)).wrapping_add(counted);
         let (kind, options) = (Kind::of(flags), packet.tcp_options(ip));
+        Some(Self { kind, flags, seq, end, ack, window, options })
+    }
+
+    /// The segment of an ordinary packet in `ip`.
+    pub(super) fn of_plain(packet: &Plain, ip: &'a [u8]) -> Option<Self> {
+        let segment = ip.get(ipv4::HEADER_LEN..usize::from(packet.total_len))?;
+        let tcp::Header { seq, ack, flags, window, header_len, .. } = tcp::Header::parse(segment)?;
+        let payload_len = segment.len() as u32 - u32::from(header_len);
+        let options = segment.get(tcp::HEADER_LEN..usize::from(header_len)).unwrap_or_default();
+        let (kind, options) = (Kind::of(flags), Options::of(options));
+        let counted = u32::from(flags.contains(Flags::SYN));
+        let end = seq.wrapping_add(payload_len).wrapping_add(counted);
         Some(Self { kind, flags, seq, end, ack, window, options })
     }
 

@@ -114,13 +114,13 @@ impl Connection {
     /// The answers as they come: destination to client, or its local address.
     #[must_use]
     pub const fn reply(&self) -> Tuple<Ipv4Addr> {
-        turned(self.sent())
+        self.sent().turned()
     }
 
     /// The answers as they leave: virtual address to client.
     #[must_use]
     pub const fn answer(&self) -> Tuple<Ipv4Addr> {
-        turned(self.request)
+        self.request.turned()
     }
 
     /// What names the virtual service it was scheduled by.
@@ -164,12 +164,6 @@ impl Record {
     fn lives(&self, now: Time) -> bool {
         !self.deadline.is_over(now) || self.role.has_followers()
     }
-}
-
-/// The other direction of a TCP or UDP tuple.
-const fn turned(tuple: Tuple<Ipv4Addr>) -> Tuple<Ipv4Addr> {
-    let Tuple { src: dst, dst: src, src_port: dst_port, dst_port: src_port, proto } = tuple;
-    Tuple { src, dst, src_port, dst_port, proto }
 }
 
 /// Which of a connection's requests carry the client's address and port (spec FNAT-21).
@@ -265,12 +259,18 @@ impl ConnectionTable {
         self.by_reply.populate();
     }
 
-    /// Reads what looking for a packet's connection reads first, as a request and as an answer.
+    /// Has fetched what looking for the connection of a packet whose tuple has this hash reads first,
+    /// as a request and as an answer.
     #[inline]
-    pub(in crate::node) fn look_ahead(&self, tuple: &Tuple<Ipv4Addr>) {
-        // Both hash with the same seed.
-        let hash = self.by_request.hash_of(tuple);
-        std::hint::black_box((self.by_request.look_ahead(hash), self.by_reply.look_ahead(hash)));
+    pub(in crate::node) fn prefetch(&self, hash: u64) {
+        self.by_request.prefetch(hash);
+        self.by_reply.prefetch(hash);
+    }
+
+    /// Has the record of a connection fetched.
+    #[inline]
+    pub(in crate::node) fn prefetch_record(&self, handle: Handle) {
+        self.records.prefetch(handle.slot);
     }
 
     /// The state of things for packets with this tuple.
@@ -282,12 +282,14 @@ impl ConnectionTable {
 
     /// Whether no connection has been made since that could concern the watch's tuple.
     #[must_use]
+    #[inline]
     pub fn is_unchanged(&self, watch: Watch) -> bool {
         self.made.get(usize::from(watch.class)) == Some(&watch.made)
     }
 
     /// Whether the connection is there and within its time.
     #[must_use]
+    #[inline]
     pub fn lives(&self, handle: Handle, now: Time) -> bool {
         self.records.get(handle).is_some_and(|record| record.lives(now))
     }
@@ -297,6 +299,32 @@ impl ConnectionTable {
         if let Some(made) = self.made.get_mut(usize::from(class_of(hash))) {
             *made = made.wrapping_add(1);
         }
+    }
+
+    /// Whether a packet with this tuple, whose hash is `hash`, belongs to no living connection, neither
+    /// as a request nor as an answer.
+    #[inline]
+    pub(in crate::node) fn is_new(&self, hash: u64, tuple: &Tuple<Ipv4Addr>, now: Time) -> bool {
+        self.request_at(hash, tuple, now, false).is_none()
+            && self.by_reply.find(hash, |slot| self.answers(slot, tuple, now).is_some()).is_none()
+    }
+
+    /// The serial number of the connection in a slot, where it lives and the tuple is of its answers.
+    #[inline]
+    fn answers(&self, slot: u32, tuple: &Tuple<Ipv4Addr>, now: Time) -> Option<u32> {
+        let record = self.records.at(slot)?;
+        let Role::Flow { serial, .. } = record.role else { return None };
+        (self.reply_of(slot, record) == *tuple && record.lives(now)).then_some(serial)
+    }
+
+    /// The answers of the connection in a slot as they come.
+    #[inline]
+    fn reply_of(&self, slot: u32, record: &Record) -> Tuple<Ipv4Addr> {
+        let (src, src_port) = record.destination;
+        let local = self.fnat.get(slot as usize).and_then(|fnat| Some(fnat.as_ref()?.local));
+        let Tuple { src: client, src_port: port, proto, .. } = record.request;
+        let (dst, dst_port) = local.unwrap_or((client, port));
+        Tuple { src, dst, src_port, dst_port, proto }
     }
 
     /// The living connection that a packet belongs to as a request.
@@ -311,14 +339,26 @@ impl ConnectionTable {
     }
 
     fn find(&self, tuple: &Tuple<Ipv4Addr>, now: Time, template: bool) -> Option<Handle> {
-        let slot = self.by_request.find(self.by_request.hash_of(tuple), |slot| {
+        let hash = self.by_request.hash_of(tuple);
+        self.records.handle_at(self.request_at(hash, tuple, now, template)?)
+    }
+
+    /// The slot of the living connection or template whose request this is.
+    #[inline]
+    fn request_at(
+        &self,
+        hash: u64,
+        tuple: &Tuple<Ipv4Addr>,
+        now: Time,
+        template: bool,
+    ) -> Option<u32> {
+        self.by_request.find(hash, |slot| {
             self.records.at(slot).is_some_and(|record| {
                 record.request == *tuple
                     && record.role.is_template() == template
                     && record.lives(now)
             })
-        })?;
-        self.records.handle_at(slot)
+        })
     }
 
     /// The newest living connection that a packet belongs to as an answer.
@@ -329,10 +369,7 @@ impl ConnectionTable {
         // Two connections of one client port to one destination through different virtual
         // addresses share this tuple. The visitor sees each and never says yes.
         let _ = self.by_reply.find(hash, |slot| {
-            if let Some(record) = self.records.at(slot)
-                && let Role::Flow { serial, .. } = record.role
-                && self.whole(slot, record).reply() == *tuple
-                && record.lives(now)
+            if let Some(serial) = self.answers(slot, tuple, now)
                 && newest.get().is_none_or(|(other, _)| is_newer(serial, other))
             {
                 newest.set(Some((serial, slot)));
@@ -352,7 +389,7 @@ impl ConnectionTable {
         now: Time,
     ) -> Option<Handle> {
         let state = if new.request.proto == Protocol::UDP { State::Udp } else { State::None };
-        let deadline = Deadline::after(now, state.timeout(timeouts));
+        let deadline = Deadline::after_secs(now, state.timeout(timeouts));
         let NewConnection { request, destination, server, local, toa } = new;
         let role = Role::Flow { serial: self.serial, template: template.map(|t| t.slot) };
         let server = server.slot;
@@ -361,7 +398,7 @@ impl ConnectionTable {
         self.serial = self.serial.wrapping_add(1);
         self.set_fnat(handle.slot, local.map(|local| Fnat { local, toa }));
         // Slab and indexes have the same limit; what the slab took, they take too.
-        let reply = self.get(handle)?.reply();
+        let reply = self.reply_of(handle.slot, self.records.get(handle)?);
         let (request_hash, reply_hash) =
             (self.by_request.hash_of(&request), self.by_reply.hash_of(&reply));
         let _ = self.by_request.insert(request_hash, handle.slot);
@@ -391,7 +428,7 @@ impl ConnectionTable {
         let Some(entry) = self.records.get_mut(template) else { return };
         if let Role::Template { followers, timeout } = &mut entry.role {
             *followers += 1;
-            entry.deadline = Deadline::after(now, Duration::from_secs(u64::from(*timeout)));
+            entry.deadline = Deadline::after_secs(now, *timeout);
             self.patrol.watch(template.slot, entry.deadline.at(now), now);
         }
     }
@@ -405,7 +442,7 @@ impl ConnectionTable {
         now: Time,
     ) -> Option<Handle> {
         let NewConnection { request, destination, server, .. } = new;
-        let deadline = Deadline::after(now, Duration::from_secs(u64::from(timeout)));
+        let deadline = Deadline::after_secs(now, timeout);
         let role = Role::Template { followers: 0, timeout };
         let state = State::None;
         let server = server.slot;
@@ -452,6 +489,7 @@ impl ConnectionTable {
 
     /// Moves the connection to the state that a packet with these TCP flags leads to and renews
     /// its time.
+    #[inline]
     pub(super) fn pass(
         &mut self,
         handle: Handle,
@@ -464,7 +502,7 @@ impl ConnectionTable {
         let was = record.state;
         let is = if was == State::Udp { was } else { was.after(flags, direction) };
         record.state = is;
-        let deadline = Deadline::after(now, is.timeout(timeouts));
+        let deadline = Deadline::after_secs(now, is.timeout(timeouts));
         let before = std::mem::replace(&mut record.deadline, deadline);
         let Record { server, role, .. } = *record;
         if deadline.is_before(before) {
@@ -476,11 +514,18 @@ impl ConnectionTable {
         };
         if let Role::Flow { template: Some(template), .. } = role
             && answered
-            && let Some(template) = self.template_at(template)
         {
-            template.state = State::Assured;
+            self.assure(template);
         }
         Some(Passed { server, was_active: was.is_active(), is_active: is.is_active() })
+    }
+
+    /// A connection that follows the template in a slot has been answered.
+    #[cold]
+    fn assure(&mut self, template: u32) {
+        if let Some(template) = self.template_at(template) {
+            template.state = State::Assured;
+        }
     }
 
     /// The template in a slot where one is that a connection follows.

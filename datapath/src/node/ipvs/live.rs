@@ -120,6 +120,10 @@ pub(in crate::node) enum NotScheduled {
     Full,
 }
 
+/// A destination, and the template it comes from where the service is persistent; or why there is
+/// none.
+pub(in crate::node) type Picked = Result<(Handle, Option<Handle>), NotScheduled>;
+
 /// ipvs of one node.
 #[derive(Debug)]
 pub struct Ipvs {
@@ -129,6 +133,8 @@ pub struct Ipvs {
     left: BTreeMap<(ServiceKey, (Ipv4Addr, u16)), Handle>,
     connections: ConnectionTable,
     local_addresses: LocalAddresses,
+    /// Whether a service is in mode fnat.
+    has_fnat: bool,
     /// Seeds the schedulers that draw.
     seed: u64,
     switches: IpvsSwitches,
@@ -140,6 +146,7 @@ impl Ipvs {
     pub fn new(limit: u32, seed: u64, local_addresses: LocalAddresses) -> Self {
         Self {
             local_addresses,
+            has_fnat: false,
             services: BTreeMap::new(),
             servers: Slab::with_capacity(MOST_SERVERS),
             left: BTreeMap::new(),
@@ -177,6 +184,7 @@ impl Ipvs {
                 Change::DeleteDestination(key, address) => self.delete_server(key, address),
             }
         }
+        self.has_fnat = self.services.values().any(|service| service.setup.fnat.is_some());
     }
 
     fn edit_service(&mut self, setup: VirtualService) {
@@ -335,7 +343,7 @@ impl Ipvs {
         key: ServiceKey,
         request: &Tuple<Ipv4Addr>,
         now: Time,
-    ) -> Result<(Handle, Option<Handle>), NotScheduled> {
+    ) -> Picked {
         let service = self.services.get_mut(&key).ok_or(NotScheduled::NoDestination)?;
         let Some(Persistence { timeout, mask }) = service.setup.persistence else {
             let server = service.schedule(&self.servers, request, now);
@@ -377,7 +385,7 @@ impl Ipvs {
     ) -> Result<Handle, DropReason> {
         let to = self.servers.get_mut(server).ok_or(DropReason::NoDestination)?;
         let (key, destination) = (to.service, to.destination.address());
-        let service = self.services.get(&key);
+        let service = if self.has_fnat { self.services.get(&key) } else { None };
         let setup = service.and_then(|s| Some((s.setup.scheduler, s.setup.fnat.as_ref()?)));
         let (mut local, mut toa) = (None, Toa::Never);
         if let Some((scheduler, fnat)) = setup {
@@ -414,6 +422,7 @@ impl Ipvs {
 
     /// Moves a connection to the state that a packet with these TCP flags, of so many bytes, leads to
     /// and renews its time; its destination counts both.
+    #[inline]
     pub fn pass(
         &mut self,
         handle: Handle,

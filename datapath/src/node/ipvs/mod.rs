@@ -15,7 +15,7 @@ mod tcp_state;
 pub use change::{Change, changes};
 pub use connection::{Connection, ConnectionTable, NewConnection, Toa, Watch};
 pub use live::{Ipvs, Server, Service};
-pub(super) use live::{NotScheduled, Reuse};
+pub(super) use live::{NotScheduled, Picked, Reuse};
 pub use local_address::{LocalAddresses, LocalPorts, ServiceAddress};
 pub use service::{
     Destination, Fnat, Persistence, ServiceKey, VipKind, VirtualService, VirtualServices,

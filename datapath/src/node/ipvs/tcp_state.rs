@@ -4,8 +4,6 @@
 //! The kernel's table knows LAST_ACK, LISTEN and SYNACK too. No segment leads from the state of a
 //! new connection to any of them while secure_tcp is off, so they are not here.
 
-use std::time::Duration;
-
 use crate::lab::IpvsTimeouts;
 use crate::table::Direction;
 use crate::wire::tcp::Flags;
@@ -36,21 +34,21 @@ pub enum State {
 }
 
 impl State {
-    /// How long a connection in this state lives without a packet. A template has a time of its
+    /// Seconds that a connection in this state lives without a packet. A template has a time of its
     /// own.
     #[must_use]
-    pub const fn timeout(self, of: &IpvsTimeouts) -> Duration {
-        Duration::from_secs(match self {
+    pub const fn timeout(self, of: &IpvsTimeouts) -> u32 {
+        match self {
             Self::None | Self::Assured => 2,
-            Self::Established => of.tcp as u64,
-            Self::SynSent => of.syn_sent as u64,
-            Self::SynRecv => of.syn_recv as u64,
-            Self::FinWait => of.tcp_fin as u64,
-            Self::TimeWait => of.time_wait as u64,
-            Self::Close => of.close as u64,
-            Self::CloseWait => of.close_wait as u64,
-            Self::Udp => of.udp as u64,
-        })
+            Self::Established => of.tcp,
+            Self::SynSent => of.syn_sent,
+            Self::SynRecv => of.syn_recv,
+            Self::FinWait => of.tcp_fin,
+            Self::TimeWait => of.time_wait,
+            Self::Close => of.close,
+            Self::CloseWait => of.close_wait,
+            Self::Udp => of.udp,
+        }
     }
 
     /// Whether `ipvsadm -Ln` counts the connection as active.
