@@ -142,6 +142,12 @@ impl Conntrack {
         self.flows.prefetch_flow(hash)
     }
 
+    /// Has the memory fetched for a flow that is confirmed after `ahead` others.
+    #[inline]
+    pub(super) fn prefetch_vacant(&self, ahead: u32) {
+        self.flows.prefetch_vacant(ahead);
+    }
+
     /// The connection that this flow has learned of.
     #[inline]
     pub(super) fn connection_of(&self, hash: u64) -> Option<Handle> {
@@ -302,17 +308,40 @@ impl Conntrack {
     /// # Errors
     /// The reason for dropping the packet.
     pub fn confirm(&mut self, flow: &NewFlow, now: Time) -> Result<Handle, DropReason> {
-        let handle = self
-            .flows
-            .insert(
-                flow.original,
-                flow.reply,
-                Flow { entry: flow.entry, paths: LearnedPaths::default() },
-            )
-            .map_err(|e| match e {
-                InsertError::Full => DropReason::FlowTableFull,
-                InsertError::Clash(_) => DropReason::FlowClash,
-            })?;
+        let value = Flow { entry: flow.entry, paths: LearnedPaths::default() };
+        let stored = self.flows.insert(flow.original, flow.reply, value);
+        self.watch(stored, flow, now)
+    }
+
+    /// The same where no flow has its tuples, as the caller has seen; `hash` is that of the original.
+    ///
+    /// # Errors
+    /// The reason for dropping the packet.
+    #[inline]
+    pub(super) fn confirm_free(
+        &mut self,
+        hash: u64,
+        flow: &NewFlow,
+        now: Time,
+    ) -> Result<Handle, DropReason> {
+        let value = Flow { entry: flow.entry, paths: LearnedPaths::default() };
+        let reply = (self.flows.hash_of(&flow.reply), flow.reply);
+        let stored = self.flows.add((hash, flow.original), reply, value);
+        self.watch(stored, flow, now)
+    }
+
+    /// Has the timer look after a flow that was stored.
+    #[inline]
+    fn watch(
+        &mut self,
+        stored: Result<Handle, InsertError>,
+        flow: &NewFlow,
+        now: Time,
+    ) -> Result<Handle, DropReason> {
+        let handle = stored.map_err(|e| match e {
+            InsertError::Full => DropReason::FlowTableFull,
+            InsertError::Clash(_) => DropReason::FlowClash,
+        })?;
         self.patrol.watch(handle.slot, flow.entry.deadline.at(now), now);
         Ok(handle)
     }

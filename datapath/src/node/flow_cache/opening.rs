@@ -162,7 +162,7 @@ impl<B: Buffer> Node<B> {
         let Some((ending, way)) = ending else {
             return self.walk_on(frame, picked, came, now, out);
         };
-        match self.conclude(&mut frame, packet, flow, ending, &way, now) {
+        match self.conclude(&mut frame, packet, hash, flow, ending, &way, now) {
             Ok(()) => {
                 self.cache.hits += 1;
                 self.cache.openings += 1;
@@ -222,6 +222,7 @@ impl<B: Buffer> Node<B> {
         &mut self,
         frame: &mut B,
         packet: &Plain,
+        hash: u64,
         mut flow: NewFlow,
         ending: Ending,
         way: &Way,
@@ -244,7 +245,8 @@ impl<B: Buffer> Node<B> {
         if bound != sent {
             flow.set_src_nat();
         }
-        self.conntrack.confirm(&flow, now)?;
+        // Both of its tuples were seen to be nobody's.
+        self.conntrack.confirm_free(hash, &flow, now)?;
         let at = HEADER_LEN + way.link.room();
         if let Some((link, ip)) = frame.bytes_mut().split_at_mut_checked(at) {
             way.link.put(link);
