@@ -195,11 +195,17 @@ impl Conntrack {
         rules: &ConntrackSwitches,
         now: Time,
     ) -> Option<NewFlow> {
-        if self.flows.len() >= self.flows.limit() || self.flows.has(hash, &packet.tuple) {
+        if self.flows.len() >= self.flows.limit() || !self.is_free(hash, &packet.tuple) {
             return None;
         }
         let entry = Entry::begin_plain(packet, ip, rules, now)?;
         Some(NewFlow { original: packet.tuple, reply: packet.tuple.turned(), entry })
+    }
+
+    /// Whether no flow, living or not, has this tuple, whose hash is `hash`.
+    #[inline]
+    pub(super) fn is_free(&self, hash: u64, tuple: &Tuple<Ipv4Addr>) -> bool {
+        !self.flows.has(hash, tuple)
     }
 
     /// Evicts an entry of a full table that is not assured, for a flow with this tuple: of the few
@@ -313,20 +319,19 @@ impl Conntrack {
         self.watch(stored, flow, now)
     }
 
-    /// The same where no flow has its tuples, as the caller has seen; `hash` is that of the original.
+    /// The same where no flow has its tuples, as the caller has seen; with their hashes.
     ///
     /// # Errors
     /// The reason for dropping the packet.
     #[inline]
     pub(super) fn confirm_free(
         &mut self,
-        hash: u64,
+        (original, reply): (u64, u64),
         flow: &NewFlow,
         now: Time,
     ) -> Result<Handle, DropReason> {
         let value = Flow { entry: flow.entry, paths: LearnedPaths::default() };
-        let reply = (self.flows.hash_of(&flow.reply), flow.reply);
-        let stored = self.flows.add((hash, flow.original), reply, value);
+        let stored = self.flows.add((original, flow.original), (reply, flow.reply), value);
         self.watch(stored, flow, now)
     }
 

@@ -238,15 +238,19 @@ impl<B: Buffer> Node<B> {
             Masquerade::No => sent.src,
             Masquerade::Yes | Masquerade::Random => self.config.ip,
         };
+        let mut bound = with_source(sent, source, sent.src_port);
+        let mut reply_hash = self.conntrack.hash_of(&bound.turned());
         let random = ending.masquerade == Masquerade::Random;
-        let bound = self.unique_source(with_source(sent, source, sent.src_port), random, now);
-        let bound = bound.ok_or(DropReason::NoFreePort)?;
+        if random || !self.conntrack.is_free(reply_hash, &bound.turned()) {
+            bound = self.unique_source(bound, random, now).ok_or(DropReason::NoFreePort)?;
+            reply_hash = self.conntrack.hash_of(&bound.turned());
+        }
         flow.reply = bound.turned();
         if bound != sent {
             flow.set_src_nat();
         }
         // Both of its tuples were seen to be nobody's.
-        self.conntrack.confirm_free(hash, &flow, now)?;
+        self.conntrack.confirm_free((hash, reply_hash), &flow, now)?;
         let at = HEADER_LEN + way.link.room();
         if let Some((link, ip)) = frame.bytes_mut().split_at_mut_checked(at) {
             way.link.put(link);

@@ -364,9 +364,7 @@ impl ConnectionTable {
     #[inline]
     fn requests(&self, slot: u32, tuple: &Tuple<Ipv4Addr>, now: Time, template: bool) -> bool {
         self.records.at(slot).is_some_and(|record| {
-            record.request == *tuple
-                && record.role.is_template() == template
-                && record.lives(now)
+            record.request == *tuple && record.role.is_template() == template && record.lives(now)
         })
     }
 
@@ -408,8 +406,7 @@ impl ConnectionTable {
         self.set_fnat(handle.slot, local.map(|local| Fnat { local, toa }));
         // Slab and indexes have the same limit; what the slab took, they take too.
         let reply = self.reply_of(handle.slot, self.records.get(handle)?);
-        let (request_hash, reply_hash) =
-            (self.index.hash_of(&request), self.index.hash_of(&reply));
+        let (request_hash, reply_hash) = (self.index.hash_of(&request), self.index.hash_of(&reply));
         let _ = self.index.insert(request_hash, handle.slot);
         let _ = self.index.insert(reply_hash, handle.slot);
         self.count_made(request_hash);
