@@ -88,16 +88,19 @@ pub(super) fn untune(state: &State) -> anyhow::Result<Vec<Check>> {
     for change in read(state)?.into_iter().rev() {
         let Change { knob, before, after } = &change;
         let outcome = knob.write(before);
-        let why = "it was changed by --tune";
         let remedy = Remedy::Tune(format!("puts back {before}"));
-        let finding = Finding::warn(format!("{} is {after}", knob.name()), why, remedy);
-        findings.push(knob.at(finding.repaired(outcome.map_err(|error| {
-            left.push(change.clone());
-            error
-        }))));
+        let problem = format!("{} is {after}", knob.name());
+        let finding = Finding::warn(problem, "it was changed by --tune", remedy);
+        let failed = outcome.is_err();
+        findings.push(knob.at(finding.repaired(outcome)));
+        if failed {
+            left.push(change);
+        }
     }
-    left.reverse();
-    write(state, &left)?;
+    if !findings.is_empty() {
+        left.reverse();
+        write(state, &left)?;
+    }
     let found = if findings.is_empty() { "nothing was tuned" } else { "as before --tune" };
     Ok(vec![Check::new("tuning", found, findings)])
 }
