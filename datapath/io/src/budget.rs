@@ -37,6 +37,8 @@ pub struct Rings {
 impl Rings {
     /// The sizes used wherever memory allows.
     pub const LARGE: Self = Self { rx: 256, fill: 320, tx: 64 };
+    /// The same for packets of up to five frames: nearly as many of them.
+    pub const JUMBO: Self = Self { rx: 1_024, fill: 1_088, tx: 256 };
 
     /// Frames one queue has to have for itself.
     #[must_use]
@@ -145,8 +147,8 @@ pub struct TooLarge {
 
 /// Plans the arenas for the elements one worker runs.
 ///
-/// Everything shares one arena with [`Rings::LARGE`] while queues times frames stay within two
-/// million. Beyond that every element gets arenas of its own with smaller rings and at most
+/// Everything shares one arena with [`Rings::LARGE`], or [`Rings::JUMBO`], while queues times frames
+/// stay within two million. Beyond that every element gets arenas of its own with smaller rings and at most
 /// 8,192 frames each; an element whose ports do not fit into one is cut between ports, never
 /// within one, so that a single port with very many queues may get more.
 ///
@@ -157,8 +159,11 @@ pub fn plan(elements: &[ElementNeed]) -> Result<Plan, TooLarge> {
     let held = elements.iter().map(|element| u64::from(element.held)).sum();
     let jumbo = elements.iter().any(|element| element.jumbo);
     let shared = Group { ports: everything.collect(), held, jumbo };
-    if u64::from(shared.queues()) * shared.frames(Rings::LARGE) <= SHARED_LIMIT {
-        return Ok(Plan { arenas: vec![shared.planned(Rings::LARGE)] });
+    let wanted: &[Rings] = if jumbo { &[Rings::JUMBO, Rings::LARGE] } else { &[Rings::LARGE] };
+    let affordable =
+        |rings: &&Rings| u64::from(shared.queues()) * shared.frames(**rings) <= SHARED_LIMIT;
+    if let Some(rings) = wanted.iter().find(affordable) {
+        return Ok(Plan { arenas: vec![shared.planned(*rings)] });
     }
     let mut bytes = u64::MAX;
     for rings in LADDER {
@@ -330,10 +335,10 @@ mod tests {
         lab[1].jumbo = true;
         let with = plan(&lab).unwrap();
         assert_eq!((without.arenas[0].runs, with.arenas[0].runs), (0, 3 * 256 + 64));
-        assert_eq!(with.arenas[0].frames, without.arenas[0].frames);
-        let more = with.packet_bytes() - without.packet_bytes();
-        assert_eq!(more, u64::from(with.arenas[0].runs * RUN) * FRAME_SIZE as u64);
-        assert!(with.kernel_bytes() > without.kernel_bytes());
+        assert_eq!((without.arenas[0].rings, with.arenas[0].rings), (Rings::LARGE, Rings::JUMBO));
+        let frames = with.arenas[0].frames + with.arenas[0].runs * RUN;
+        assert_eq!(with.packet_bytes(), u64::from(frames) * FRAME_SIZE as u64);
+        assert_eq!(with.kernel_bytes(), 23 * u64::from(frames) * KERNEL_BYTES);
     }
 
     #[test]
