@@ -18,10 +18,13 @@ use proptest::test_runner::TestRunner;
 /// A frame that left, with the port and queue it left by.
 type Sent = (u16, u16, Vec<u8>);
 
+/// The lab with or without a cache, with a change of its switches.
+type LabFor = Box<dyn Fn(bool, &str) -> Lab>;
+
 /// Two nodes that differ in nothing but the cache, given the same.
 struct Twins {
     lab: Lab,
-    lab_for: Box<dyn Fn(bool, &str) -> Lab>,
+    lab_for: LabFor,
     cached: (Node<Heap>, Output<Heap>),
     walking: (Node<Heap>, Output<Heap>),
     now: Time,
