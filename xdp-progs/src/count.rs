@@ -39,7 +39,7 @@ impl Counter {
     /// [`ProgError::ShortFrame`], or [`ProgError::Kernel`] where the rights are missing.
     pub fn load(expected: &[u8]) -> Result<Self, ProgError> {
         let headers = datagram(expected)?;
-        let loaded = Loaded::load(object!("count"), |map| {
+        let loaded = Loaded::load(object!("count"), 0, |map| {
             // The map of counts has no initial value.
             let value = map.initial_value_mut().and_then(|value| value.get_mut(..DATAGRAM));
             if let Some(value) = value {

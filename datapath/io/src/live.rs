@@ -14,6 +14,7 @@ use datapath::port::{Buffer, Port};
 use datapath::time::Time;
 use datapath::vpc::Vpc;
 
+use crate::arena::ROOM;
 use crate::budget::{ElementNeed, Plan, TooLarge, plan};
 use crate::{Arena, ArenaConfig, ArenaError, PortError, UmemFrame, Waiter, XskPort};
 
@@ -21,6 +22,9 @@ use crate::{Arena, ArenaConfig, ArenaError, PortError, UmemFrame, Waiter, XskPor
 const BATCH: usize = 64;
 /// Buffers an element finds ready for frames of its own.
 const BLANKS: usize = 16;
+
+/// Bytes of a frame that an MTU does not count: an Ethernet header with a tag.
+const HEADERS: usize = 18;
 
 /// Copies of an injected frame sent in one turn.
 const INJECTED: u64 = 32;
@@ -78,9 +82,16 @@ pub enum OpenError {
 pub fn memory_plan(lab: &Lab, elements: &[ElementId]) -> Result<Plan, TooLarge> {
     let need = |element: &ElementId| {
         let ports = ports_of(lab, *element).iter().map(|(_, queues)| *queues).collect();
-        ElementNeed { ports, held: held_frames(lab, *element) }
+        ElementNeed { ports, held: held_frames(lab, *element), jumbo: is_jumbo(lab) }
     };
     plan(&elements.iter().map(need).collect::<Vec<_>>())
+}
+
+/// Whether packets may be longer than a frame has room for.
+fn is_jumbo(lab: &Lab) -> bool {
+    let nodes = lab.nodes.iter().flat_map(|node| [node.primary_mtu, node.trunk_mtu]);
+    let largest = nodes.chain(lab.pods.iter().map(|pod| pod.mtu)).max();
+    largest.is_some_and(|mtu| usize::from(mtu) + HEADERS > ROOM)
 }
 
 /// Frames an element may keep: its blanks, fragments, and what waits in a node's queues.
@@ -128,6 +139,7 @@ impl Memory {
                 rings: part.rings,
                 frames: part.frames,
                 held: part.held,
+                runs: part.runs,
             };
             arenas.push(Arena::new(&config)?.leak());
         }
@@ -364,6 +376,16 @@ impl LiveLink {
     pub fn is_sending(&self) -> bool {
         !self.injections.is_empty()
             || self.stations.iter().flat_map(|s| &s.ports).any(XskPort::is_sending)
+    }
+
+    /// Has the kernel receive for every port when it is asked, and not when frames arrive: see
+    /// [`XskPort::prefer_busy_poll`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn prefer_busy_poll(&mut self) -> std::io::Result<()> {
+        let mut ports = self.stations.iter_mut().flat_map(|s| &mut s.ports);
+        ports.try_for_each(XskPort::prefer_busy_poll)
     }
 
     /// Has a waiter wake up for every port.

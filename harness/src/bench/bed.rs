@@ -150,7 +150,7 @@ fn queues(lab: &Lab, socket: Socket) -> u16 {
 fn far_memory(lab: &Lab, anchor: &str, queue: u16) -> anyhow::Result<&'static Arena> {
     let ports = [CALI, PRIMARY, TRUNK].map(|socket| queues(lab, socket));
     // What the bench has in hand is below what a memory keeps back for a batch.
-    let plan = plan(&[ElementNeed { ports: ports.to_vec(), held: 0 }])?;
+    let plan = plan(&[ElementNeed { ports: ports.to_vec(), held: 0, jumbo: false }])?;
     let part = plan.arenas.first().context("a plan without a memory")?;
     let config = ArenaConfig {
         anchor: anchor.to_owned(),
@@ -158,6 +158,7 @@ fn far_memory(lab: &Lab, anchor: &str, queue: u16) -> anyhow::Result<&'static Ar
         rings: part.rings,
         frames: part.frames,
         held: part.held,
+        runs: part.runs,
     };
     Ok(Arena::new(&config)?.leak())
 }

@@ -115,6 +115,9 @@ fn bring_up(state: &State, poll: Poll) -> anyhow::Result<Running> {
     let lab = lab_file::load(&state.lab_file())?;
     let places = whole_places(&lab, state.name())?;
     net::apply(&places.topology)?;
+    if poll == Poll::KernelBusy {
+        worker::defer_interrupts(&places)?;
+    }
     let (wired, sites) = (lab.clone(), places.clone());
     let worker = Worker::start(move || worker::open(wired, &sites), poll)?;
     Ok(Running { lab, places, worker, began: Instant::now(), applying: Mutex::new(()) })

@@ -41,6 +41,8 @@ pub struct PortReport {
 pub struct QueueReport {
     /// Received by the datapath.
     pub rx: u64,
+    /// Lost: a packet of several frames, and no memory to put them together in.
+    pub rx_no_memory: u64,
     /// Handed to the kernel to send.
     pub tx: u64,
     /// Refused: too many on their way out.
@@ -49,7 +51,7 @@ pub struct QueueReport {
     pub tx_invalid: u64,
     /// Refused: the device is gone.
     pub tx_gone: u64,
-    /// Refused: no frame was free to copy one of another memory to.
+    /// Refused: no frame was free to copy it to, out of another memory or in pieces.
     pub tx_no_frame: u64,
     /// Sent after being copied from another memory; no loss.
     pub copied: u64,
@@ -72,6 +74,7 @@ impl QueueReport {
     #[must_use]
     pub fn losses(&self) -> String {
         let all = [
+            ("rx-no-memory", self.rx_no_memory),
             ("tx-full", self.tx_full),
             ("tx-invalid", self.tx_invalid),
             ("tx-gone", self.tx_gone),
@@ -210,6 +213,7 @@ fn queue_report(
     let veth = |what: &str| veth.get(&format!("rx_queue_{queue}_{what}")).copied().unwrap_or(0);
     QueueReport {
         rx: own.rx,
+        rx_no_memory: own.rx_no_memory,
         tx: own.tx,
         tx_full: own.tx_full,
         tx_invalid: own.tx_invalid + kernel.tx_invalid,

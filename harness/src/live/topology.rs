@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use datapath::lab::Lab;
 use datapath::link::{ElementId, HostId, Peer, Socket, peer_of, ports_of};
 use datapath::node::{ETH0, Interface};
+use datapath::vpc::OUTSIDE_MTU;
 use datapath::wire::Mac;
 use datapath_io::Site;
 
@@ -172,10 +173,10 @@ fn link(
     Ok(Some(Veth { a, b, queues }))
 }
 
-/// MAC and MTU of a port.
+/// MAC and MTU of a port; of the VPC's, the ones towards a host outside.
 fn port_address(lab: &Lab, socket: Socket) -> Option<(Mac, u16)> {
     match socket.element {
-        ElementId::Vpc => Some((lab.vpc.gateway_mac, 1500)),
+        ElementId::Vpc => Some((lab.vpc.gateway_mac, OUTSIDE_MTU)),
         ElementId::Node(_) => interface(lab, socket).map(|i| (i.mac, i.mtu)),
     }
 }

@@ -1,0 +1,8 @@
+//! The VPC, frame by frame.
+
+mod forward;
+mod fragments;
+mod groups;
+mod properties;
+mod slb;
+mod support;
