@@ -159,15 +159,15 @@ impl<B: Buffer> Node<B> {
             let fits = packet.total_len <= way.mtu && (room == 0 || frame.grow_front(room));
             fits.then_some((ending, way))
         });
-        let Some((ending, way)) = ending else {
+        let Some(known) = ending else {
             return self.walk_on(frame, picked, came, now, out);
         };
-        match self.conclude(&mut frame, packet, hash, flow, ending, &way, now) {
+        match self.conclude(&mut frame, packet, hash, flow, &known, now) {
             Ok(()) => {
                 self.cache.hits += 1;
                 self.cache.openings += 1;
                 self.ledger.sent += 1;
-                out.departures.push(Departure { place: way.exit, frame });
+                out.departures.push(Departure { place: known.1.exit, frame });
             }
             Err(reason) => self.lose(Framed { frame, hop: None }, reason, out),
         }
@@ -224,8 +224,7 @@ impl<B: Buffer> Node<B> {
         packet: &Plain,
         hash: u64,
         mut flow: NewFlow,
-        ending: Ending,
-        way: &Way,
+        (ending, way): &(Ending, Way),
         now: Time,
     ) -> Result<(), DropReason> {
         let handle = self.ipvs.connect(packet.tuple, ending.server, None, now)?;
