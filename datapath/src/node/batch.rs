@@ -111,10 +111,12 @@ impl<B: Buffer> Node<B> {
             (0..connection).for_each(|at| self.fetch_connection(ahead.get(at)));
         }
         for (at, mut frame) in frames.drain(..).enumerate() {
-            let [index, flow, connection] = AHEAD.map(|distance| at + distance);
-            self.fetch_index(ahead.get(index));
-            self.fetch_flow(ahead.get(flow), place(flow));
-            self.fetch_connection(ahead.get(connection));
+            if !ahead.is_empty() {
+                let [index, flow, connection] = AHEAD.map(|distance| at + distance);
+                self.fetch_index(ahead.get(index));
+                self.fetch_flow(ahead.get(flow), place(flow));
+                self.fetch_connection(ahead.get(connection));
+            }
             let Some(packet) = Plain::read(frame.bytes(), mac) else {
                 self.accept(Framed { frame, hop: None }, place(at), now, out);
                 continue;
