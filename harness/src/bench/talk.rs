@@ -221,7 +221,7 @@ impl<'a> Talk<'a> {
     /// Has clients send what `next` says for the stage of each connection, so many at a time that
     /// all can be on their way. Returns how many there were.
     fn pass(&mut self, next: impl Fn(&mut Stage) -> Option<Act>, stop: impl Fn() -> bool) -> usize {
-        let mut sent = 0;
+        let mut sent = 0_usize;
         for number in 0..self.ends.frames.flows {
             let stage = self.ends.stages.get_mut(number as usize);
             let Some(act) = stage.and_then(&next) else { continue };
