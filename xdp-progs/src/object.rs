@@ -32,9 +32,14 @@ pub(crate) const MULTI_BUFFER: u32 = 1 << 5;
 
 /// A loaded object with one program, attached or not.
 pub(crate) struct Loaded {
-    // Declared first, so that the program is detached before its maps are closed.
     link: Option<Link>,
     object: Object,
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.detach();
+    }
 }
 
 impl Loaded {
@@ -73,7 +78,11 @@ impl Loaded {
 
     /// Takes the program off its interface; without one, nothing happens.
     pub(crate) fn detach(&mut self) {
-        self.link = None;
+        if let Some(link) = self.link.take() {
+            // Closing the link would do, but that a process which has just been forked may hold it a
+            // moment longer. Where the interface is gone there is nothing to detach from.
+            let _ = link.detach();
+        }
     }
 
     pub(crate) fn is_attached(&self) -> bool {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::change::Change;
-use super::connection::{Connection, ConnectionTable, NewConnection, Passed, Toa};
+use super::connection::{Connection, NewConnection, Toa};
+use super::connection_table::{ConnectionTable, Passed};
 use super::local_address::LocalAddresses;
 use super::scheduler::{Pool, Request, Scheduling};
 use super::service::{Destination, Persistence, ServiceKey, VirtualService};

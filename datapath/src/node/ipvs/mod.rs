@@ -3,6 +3,7 @@
 
 mod change;
 mod connection;
+mod connection_table;
 pub(super) mod endpoints;
 mod live;
 mod load;
@@ -13,7 +14,8 @@ mod stats;
 mod tcp_state;
 
 pub use change::{Change, changes};
-pub use connection::{Connection, ConnectionTable, NewConnection, Toa, Watch};
+pub use connection::{Connection, NewConnection, Toa};
+pub use connection_table::{ConnectionTable, Watch};
 pub use live::{Ipvs, Server, Service};
 pub(super) use live::{NotScheduled, Picked, Reuse};
 pub use local_address::{LocalAddresses, LocalPorts, ServiceAddress};
