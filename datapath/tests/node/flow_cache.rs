@@ -183,9 +183,9 @@ fn ends() -> impl Strategy<Value = Ends> {
         1 => (select(clients), select(servers), select(vec![40_001, 8_080]), any::<bool>()),
         // Conversations that begin alike.
         3 => (
-            Just((CALI_A, A)),
+            select(vec![(CALI_A, A), (CALI_B, B)]),
             select(vec![FAR, FAR_XIP, NEAR_XIP, MANY]),
-            prop_oneof![9 => 40_001..40_012_u16, 1 => Just(20)],
+            prop_oneof![8 => 40_001..40_012_u16, 2 => select(vec![20, 5_353, 8_080])],
             any::<bool>()
         ),
     ]
