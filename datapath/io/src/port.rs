@@ -249,19 +249,26 @@ fn adopt<'a>(
     if std::ptr::eq(frame.arena(), arena) {
         return Ok(frame);
     }
-    let Some(mut own) = arena.take() else {
+    // Settled, it has the length of one that fits.
+    let Some(own) = copied(arena, &frame) else {
         counters.tx_no_frame += 1;
         return Err(frame);
     };
-    // A frame that was pushed to its limit may be a tag longer than an empty one takes.
-    let len = frame.bytes().len();
-    if !(own.set_len(len) || (own.grow_front(TAG) && own.set_len(len))) {
-        counters.tx_invalid += 1;
-        return Err(frame);
-    }
-    own.bytes_mut().copy_from_slice(frame.bytes());
     counters.copied += 1;
     Ok(own)
+}
+
+/// A copy of a frame in an arena. None where the arena has no frame to spare, or none that a frame
+/// of this length fits into.
+pub(crate) fn copied<'a>(arena: &'a Arena, frame: &UmemFrame<'_>) -> Option<UmemFrame<'a>> {
+    let mut own = arena.take()?;
+    let len = frame.bytes().len();
+    // A frame that was pushed to its limit may be a tag longer than an empty one takes.
+    if !(own.set_len(len) || (own.grow_front(TAG) && own.set_len(len))) {
+        return None;
+    }
+    own.bytes_mut().copy_from_slice(frame.bytes());
+    Some(own)
 }
 
 impl<'a> Port<UmemFrame<'a>> for XskPort<'a> {

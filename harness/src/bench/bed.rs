@@ -8,7 +8,7 @@ use datapath::journey::PortId;
 use datapath::lab::{Lab, Pod, VSwitch};
 use datapath::link::{ElementId, Peer, Socket, peer_of, ports_of};
 use datapath::node::{ETH0, ETH1, FIRST_CALI};
-use datapath_io::budget::{ElementNeed, plan};
+use datapath_io::budget::{ElementNeed, PortNeed, plan};
 use datapath_io::{Arena, ArenaConfig, Memory, XskPort};
 
 use super::far_end::Host;
@@ -64,7 +64,7 @@ impl Bed {
         let ground = Ground::make(&lab, LAB, own + 1, Hosts::Stacks)?;
         let (home, anchor) = &ground.places.anchor;
         let (memory, ends) = namespace::run_in(home, || -> anyhow::Result<_> {
-            let memory = Memory::open(&lab, &[NODE], (home, anchor), enter)?;
+            let memory = Memory::open(&lab, &[NODE], (home, anchor), 0, enter)?;
             Ok((memory, far_memory(&lab, anchor, own)?))
         })??;
         Ok(Self { lab, memory, ground, ends })
@@ -150,7 +150,7 @@ fn queues(lab: &Lab, socket: Socket) -> u16 {
 fn far_memory(lab: &Lab, anchor: &str, queue: u16) -> anyhow::Result<&'static Arena> {
     let ports = [CALI, PRIMARY, TRUNK].map(|socket| queues(lab, socket));
     // What the bench has in hand is below what a memory keeps back for a batch.
-    let plan = plan(&[ElementNeed { ports: ports.to_vec(), held: 0 }])?;
+    let plan = plan(&[ElementNeed { ports: ports.map(PortNeed::from).to_vec(), held: 0 }])?;
     let part = plan.arenas.first().context("a plan without a memory")?;
     let config = ArenaConfig {
         anchor: anchor.to_owned(),

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
-use datapath_io::{LiveLink, XskPort};
+use anyhow::{Context, anyhow};
+use datapath_io::{LiveLink, PortView, Waiter, XskPort};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use super::bed::{self, Bed, CALI, PRIMARY};
 use super::frames::Frames;
 use super::l2fwd::L2fwd;
 use super::machine::pin;
-use crate::live::worker::{Poll, Worker};
+use crate::live::worker::{Poll, Seat, Worker};
 
 /// A forwarder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -55,9 +55,10 @@ impl Kind {
                 let sites = bed.ground.places.sites.clone();
                 let open = move || {
                     pin(core)?;
-                    Ok(LiveLink::open(lab, &memory, &sites, bed::enter)?)
+                    Ok(LiveLink::open(lab, &memory, None, &sites, bed::enter)?)
                 };
-                Ok(Forwarder::Node(Worker::start(open, Poll::Busy)?))
+                let seat = Seat::new(Waiter::new()?, open);
+                Ok(Forwarder::Node(Worker::start(vec![seat], Poll::Busy)?))
             }
         }
     }
@@ -108,9 +109,11 @@ impl Forwarder {
 }
 
 fn node_books(link: &LiveLink) -> anyhow::Result<Books> {
-    let (_, node, ports) = link.elements().next().context("the link has no node")?;
-    let port = |at: datapath::link::Socket| {
-        ports.get(usize::from(at.port.0)).context("the node has no such port")
+    let (id, node) = link.elements().into_iter().next().context("the link has no node")?;
+    let ports = link.ports(id);
+    let port = |at: datapath::link::Socket| match ports.get(usize::from(at.port.0)) {
+        Some((_, PortView::Device(port))) => Ok(*port),
+        _ => Err(anyhow!("the node has no such device")),
     };
     let mut books = wires(port(CALI)?, port(PRIMARY)?)?;
     let drops = node.ledger().dropped.nonzero();

@@ -106,7 +106,7 @@ impl Trial {
 
 /// A packet memory for two ports of one queue.
 fn arena() -> anyhow::Result<Arena> {
-    let plan = plan(&[ElementNeed { ports: vec![1, 1], held: 2 }])?;
+    let plan = plan(&[ElementNeed { ports: vec![1.into(), 1.into()], held: 2 }])?;
     let part = plan.arenas.first().context("a plan without memory")?;
     Ok(Arena::new(&ArenaConfig {
         anchor: ANCHOR.into(),
