@@ -1,6 +1,5 @@
 //! Scenarios on AF_XDP: a private lab in namespaces, a real nginx, a real curl.
 
-use std::borrow::Cow;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -9,18 +8,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use datapath::lab::{Lab, Links};
+use datapath::lab::Lab;
 use datapath::link::{ElementId, HostId, Socket, ports_of};
 
 use super::client::{self, Client, Life};
 use super::private;
 use super::protocol::{Ledger, Request as Ask};
 use super::report::{LinkReport, PortReport};
-use super::topology::WiredOrFused;
 use super::topology::{host_ip, host_namespace, port_name};
 use super::worker::Forwarding;
 use crate::journey::{PortCount, Recording};
-use crate::lab_file;
 use crate::net::{namespace, process};
 use crate::scenario::{Answer, Datapath, Request, Session};
 
@@ -38,12 +35,9 @@ const MARK: &str = "\ntrunkline-status:";
 /// The datapath on AF_XDP sockets.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct AfXdp {
-    /// How the forwarder runs.
+    /// How the lab is forwarded.
     #[command(flatten)]
     pub forwarding: Forwarding,
-    /// How the nodes' ENIs are joined to the VPC; default as the lab says.
-    #[arg(long, value_enum, value_name = "LINKS")]
-    pub links: Option<WiredOrFused>,
 }
 
 impl Datapath for AfXdp {
@@ -54,15 +48,14 @@ impl Datapath for AfXdp {
     fn start(&self, lab: &Lab, text: &str) -> anyhow::Result<Box<dyn Session>> {
         let name = private::name();
         private::sweep()?;
-        let mut lab = lab.clone();
-        let mut text = Cow::Borrowed(text);
-        if let Some(links) = self.links.map(Links::from).filter(|links| *links != lab.links) {
-            lab.links = links;
-            text = Cow::Owned(lab_file::with_links(&text, links)?);
-        }
-        let client = client::up(&name, &text, self.forwarding, Life::Tied)?;
-        let mut session =
-            LiveSession { lab, client, servers: Vec::new(), before: Vec::new(), down: false };
+        let client = client::up(&name, text, self.forwarding, Life::Tied)?;
+        let mut session = LiveSession {
+            lab: self.forwarding.of(lab.clone()),
+            client,
+            servers: Vec::new(),
+            before: Vec::new(),
+            down: false,
+        };
         session.client.ask(Ask::JournalOpen { limit: HOPS })?;
         session.before = session.client.ledger()?.ports;
         Ok(Box::new(session))
