@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use datapath::counters::LedgerReport;
 use datapath::lab::Lab;
-use datapath::link::{Peer, Socket, peer_of};
+use datapath::link::{ElementId, Peer, Socket, peer_of};
 use datapath::node::CacheCounters;
 use datapath_io::{FusedQueue, KernelCounters, LiveLink, PortView, QueueCounters, XskPort};
 use schemars::JsonSchema;
@@ -157,6 +157,10 @@ pub fn count(link: &LiveLink) -> Counted {
             let fnat = FnatReport { local_addresses, toa: node.toa_counters() };
             counted.fnat.insert(named.name.clone(), fnat);
         }
+    }
+    if let Some(vpc) = link.vpc() {
+        let name = ElementId::Vpc.name(link.lab()).to_owned();
+        counted.flow_caches.insert(name, vpc.cache_counters());
     }
     for (id, element) in link.elements() {
         let report = LedgerReport::new(element.ledger(), element.held());
