@@ -2,16 +2,20 @@
 //! forwarded. The bench itself has the far ends of that node's wires.
 
 use std::net::Ipv4Addr;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use datapath::journey::PortId;
 use datapath::lab::{Lab, Pod, VSwitch};
-use datapath::link::{ElementId, Peer, Socket, peer_of, ports_of};
+use datapath::link::{ElementId, HostId, Peer, Socket, peer_of, ports_of};
 use datapath::node::{ETH0, ETH1, FIRST_CALI};
+use datapath::time::Time;
 use datapath_io::budget::{ElementNeed, PortNeed, plan};
-use datapath_io::{Arena, ArenaConfig, Memory, XskPort};
+use datapath_io::{Arena, ArenaConfig, LiveLink, Memory, XskPort};
 
 use super::far_end::Host;
+use super::fused;
+use super::machine::pin;
 use crate::live::private::{Ground, Hosts};
 use crate::live::topology::{STACK_IFNAME, host_namespace};
 use crate::net::stats::LinkStats;
@@ -46,8 +50,42 @@ pub struct Bed {
     pub memory: Memory,
     /// Where everything is.
     pub ground: Ground,
+    /// Where requests leave.
+    pub exit: Socket,
     /// The memory of the far ends.
     ends: &'static Arena,
+}
+
+/// What is measured on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Both nodes and the VPC, their links fused, in place of one node.
+    pub fused: bool,
+    /// Pods of the first node that nobody talks to or hears of.
+    pub idle: u16,
+}
+
+impl Shape {
+    /// The lab.
+    fn lab(self) -> anyhow::Result<(Lab, String)> {
+        let pods: String = (0..self.idle)
+            .map(|pod| format!("  - {{name: bench/idle-{pod}, node: n1}}\n"))
+            .collect();
+        let mut text = LAB.replacen("services:\n", &format!("{pods}services:\n"), 1);
+        if self.fused {
+            text.push_str("links: fused\n");
+        }
+        Ok((datapath::lab::load(&text, "bench.yaml")?, text))
+    }
+
+    /// The elements that are run, and where requests leave them.
+    fn run(self, lab: &Lab) -> anyhow::Result<(Vec<ElementId>, Socket)> {
+        Ok(if self.fused {
+            (ElementId::all(lab).collect(), fused::exit(lab)?)
+        } else {
+            (vec![NODE], PRIMARY)
+        })
+    }
 }
 
 impl Bed {
@@ -55,19 +93,39 @@ impl Bed {
     ///
     /// # Errors
     /// A missing right, or what the kernel refuses.
-    pub fn make() -> anyhow::Result<Self> {
+    pub fn make(shape: Shape) -> anyhow::Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             bail!("a lab in namespaces needs root");
         }
-        let lab = datapath::lab::load(LAB, "bench.yaml")?;
-        let own = u16::try_from(datapath_io::memory_plan(&lab, &[NODE])?.arenas.len())?;
-        let ground = Ground::make(&lab, LAB, own + 1, Hosts::Stacks)?;
+        let (lab, text) = shape.lab()?;
+        let (elements, exit) = shape.run(&lab)?;
+        let own = u16::try_from(datapath_io::memory_plan(&lab, &elements)?.arenas.len())?;
+        let ground = Ground::make(&lab, &text, own + 1, Hosts::Stacks)?;
         let (home, anchor) = &ground.places.anchor;
         let (memory, ends) = namespace::run_in(home, || -> anyhow::Result<_> {
-            let memory = Memory::open(&lab, &[NODE], (home, anchor), 0, enter)?;
-            Ok((memory, far_memory(&lab, anchor, own)?))
+            let memory = Memory::open(&lab, &elements, (home, anchor), 0, enter)?;
+            Ok((memory, far_memory(&lab, exit, anchor, own)?))
         })??;
-        Ok(Self { lab, memory, ground, ends })
+        Ok(Self { lab, memory, ground, exit, ends })
+    }
+
+    /// Nanoseconds that a turn of the forwarder takes when nothing has arrived anywhere.
+    ///
+    /// # Errors
+    /// Where a port cannot be opened.
+    pub fn empty_turn(&self, core: usize) -> anyhow::Result<f64> {
+        const TURNS: u32 = 100_000;
+        let places = &self.ground.places;
+        namespace::run_in(&places.anchor.0, || -> anyhow::Result<f64> {
+            let (lab, memory) = (self.lab.clone(), &self.memory);
+            let mut link = LiveLink::open(lab, memory, None, &places.sites, enter)?;
+            pin(core)?;
+            let began = Instant::now();
+            for _ in 0..TURNS {
+                link.poll(Time::ZERO);
+            }
+            Ok(began.elapsed().as_nanos() as f64 / f64::from(TURNS))
+        })?
     }
 
     /// The device of one of the node's ports.
@@ -105,6 +163,18 @@ impl Bed {
             XskPort::open(self.ends, &device.ifname, queues(&self.lab, socket))
         })?;
         Ok(port?)
+    }
+
+    /// Who is at the other end of the wire by which requests leave.
+    #[must_use]
+    pub fn receiver(&self) -> Host {
+        match peer_of(&self.lab, self.exit) {
+            Some(Peer::Host(HostId::Pod(pod))) => {
+                let pod = self.lab.pods.get(pod);
+                pod.map_or_else(|| self.gateway(), |pod| Host { ip: pod.ip, mac: pod.mac })
+            }
+            _ => self.gateway(),
+        }
     }
 
     /// The node's next hop in the VPC.
@@ -146,9 +216,9 @@ fn queues(lab: &Lab, socket: Socket) -> u16 {
     ports.into_iter().find(|(port, _)| *port == socket.port).map_or(1, |(_, queues)| queues)
 }
 
-/// A memory for the far ends of the three wires that the bench uses.
-fn far_memory(lab: &Lab, anchor: &str, queue: u16) -> anyhow::Result<&'static Arena> {
-    let ports = [CALI, PRIMARY, TRUNK].map(|socket| queues(lab, socket));
+/// A memory for the far ends of the wires that the bench uses.
+fn far_memory(lab: &Lab, exit: Socket, anchor: &str, queue: u16) -> anyhow::Result<&'static Arena> {
+    let ports = [CALI, exit, TRUNK].map(|socket| queues(lab, socket));
     // What the bench has in hand is below what a memory keeps back for a batch.
     let plan = plan(&[ElementNeed { ports: ports.map(PortNeed::from).to_vec(), held: 0 }])?;
     let part = plan.arenas.first().context("a plan without a memory")?;

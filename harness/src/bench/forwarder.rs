@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, anyhow};
+use datapath::link::Socket;
 use datapath_io::{LiveLink, PortView, Waiter, XskPort};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bed::{self, Bed, CALI, PRIMARY};
 use super::frames::Frames;
+use super::fused;
 use super::l2fwd::L2fwd;
 use super::machine::pin;
 use crate::live::worker::{Poll, Seat, Worker};
@@ -22,6 +24,8 @@ pub enum Kind {
     L2fwd,
     /// The node, with everything it does to a packet.
     Node,
+    /// Two nodes and the VPC, their links fused.
+    Fused,
 }
 
 impl Kind {
@@ -31,6 +35,7 @@ impl Kind {
         match self {
             Self::L2fwd => "l2fwd",
             Self::Node => "node",
+            Self::Fused => "fused",
         }
     }
 
@@ -39,7 +44,7 @@ impl Kind {
     pub fn expected(self, frames: &Frames, flow: u16) -> Vec<u8> {
         match self {
             Self::L2fwd => frames.passed_on(flow),
-            Self::Node => frames.forwarded(flow),
+            Self::Node | Self::Fused => frames.forwarded(flow),
         }
     }
 
@@ -54,12 +59,14 @@ impl Kind {
                 let (lab, memory) = (bed.lab.clone(), bed.memory.clone());
                 let sites = bed.ground.places.sites.clone();
                 let open = move || {
+                    let link = LiveLink::open(lab, &memory, None, &sites, bed::enter)?;
                     pin(core)?;
-                    Ok(LiveLink::open(lab, &memory, None, &sites, bed::enter)?)
+                    Ok(link)
                 };
                 let seat = Seat::new(Waiter::new()?, open);
                 Ok(Forwarder::Node(Worker::start(vec![seat], Poll::Busy)?))
             }
+            Self::Fused => Ok(Forwarder::Fused(fused::start(bed, core)?, bed.exit)),
         }
     }
 }
@@ -88,6 +95,8 @@ pub enum Forwarder {
     L2fwd(L2fwd),
     /// See [`Kind::Node`].
     Node(Worker),
+    /// See [`Kind::Fused`], with where requests leave.
+    Fused(Worker, Socket),
 }
 
 impl Forwarder {
@@ -98,20 +107,25 @@ impl Forwarder {
     pub fn stop(self) -> anyhow::Result<Books> {
         match self {
             Self::L2fwd(l2fwd) => l2fwd.stop(),
-            Self::Node(worker) => {
-                let mut books = worker.call(|link, _| node_books(link))??;
-                worker.stop();
-                books.imbalances.extend(worker.imbalances());
-                Ok(books)
+            Self::Node(worker) => closed(&worker, worker.call(|link, _| node_books(link))??),
+            Self::Fused(worker, exit) => {
+                closed(&worker, worker.call(|link, _| fused::books(link, exit))??)
             }
         }
     }
 }
 
+/// Stops a worker, and adds what its checks have found to its books.
+fn closed(worker: &Worker, mut books: Books) -> anyhow::Result<Books> {
+    worker.stop();
+    books.imbalances.extend(worker.imbalances());
+    Ok(books)
+}
+
 fn node_books(link: &LiveLink) -> anyhow::Result<Books> {
     let (id, node) = link.elements().into_iter().next().context("the link has no node")?;
     let ports = link.ports(id);
-    let port = |at: datapath::link::Socket| match ports.get(usize::from(at.port.0)) {
+    let port = |at: Socket| match ports.get(usize::from(at.port.0)) {
         Some((_, PortView::Device(port))) => Ok(*port),
         _ => Err(anyhow!("the node has no such device")),
     };

@@ -31,21 +31,24 @@ pub struct Frames {
     trunk: Mac,
     gateway: Mac,
     vid: u16,
+    /// MAC addresses of the endpoint and of its cali veth, where requests go all the way to it.
+    server: Option<[Mac; 2]>,
     /// Number of flows.
     pub flows: u16,
 }
 
 impl Frames {
-    /// The flows from the lab's first pod to its first service.
+    /// The flows from the lab's first pod to its first service: as they leave its node, or as they
+    /// come to the endpoint.
     ///
     /// # Errors
     /// Where the lab has no such pod and service.
-    pub fn of(lab: &Lab, flows: u16) -> anyhow::Result<Self> {
+    pub fn of(lab: &Lab, flows: u16, to_the_end: bool) -> anyhow::Result<Self> {
         let pod = lab.pods.first().context("the lab has no pod")?;
         let service = lab.services.first().context("the lab has no service")?;
         let port = service.ports.first().context("the service has no port")?;
         let endpoint = service.endpoints.first().and_then(|e| lab.pods.get(e.pod));
-        let backend = endpoint.context("the service has no endpoint")?.ip;
+        let server = endpoint.context("the service has no endpoint")?;
         let interfaces = Interface::of_node(lab, pod.node).context("the lab has no node")?;
         let mac = |port: datapath::journey::PortId| {
             let interface = interfaces.get(usize::from(port.0));
@@ -54,13 +57,14 @@ impl Frames {
         Ok(Self {
             client: pod.ip,
             service: (service.cluster_ip.context("the service has no ClusterIP")?, port.port),
-            backend: (backend, port.target_port),
+            backend: (server.ip, port.target_port),
             pod: pod.mac,
             cali: pod.cali_mac,
             eth0: mac(ETH0)?,
             trunk: mac(ETH1)?,
             gateway: lab.vpc.gateway_mac,
             vid: pod.vid.get(),
+            server: to_the_end.then_some([server.mac, server.cali_mac]),
             flows,
         })
     }
@@ -75,36 +79,52 @@ impl Frames {
         datagram([self.pod, self.cali], None, [self.client(flow), self.service], TTL)
     }
 
-    /// What is to become of it in the node: the endpoint's address, one TTL less (spec SCN-29,
+    /// What is to become of it: the endpoint's address, one TTL less for each node (spec SCN-29,
     /// SCN-34).
     #[must_use]
     pub fn forwarded(&self, flow: u16) -> Vec<u8> {
-        datagram([self.eth0, self.gateway], None, [self.client(flow), self.backend], TTL - 1)
+        datagram(self.leaving(), None, [self.client(flow), self.backend], TTL - self.nodes())
     }
 
     /// What is to become of it in a forwarder that changes the MAC addresses only.
     #[must_use]
     pub fn passed_on(&self, flow: u16) -> Vec<u8> {
-        datagram([self.eth0, self.gateway], None, [self.client(flow), self.service], TTL)
+        datagram(self.leaving(), None, [self.client(flow), self.service], TTL)
     }
 
-    /// The endpoint's answer as the VPC delivers it: tagged, to the trunk (spec SCN-15).
+    /// The endpoint's answer: as it sends it, or as the VPC delivers it: tagged, to the trunk (spec
+    /// SCN-15).
     #[must_use]
     pub fn answer(&self, flow: u16) -> Vec<u8> {
         let ends = [self.backend, self.client(flow)];
-        datagram([self.gateway, self.trunk], Some(self.vid), ends, TTL)
+        match self.server {
+            Some(macs) => datagram(macs, None, ends, TTL),
+            None => datagram([self.gateway, self.trunk], Some(self.vid), ends, TTL),
+        }
     }
 
     /// What the pod gets of it.
     #[must_use]
     pub fn answered(&self, flow: u16) -> Vec<u8> {
-        datagram([self.cali, self.pod], None, [self.service, self.client(flow)], TTL - 1)
+        let ends = [self.service, self.client(flow)];
+        datagram([self.cali, self.pod], None, ends, TTL - self.nodes())
     }
 
-    /// The MAC addresses that leave the node by eth0: destination, source.
+    /// The MAC addresses with which requests leave: destination, source.
     #[must_use]
     pub fn next_hop(&self) -> [Mac; 2] {
-        [self.gateway, self.eth0]
+        let [src, dst] = self.leaving();
+        [dst, src]
+    }
+
+    /// The MAC addresses with which requests leave: source, destination.
+    fn leaving(&self) -> [Mac; 2] {
+        self.server.map_or([self.eth0, self.gateway], |[server, cali]| [cali, server])
+    }
+
+    /// Nodes on the way, each of which takes one from the TTL.
+    fn nodes(&self) -> u8 {
+        if self.server.is_some() { 2 } else { 1 }
     }
 }
 

@@ -10,7 +10,7 @@ use datapath::port::{Buffer, Port};
 use datapath::wire::Mac;
 use datapath_io::{Frame, XskPort};
 
-use super::bed::{Bed, CALI, Device, PRIMARY};
+use super::bed::{Bed, CALI, Device};
 use super::forwarder::{Books, wires};
 use super::frames::Frames;
 use super::machine::pin;
@@ -33,7 +33,7 @@ impl L2fwd {
     /// Where a port cannot be opened; nothing is left open then.
     pub fn start(bed: &Bed, frames: &Frames, core: usize) -> anyhow::Result<Self> {
         let arena = |socket| bed.memory.arena(socket).context("no memory for a port");
-        let places = [(bed.near(CALI)?, arena(CALI)?), (bed.near(PRIMARY)?, arena(PRIMARY)?)];
+        let places = [(bed.near(CALI)?, arena(CALI)?), (bed.near(bed.exit)?, arena(bed.exit)?)];
         let macs = frames.next_hop();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);

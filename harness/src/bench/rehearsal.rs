@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use super::bed::{Bed, PRIMARY, TRUNK};
+use super::bed::{Bed, TRUNK};
 use super::far_end::FarEnd;
 use super::forwarder::Kind;
 use super::frames::Frames;
@@ -25,22 +25,26 @@ pub struct WrongFrame {
 }
 
 /// Sends a datagram of every flow through a forwarder that has just been started, and through a
-/// node an answer to each. Returns how many frames have left by eth0.
+/// node an answer to each. Returns how many frames have left
+/// by the wire of requests.
 ///
 /// # Errors
 /// [`WrongFrame`], or where a far end cannot be opened.
 pub fn rehearse(bed: &Bed, kind: Kind, frames: &Frames, pod: &mut FarEnd) -> anyhow::Result<u64> {
-    let gateway = bed.gateway();
-    let mut vpc = FarEnd::new(bed.open_far(PRIMARY)?, gateway);
+    let mut receiver = FarEnd::new(bed.open_far(bed.exit)?, bed.receiver());
     let request = |flow| (frames.request(flow), kind.expected(frames, flow));
-    exchange(frames.flows, (pod, 0), &mut vpc, request)?;
-    if kind == Kind::Node {
-        let mut trunk = FarEnd::new(bed.open_far(TRUNK)?, gateway);
-        let answer = |flow| (frames.answer(flow), frames.answered(flow));
-        let queue = bed.lab.trunk_queue(0, bed.pod()?.vid);
-        exchange(frames.flows, (&mut trunk, queue), pod, answer)?;
+    exchange(frames.flows, (pod, 0), &mut receiver, request)?;
+    let answer = |flow| (frames.answer(flow), frames.answered(flow));
+    match kind {
+        Kind::L2fwd => {}
+        Kind::Node => {
+            let mut trunk = FarEnd::new(bed.open_far(TRUNK)?, bed.gateway());
+            let queue = bed.lab.trunk_queue(0, bed.pod()?.vid);
+            exchange(frames.flows, (&mut trunk, queue), pod, answer)?;
+        }
+        Kind::Fused => exchange(frames.flows, (&mut receiver, 0), pod, answer)?,
     }
-    Ok(vpc.received())
+    Ok(receiver.received())
 }
 
 /// Sends the first of each flow's frames `from` one end, and waits for the second at another.

@@ -29,6 +29,12 @@ pub struct Report {
     pub passed: bool,
     /// What was measured on.
     pub machine: Machine,
+    /// What was measured, in place of `node` everywhere below.
+    pub measured: Kind,
+    /// Pods beside the client's on its node, each with a port on which nothing arrives.
+    pub idle_pods: u16,
+    /// Nanoseconds of a forwarder's turn in which nothing has arrived.
+    pub empty_turn_ns: f64,
     /// Flows, all of them established both ways before.
     pub flows: u16,
     /// Bytes of a frame on a wire, checksum included.
@@ -128,7 +134,11 @@ impl Report {
 
     fn write(&self, to: &mut impl Write) -> fmt::Result {
         let machine = &self.machine;
-        writeln!(to, "pod -> ClusterIP -> endpoint on another node, one node wired")?;
+        let run = match self.measured {
+            Kind::Fused => "both nodes and the VPC, links fused",
+            Kind::L2fwd | Kind::Node => "one node wired",
+        };
+        writeln!(to, "pod -> ClusterIP -> endpoint on another node, {run}")?;
         writeln!(to, "{} flows, {}-byte UDP", self.flows, self.frame_bytes)?;
         writeln!(
             to,
@@ -139,6 +149,8 @@ impl Report {
             machine.forwarder_core,
             machine.cores
         )?;
+        let (idle, empty) = (self.idle_pods, self.empty_turn_ns);
+        writeln!(to, "{idle} idle pods; a turn without a frame takes {empty:.0} ns")?;
         if !machine.optimised {
             writeln!(to, "built without optimisation: the figures mean nothing")?;
         }
@@ -150,7 +162,7 @@ impl Report {
             writeln!(to, "the machine's speed varied ({fastest:.0} to {slowest:.0} ms)")?;
         }
         for input in &self.inputs {
-            input.write(to)?;
+            input.write(self.measured.name(), to)?;
         }
         for fault in self.inputs.iter().flat_map(InputReport::faults) {
             writeln!(to, "FAULT {fault}")?;
@@ -164,10 +176,10 @@ impl Report {
 }
 
 impl InputReport {
-    fn write(&self, to: &mut impl Write) -> fmt::Result {
+    fn write(&self, measured: &str, to: &mut impl Write) -> fmt::Result {
         let Self { input, l2fwd_mpps, node_mpps, ratio, rounds } = self;
         writeln!(to, "\n{}, {} rounds", input.name(), rounds.len())?;
-        for (name, estimate) in [("l2fwd", l2fwd_mpps), ("node", node_mpps)] {
+        for (name, estimate) in [("l2fwd", l2fwd_mpps), (measured, node_mpps)] {
             let Estimate { median, low, high, .. } = estimate;
             writeln!(to, "  {name:<6} {median:.3} Mpps ({low:.3} to {high:.3})")?;
         }
@@ -176,7 +188,7 @@ impl InputReport {
         writeln!(to, "  ratio  {median:.3}      ({low:.3} to {high:.3}, {confidence:.0} % sure)")?;
         let windows = |of: fn(&Round) -> &Window| losses(rounds.iter().map(of));
         writeln!(to, "  lost   l2fwd: {}", windows(|round| &round.l2fwd))?;
-        writeln!(to, "         node:  {}", windows(|round| &round.node))
+        writeln!(to, "         {measured}: {}", windows(|round| &round.node))
     }
 }
 

@@ -3,10 +3,10 @@
 
 use xdp_progs::{Counter, Counts};
 
-use super::bed::{Bed, PRIMARY};
+use super::bed::Bed;
 use crate::net::namespace;
 
-/// The far end of the node's eth0, counting.
+/// The far end of the wire by which requests leave, counting.
 #[derive(Debug)]
 pub struct Sink(Counter);
 
@@ -16,7 +16,7 @@ impl Sink {
     /// # Errors
     /// Where the program cannot be loaded or attached.
     pub fn open(bed: &Bed, expected: &[u8]) -> anyhow::Result<Self> {
-        let device = bed.far(PRIMARY)?;
+        let device = bed.far(bed.exit)?;
         let mut counter = Counter::load(expected)?;
         namespace::run_in(&device.namespace, || -> anyhow::Result<()> {
             let index = datapath_io::link::index(&device.ifname)?;

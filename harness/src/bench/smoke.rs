@@ -6,7 +6,7 @@ use anyhow::Context;
 use crossbeam::channel::{Receiver, bounded};
 use nix::sys::signal::{SigSet, Signal};
 
-use super::bed::{Bed, CALI};
+use super::bed::{Bed, CALI, Shape};
 use super::far_end::{FarEnd, Host};
 use super::forwarder::Kind;
 use super::frames::Frames;
@@ -29,6 +29,8 @@ pub struct Plan {
     pub time: Duration,
     /// The least median ratio that passes.
     pub expected: Option<f64>,
+    /// What is measured on.
+    pub shape: Shape,
 }
 
 /// Measures, telling `progress` of each round.
@@ -41,21 +43,23 @@ pub fn smoke(plan: Plan, mut progress: impl FnMut(Input, &Round)) -> anyhow::Res
     // Before anything is made, so that whatever is made is also taken down.
     let interrupted = interruption()?;
     let cores = Cores::first_two()?;
-    let bed = Bed::make()?;
-    let frames = Frames::of(&bed.lab, FLOWS)?;
+    let bed = Bed::make(plan.shape)?;
+    let frames = Frames::of(&bed.lab, FLOWS, plan.shape.fused)?;
     let pod = bed.pod()?;
     let mut pod = FarEnd::new(bed.open_far(CALI)?, Host { ip: pod.ip, mac: pod.mac });
     let priority = Priority::raise();
     let machine = Machine::this(cores, &priority)?;
     let setting =
         Setting { bed: &bed, frames: &frames, cores, time: plan.time, interrupted: &interrupted };
+    let measured = if plan.shape.fused { Kind::Fused } else { Kind::Node };
+    let empty_turn = bed.empty_turn(cores.forwarder)?;
     let mut calibrations = Vec::new();
     let mut inputs = [(Input::Skb, Vec::new()), (Input::Live, Vec::new())];
     for number in 0..plan.rounds {
         let order = if number.is_multiple_of(2) {
-            [Kind::L2fwd, Kind::Node]
+            [Kind::L2fwd, measured]
         } else {
-            [Kind::Node, Kind::L2fwd]
+            [measured, Kind::L2fwd]
         };
         for (input, rounds) in &mut inputs {
             calibrations.push(calibrate().as_secs_f64() * 1e3);
@@ -77,6 +81,9 @@ pub fn smoke(plan: Plan, mut progress: impl FnMut(Input, &Round)) -> anyhow::Res
         version: VERSION,
         passed: sound && fast,
         machine,
+        measured,
+        idle_pods: plan.shape.idle,
+        empty_turn_ns: empty_turn,
         flows: FLOWS,
         frame_bytes: frames.request(0).len() + FRAME_CHECK,
         inputs,

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xdp_progs::Counts;
 
-use super::bed::{Bed, CALI, PRIMARY};
+use super::bed::{Bed, CALI};
 use super::far_end::FarEnd;
 use super::forwarder::{Books, Kind};
 use super::frames::Frames;
@@ -133,7 +133,7 @@ impl Setting<'_> {
     /// [`WrongFrame`](super::rehearsal::WrongFrame), an interruption, or what the kernel refuses.
     pub fn measure(&self, kind: Kind, input: Input, pod: &mut FarEnd) -> anyhow::Result<Window> {
         let (bed, frames) = (self.bed, self.frames);
-        let wires = [bed.far(CALI)?, bed.near(PRIMARY)?];
+        let wires = [bed.far(CALI)?, bed.near(bed.exit)?];
         let lost =
             || -> anyhow::Result<[u64; 2]> { Ok([bed.lost(&wires[0])?, bed.lost(&wires[1])?]) };
         let (sent_before, lost_before) = (pod.sent(), lost()?);

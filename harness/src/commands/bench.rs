@@ -10,8 +10,12 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::NO;
+use crate::bench::bed::Shape;
+use crate::bench::forwarder::Kind;
 use crate::bench::rehearsal::WrongFrame;
 use crate::bench::smoke::{Plan, smoke};
+use crate::bench::up;
+use crate::live::worker::Forwarding;
 
 /// Measure how fast the datapath forwards, against a reference taken in the same minute.
 ///
@@ -25,6 +29,41 @@ pub struct Bench {
 #[derive(Debug, Subcommand)]
 enum What {
     Smoke(Smoke),
+    Up(Up),
+}
+
+/// How long a lab of many pods takes to come up on AF_XDP and to go, and what it takes of the
+/// machine. Nodes, pods and addresses are made up.
+#[derive(Debug, Args)]
+struct Up {
+    /// Pods, dealt to the nodes in turn.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=2_000))]
+    pods: u16,
+    /// Nodes.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
+    nodes: u16,
+    /// How often.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    #[command(flatten)]
+    forwarding: Forwarding,
+    /// Also write what was measured as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Up {
+    fn run(&self) -> anyhow::Result<ExitCode> {
+        let Self { pods, nodes, rounds, forwarding, .. } = *self;
+        let plan = up::Plan { pods, nodes, rounds, forwarding };
+        let report = up::up(plan, |round| eprintln!("{round}"))?;
+        if let Some(file) = &self.json {
+            let text = serde_json::to_string_pretty(&report)?;
+            fs::write(file, text + "\n").with_context(|| format!("write {}", file.display()))?;
+        }
+        write!(std::io::stdout(), "{report}")?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// One node with its whole pipeline against a bare AF_XDP forwarder on the same veths: 64-byte
@@ -43,6 +82,13 @@ struct Smoke {
     /// The least ratio of node to reference that passes, by the median, for every input.
     #[arg(long, value_name = "RATIO")]
     expect: Option<f64>,
+    /// Measure both nodes and the VPC with fused links in place of one node, from pod to pod.
+    #[arg(long)]
+    fused: bool,
+    /// Pods beside the client's on its node, each with a port on which nothing arrives.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=200))]
+    idle: u16,
     /// Also write a report for machines, of the form in docs/schema/bench.json.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -60,8 +106,11 @@ impl Bench {
     /// # Errors
     /// It could not be measured.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        let What::Smoke(smoke) = &self.what;
-        match smoke.run() {
+        let run = match &self.what {
+            What::Smoke(smoke) => smoke.run(),
+            What::Up(up) => up.run(),
+        };
+        match run {
             Err(error) if error.is::<WrongFrame>() => {
                 eprintln!("trunkline: {error:#}");
                 Ok(NO)
@@ -73,11 +122,15 @@ impl Bench {
 
 impl Smoke {
     fn run(&self) -> anyhow::Result<ExitCode> {
-        let plan = Plan { rounds: self.rounds, time: self.seconds, expected: self.expect };
+        let shape = Shape { fused: self.fused, idle: self.idle };
+        let plan = Plan { rounds: self.rounds, time: self.seconds, expected: self.expect, shape };
         let report = smoke(plan, |input, round| {
             let (l2fwd, node) = (round.l2fwd.mpps, round.node.mpps);
             let (name, ratio) = (input.name(), round.ratio);
-            eprintln!("{name:<5} l2fwd {l2fwd:.3} Mpps, node {node:.3} Mpps, ratio {ratio:.3}");
+            let measured = if shape.fused { Kind::Fused } else { Kind::Node }.name();
+            eprintln!(
+                "{name:<5} l2fwd {l2fwd:.3} Mpps, {measured} {node:.3} Mpps, ratio {ratio:.3}"
+            );
         })?;
         if let Some(file) = &self.json {
             let text = serde_json::to_string_pretty(&report)?;

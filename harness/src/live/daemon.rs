@@ -12,7 +12,7 @@ use datapath::lab::Lab;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-use super::protocol::{Answer, Reply, Request, Status, VERSION};
+use super::protocol::{Answer, Phase, Reply, Request, Status, VERSION};
 use super::report;
 use super::state::State;
 use super::topology::{Places, whole_places};
@@ -34,6 +34,7 @@ struct Running {
     places: Places,
     worker: Worker,
     began: Instant,
+    phases: Vec<Phase>,
     /// Held while the lab takes over another version of its file: one at a time.
     applying: Mutex<()>,
 }
@@ -114,9 +115,18 @@ fn bring_up(state: &State) -> anyhow::Result<Running> {
     let Forwarding { poll, workers, .. } = state.forwarding()?;
     let lab = state.lab()?;
     let places = whole_places(&lab, state.name(), workers)?;
+    let mut phases = Vec::new();
+    let mut began = Instant::now();
+    let mut ended = |name: &str| {
+        let seconds = began.elapsed().as_secs_f64();
+        phases.push(Phase { name: name.to_owned(), seconds });
+        began = Instant::now();
+    };
     net::apply(&places.topology)?;
+    ended("namespaces and veths");
     let worker = Worker::start(worker::seats(&lab, &places, workers)?, poll)?;
-    Ok(Running { lab, places, worker, began: Instant::now(), applying: Mutex::new(()) })
+    ended("memories, sockets and programs");
+    Ok(Running { lab, places, worker, began: Instant::now(), phases, applying: Mutex::new(()) })
 }
 
 /// Answers connections, each on a thread of its own, until one asks to stop.
@@ -178,7 +188,7 @@ fn write_reply(stream: &mut UnixStream, result: Result<Answer, String>) -> anyho
 }
 
 fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
-    let Running { lab, places, worker, began, .. } = running;
+    let Running { lab, places, worker, began, phases, .. } = running;
     match request {
         Request::Status => Ok(Answer::Status(Status {
             lab: places.name.clone(),
@@ -186,6 +196,7 @@ fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
             up_seconds: began.elapsed().as_secs(),
             nodes: lab.nodes.len(),
             pods: lab.pods.len(),
+            phases: phases.clone(),
         })),
         Request::Ledger => {
             let counted = worker.call(|link, _| report::count(link))?;
