@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xsk_rs::config::{FrameSize, Interface, QueueSize, UmemConfig};
 use xsk_rs::{FrameDesc, Umem};
@@ -60,8 +60,10 @@ pub struct Arena {
     /// Address of the packet memory in this process, its provenance exposed.
     base: usize,
     rings: Rings,
-    /// Descriptors of every frame at -4, 0 and +4 bytes from where packets are received.
-    descriptors: [Vec<FrameDesc>; 3],
+    /// Descriptors of every frame where packets are received.
+    received: Vec<FrameDesc>,
+    /// Descriptors at -4 and +4 bytes from there, of as many frames or more.
+    shifted: Arc<[Vec<FrameDesc>; 2]>,
     pool: Mutex<Pool>,
     /// Held for as long as the UMEM lives; never used.
     _anchor: Mutex<Bound>,
@@ -85,22 +87,18 @@ impl Arena {
     /// is tried again for up to two seconds.
     pub fn new(config: &ArenaConfig) -> Result<Self, ArenaError> {
         check(config)?;
-        // The library has no way to change where a descriptor points. A second memory of the
-        // same shape but with another headroom describes the same frames some bytes earlier or
-        // later; only its descriptors are kept.
-        let (_, pushed) = umem(config, HEADROOM - TAG as u32)?;
-        let (_, popped) = umem(config, HEADROOM + TAG as u32)?;
+        let shifted = shifted(config)?;
         let (umem, received) = umem(config, HEADROOM)?;
-        let descriptors = [pushed, received, popped];
-        verify(&descriptors)?;
+        verify(&received, PACKET_START)?;
         let anchor = anchor(config, &umem)?;
         // SAFETY: the descriptor belongs to this UMEM and has length 0, so nothing is read.
-        let first = unsafe { umem.data(&descriptors[1][0]) }.contents().as_ptr();
+        let first = unsafe { umem.data(&received[0]) }.contents().as_ptr();
         Ok(Self {
             base: first.expose_provenance() - PACKET_START,
             umem,
             rings: config.rings,
-            descriptors,
+            received,
+            shifted,
             pool: Mutex::new(Pool::new(config.frames, config.held as usize)),
             _anchor: Mutex::new(anchor),
         })
@@ -137,7 +135,7 @@ impl Arena {
     /// Number of frames.
     #[must_use]
     pub fn frames(&self) -> usize {
-        self.descriptors[1].len()
+        self.received.len()
     }
 
     /// Ring sizes of all queues bound to this arena.
@@ -162,7 +160,7 @@ impl Arena {
 
     /// The descriptor with which a frame is lent to the kernel to receive into.
     pub(crate) fn empty(&self, number: u32) -> FrameDesc {
-        self.descriptors[1][number as usize]
+        self.received[number as usize]
     }
 
     /// The descriptor with which a frame is sent. None where the frame is not of this arena or
@@ -171,8 +169,13 @@ impl Arena {
         if !std::ptr::eq(frame.arena(), self) {
             return None;
         }
-        let shift = (frame.start() + TAG).checked_sub(PACKET_START)?;
-        let table = self.descriptors.get(shift / TAG).filter(|_| shift % TAG == 0)?;
+        let [pushed, popped] = &*self.shifted;
+        let table = match (frame.start() + TAG).checked_sub(PACKET_START)? {
+            0 => pushed,
+            TAG => &self.received,
+            shift if shift == 2 * TAG => popped,
+            _ => return None,
+        };
         let mut descriptor = *table.get(frame.number() as usize)?;
         // SAFETY: the descriptor is of a frame of this UMEM, and the exclusive borrow of the only
         // `UmemFrame` of that number means that nobody, kernel included, accesses it meanwhile.
@@ -211,18 +214,33 @@ fn umem(config: &ArenaConfig, headroom: u32) -> Result<(Umem, Vec<FrameDesc>), A
     Umem::new(shape, frames, false).map_err(|e| refused(os_error(&e)))
 }
 
-/// Makes sure that the three sets of descriptors point where the rest of the crate computes.
-fn verify(descriptors: &[Vec<FrameDesc>; 3]) -> Result<(), ArenaError> {
-    for (set, shifted) in
-        descriptors.iter().zip([PACKET_START - TAG, PACKET_START, PACKET_START + TAG])
-    {
-        for (frame, descriptor) in set.iter().enumerate() {
-            if descriptor.addr() != frame * FRAME_SIZE + shifted {
-                return Err(ArenaError::Layout { frame });
-            }
-        }
+/// Descriptors of as many frames as an arena has, or more, at -4 and +4 bytes from where packets
+/// are received.
+///
+/// The library has no way to change where a descriptor points. A memory of the same shape but with
+/// another headroom describes the same frames some bytes earlier or later; only its descriptors are
+/// kept. They say nothing of the memory itself, so that all arenas share them.
+fn shifted(config: &ArenaConfig) -> Result<Arc<[Vec<FrameDesc>; 2]>, ArenaError> {
+    static KNOWN: Mutex<Option<Arc<[Vec<FrameDesc>; 2]>>> = Mutex::new(None);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = known.as_ref().filter(|known| known[0].len() >= config.frames as usize) {
+        return Ok(Arc::clone(known));
     }
-    Ok(())
+    let (_, pushed) = umem(config, HEADROOM - TAG as u32)?;
+    let (_, popped) = umem(config, HEADROOM + TAG as u32)?;
+    verify(&pushed, PACKET_START - TAG)?;
+    verify(&popped, PACKET_START + TAG)?;
+    Ok(Arc::clone(known.insert(Arc::new([pushed, popped]))))
+}
+
+/// Makes sure that descriptors point where the rest of the crate computes.
+fn verify(descriptors: &[FrameDesc], start: usize) -> Result<(), ArenaError> {
+    let wrong =
+        |(frame, descriptor): &(usize, &FrameDesc)| descriptor.addr() != frame * FRAME_SIZE + start;
+    match descriptors.iter().enumerate().find(wrong) {
+        Some((frame, _)) => Err(ArenaError::Layout { frame }),
+        None => Ok(()),
+    }
 }
 
 /// Binds the memory's first socket to the anchor.

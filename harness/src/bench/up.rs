@@ -110,7 +110,7 @@ pub fn lab_text(pods: u16, nodes: u16) -> String {
         "vpc: {cidr: 10.0.0.0/8, vSwitches: {vsw: {cidr: 10.0.0.0/16}}}\nnodes:\n".to_owned();
     // Writing into a string cannot fail.
     for node in 0..nodes {
-        let _ = writeln!(text, "  - {{name: n{node}}}");
+        let _ = writeln!(text, "  - {{name: n{node}, eth0: {{}}}}");
     }
     text.push_str("pods:\n");
     for pod in 0..pods {

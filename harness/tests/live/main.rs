@@ -8,6 +8,7 @@ mod cases;
 mod control;
 mod datagrams;
 mod doctor;
+mod fused;
 mod kill;
 mod queues;
 mod readme;

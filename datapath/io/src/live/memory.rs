@@ -1,11 +1,13 @@
 //! The packet memories of a live link.
 
+use std::cmp::Reverse;
+
 use datapath::lab::{Lab, Links};
 use datapath::link::{ElementId, Socket, fused_peer, ports_of};
 use datapath::node::ETH1;
 
 use super::{BLANKS, OpenError, go};
-use crate::budget::{ElementNeed, Plan, PortNeed, TooLarge, plan};
+use crate::budget::{ArenaPlan, ElementNeed, Plan, PortNeed, TooLarge, plan};
 use crate::{Arena, ArenaConfig};
 
 /// The memory that `elements` of a lab need, known before anything is made.
@@ -73,17 +75,22 @@ impl Memory {
     ) -> Result<Self, OpenError> {
         let plan = memory_plan(lab, elements)?;
         go(&enter, anchor.0)?;
+        let config = |(queue, part): (u32, &ArenaPlan)| ArenaConfig {
+            anchor: anchor.1.to_owned(),
+            anchor_queue: queue,
+            rings: part.rings,
+            frames: part.frames,
+            held: part.held,
+        };
+        let mut configs: Vec<_> = (first_queue..).zip(&plan.arenas).map(config).collect();
+        // What arenas share is made for the largest.
+        configs.sort_by_key(|config| Reverse(config.frames));
         let mut arenas = Vec::new();
-        for (queue, part) in (first_queue..).zip(&plan.arenas) {
-            let config = ArenaConfig {
-                anchor: anchor.1.to_owned(),
-                anchor_queue: queue,
-                rings: part.rings,
-                frames: part.frames,
-                held: part.held,
-            };
-            arenas.push(Arena::new(&config)?.leak());
+        for config in configs {
+            arenas.push((config.anchor_queue, Arena::new(&config)?.leak()));
         }
+        arenas.sort_by_key(|(queue, _)| *queue);
+        let arenas = arenas.into_iter().map(|(_, arena)| arena).collect();
         Ok(Self { elements: elements.to_vec(), plan, arenas })
     }
 

@@ -93,3 +93,70 @@ pub(super) struct Turn {
     /// Idle queues still to be looked at.
     idle: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use datapath::journey::PortId;
+
+    use super::*;
+
+    fn rota(count: u16) -> Rota {
+        let visit = |queue| Visit { station: 0, place: Place { port: PortId(0), queue } };
+        Rota::new((0..count).map(visit))
+    }
+
+    /// A turn in which some queues have frames; what was looked at.
+    fn turn(rota: &mut Rota, full: &[u16]) -> Vec<u16> {
+        let mut turn = rota.turn();
+        let mut seen = Vec::new();
+        while let Some(visit) = rota.next(&mut turn) {
+            seen.push(visit.place.queue);
+            rota.note(&mut turn, full.contains(&visit.place.queue));
+        }
+        seen
+    }
+
+    #[test]
+    fn a_queue_in_use_is_looked_at_in_every_turn_and_no_idle_one_is_forgotten() {
+        let mut rota = rota(100);
+        assert_eq!(turn(&mut rota, &[]).len(), 100, "the first turn looks at all");
+        let mut in_use = vec![];
+        for busy in [7, 93, 50] {
+            in_use.push(busy);
+            let mut seen = vec![0; 100];
+            for _ in 0..7 {
+                for queue in turn(&mut rota, &in_use) {
+                    seen[usize::from(queue)] += 1;
+                }
+            }
+            assert!(seen.iter().all(|times| *times > 0), "{busy}: {seen:?}");
+            let again = turn(&mut rota, &in_use);
+            assert!(in_use.iter().all(|queue| again.contains(queue)));
+            assert_eq!(again.len(), in_use.len() + IDLE);
+        }
+    }
+
+    #[test]
+    fn a_queue_that_falls_silent_becomes_idle() {
+        let mut rota = rota(40);
+        turn(&mut rota, &[3, 4]);
+        assert_eq!(rota.in_use, 2);
+        for _ in 0..usize::from(PATIENCE) {
+            turn(&mut rota, &[4]);
+        }
+        assert_eq!(rota.in_use, 1);
+        rota.look_at_all();
+        assert_eq!(turn(&mut rota, &[]).len(), 40);
+    }
+
+    #[test]
+    fn fewer_queues_than_a_turn_has_time_for_are_each_looked_at_once() {
+        let mut rota = rota(3);
+        for full in [&[][..], &[1], &[0, 1, 2], &[]] {
+            let mut seen = turn(&mut rota, full);
+            seen.sort_unstable();
+            assert_eq!(seen, [0, 1, 2]);
+        }
+        assert!(turn(&mut Rota::default(), &[]).is_empty());
+    }
+}
