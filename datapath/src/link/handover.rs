@@ -169,12 +169,6 @@ impl<B> Handover<B> {
         }
     }
 
-    /// Whether no frame waits anywhere.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.waiting() == 0
-    }
-
     /// Frames that wait, those of all links together.
     #[must_use]
     pub fn waiting(&self) -> usize {

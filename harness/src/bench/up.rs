@@ -4,8 +4,6 @@ use std::fmt::{self, Write};
 use std::time::Instant;
 
 use datapath::lab::Lab;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use super::machine::alone;
 use crate::live::client::{self, Life};
@@ -29,8 +27,7 @@ pub struct Plan {
 }
 
 /// One time up and down, in seconds.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug)]
 pub struct Round {
     /// Until the command would return.
     pub up: f64,
@@ -41,8 +38,7 @@ pub struct Round {
 }
 
 /// What it takes of the machine.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     /// Network namespaces.
     pub namespaces: usize,
@@ -59,8 +55,7 @@ pub struct Cost {
 }
 
 /// What was measured.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug)]
 pub struct Report {
     /// Pods of the lab.
     pub pods: u16,

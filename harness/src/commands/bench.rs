@@ -47,20 +47,13 @@ struct Up {
     rounds: u32,
     #[command(flatten)]
     forwarding: Forwarding,
-    /// Also write what was measured as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
 }
 
 impl Up {
     fn run(&self) -> anyhow::Result<ExitCode> {
-        let Self { pods, nodes, rounds, forwarding, .. } = *self;
+        let Self { pods, nodes, rounds, forwarding } = *self;
         let plan = up::Plan { pods, nodes, rounds, forwarding };
         let report = up::up(plan, |round| eprintln!("{round}"))?;
-        if let Some(file) = &self.json {
-            let text = serde_json::to_string_pretty(&report)?;
-            fs::write(file, text + "\n").with_context(|| format!("write {}", file.display()))?;
-        }
         write!(std::io::stdout(), "{report}")?;
         Ok(ExitCode::SUCCESS)
     }

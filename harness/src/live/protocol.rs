@@ -189,7 +189,7 @@ pub enum Answer {
 }
 
 /// What a lab's coming up was spent on.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Phase {
     /// What.
     pub name: String,

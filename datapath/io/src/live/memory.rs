@@ -94,12 +94,6 @@ impl Memory {
         Ok(Self { elements: elements.to_vec(), plan, arenas })
     }
 
-    /// The elements that these are the memories of.
-    #[must_use]
-    pub fn elements(&self) -> &[ElementId] {
-        &self.elements
-    }
-
     /// The memory of a port of these elements.
     #[must_use]
     pub fn arena(&self, socket: Socket) -> Option<&'static Arena> {
