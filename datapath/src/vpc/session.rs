@@ -186,7 +186,9 @@ impl Sessions {
 
     /// Keeps where packets with this key go, in the session that has it; whether there is one.
     pub(super) fn learn(&mut self, key: &Key, learned: Learned, now: Time) -> bool {
-        let Some(met) = self.flows.meet(key).filter(|met| met.value.ends() > now) else {
+        let Some(met) =
+            self.flows.meet(self.flows.hash_of(key), key).filter(|met| met.value.ends() > now)
+        else {
             return false;
         };
         let kept = met.value.learned.get_mut(met.direction as usize);
@@ -197,7 +199,7 @@ impl Sessions {
     /// the packet goes. The walk would do the same to it.
     #[inline]
     pub(super) fn renew_learned(&mut self, key: &Key, now: Time) -> Option<Learned> {
-        let met = self.flows.meet(key)?;
+        let met = self.flows.meet(self.flows.hash_of(key), key)?;
         let learned = *met.value.learned.get(met.direction as usize)?;
         if learned.receiver == 0 || met.value.ends() <= now {
             return None;
