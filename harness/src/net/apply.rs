@@ -74,10 +74,6 @@ struct Share<'t> {
 /// which has one namespace open at a time, so the number of open files does not grow with the lab.
 fn build<'t>(topology: &'t Topology, undo: &Undo<'t>) -> Result<(), NetError> {
     let shares = shares(topology);
-    let connect = |runtime, planned: &Namespace| {
-        namespace::enter(&planned.name)?;
-        Connection::open(runtime).map_err(|error| failed(&planned.name, "open netlink", error))
-    };
     each(topology, |_, planned| {
         namespace::create_here(&planned.name)?;
         undo.made().push(&planned.name);
@@ -109,6 +105,12 @@ fn build<'t>(topology: &'t Topology, undo: &Undo<'t>) -> Result<(), NetError> {
         namespace::enter(&planned.name)?;
         carrier::wait(runtime, &planned.name, share.up.clone())
     })
+}
+
+/// A connection to a namespace, which the calling thread is in from now on.
+fn connect<'r>(runtime: &'r Runtime, planned: &Namespace) -> Result<Connection<'r>, NetError> {
+    namespace::enter(&planned.name)?;
+    Connection::open(runtime).map_err(|error| failed(&planned.name, "open netlink", error))
 }
 
 /// Threads of a round. The kernel makes most changes one after the other; what they leave it is
