@@ -7,6 +7,10 @@ use benches::scenario8::ClientNode;
 use benches::statistics::{Estimate, median};
 use benches::{BATCH, Work, time_each};
 
+/// Both sides have their tables where the daemon has them.
+#[global_allocator]
+static MEMORY: datapath_io::LargePages = datapath_io::LargePages;
+
 /// Rounds, each of which runs every case once.
 const ROUNDS: usize = 21;
 /// Batches of one turn; about 10 ms.

@@ -8,6 +8,10 @@ use harness::commands::{
 };
 use harness::show::ShowArgs;
 
+/// Tables of many flows lie on large pages.
+#[global_allocator]
+static MEMORY: datapath_io::LargePages = datapath_io::LargePages;
+
 /// A trunk ENI on your own machine: the Terway ENI-Trunking data link in network namespaces.
 #[derive(Debug, Parser)]
 #[command(name = "trunkline", version, propagate_version = true, after_help = commands::STATUSES)]

@@ -27,6 +27,9 @@ pub(crate) use object;
 /// `BPF_F_TEST_XDP_LIVE_FRAMES`: the program's verdict on a test frame is carried out.
 pub(crate) const LIVE_FRAMES: u32 = 1 << 1;
 
+/// `BPF_F_XDP_HAS_FRAGS`: the program takes packets of several buffers, of which it sees the first.
+pub(crate) const MULTI_BUFFER: u32 = 1 << 5;
+
 /// A loaded object with one program, attached or not.
 pub(crate) struct Loaded {
     // Declared first, so that the program is detached before its maps are closed.
@@ -35,14 +38,19 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Loads an object, after `prepare` has had a look at each of its maps.
+    /// Loads an object, its program with these flags, after `prepare` has had a look at each of its
+    /// maps.
     pub(crate) fn load(
         bytes: &[u8],
+        flags: u32,
         mut prepare: impl FnMut(&mut OpenMapMut<'_>) -> libbpf_rs::Result<()>,
     ) -> Result<Self, ProgError> {
         let mut open = ObjectBuilder::default().open_memory(bytes).map_err(at("open"))?;
         for mut map in open.maps_mut() {
             prepare(&mut map).map_err(at("prepare a map of"))?;
+        }
+        for mut program in open.progs_mut() {
+            program.set_flags(flags);
         }
         let object = open.load().map_err(at("load"))?;
         Ok(Self { link: None, object })

@@ -22,7 +22,7 @@ struct {
 SEC("xdp")
 int offer(struct xdp_md *ctx)
 {
-	struct datagram *d = (void *)(long)ctx->data;
+	struct headers *d = (void *)(long)ctx->data;
 	__u32 port, sum;
 
 	if ((void *)d + DATAGRAM > (void *)(long)ctx->data_end)
@@ -31,10 +31,10 @@ int offer(struct xdp_md *ctx)
 	if (++progress.next >= order.flows)
 		progress.next = 0;
 	/* RFC 1624: the new sum is the old one less the old port plus the new one. */
-	sum = fold((__u16)~d->check + (__u16)~d->src_port + port);
+	sum = fold((__u16)~d->l4[1] + (__u16)~d->src_port + port);
 	d->src_port = port;
 	/* A checksum of zero means none; all ones says the same as a sum. */
-	d->check = sum == 0xffff ? 0xffff : ~sum;
+	d->l4[1] = sum == 0xffff ? 0xffff : ~sum;
 	progress.offered++;
 	return bpf_redirect(order.ifindex, 0);
 }

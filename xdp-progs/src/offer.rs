@@ -32,7 +32,7 @@ impl Offer {
             return Err(ProgError::NoSuchPorts { first_port, flows });
         }
         let order = [ifindex, first_port.into(), flows.into()].map(u32::to_ne_bytes).concat();
-        let loaded = Loaded::load(object!("offer"), |map| {
+        let loaded = Loaded::load(object!("offer"), 0, |map| {
             let named = map.name().to_str().is_some_and(|name| name.ends_with(".rodata"));
             if named { map.set_initial_value(&order) } else { Ok(()) }
         })?;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use libbpf_rs::{MapCore, MapFlags, ProgramInput};
 
 use crate::error::{ProgError, at};
-use crate::object::{LIVE_FRAMES, Loaded, object};
+use crate::object::{LIVE_FRAMES, Loaded, MULTI_BUFFER, object};
 
 /// What a program decided about a frame in a test run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +45,24 @@ impl Redirect {
     /// # Errors
     /// [`ProgError::NoQueues`], or [`ProgError::Kernel`] where the rights are missing.
     pub fn load(queues: u16) -> Result<Self, ProgError> {
+        Self::load_with(queues, 0)
+    }
+
+    /// The same for an interface whose MTU is beyond what one buffer of the driver holds, about
+    /// 3,500: its packets may come in several (multi-buffer XDP), which its sockets have to take.
+    ///
+    /// # Errors
+    /// As [`Redirect::load`].
+    pub fn load_multi_buffer(queues: u16) -> Result<Self, ProgError> {
+        Self::load_with(queues, MULTI_BUFFER)
+    }
+
+    fn load_with(queues: u16, flags: u32) -> Result<Self, ProgError> {
         if queues == 0 {
             return Err(ProgError::NoQueues);
         }
         let loaded =
-            Loaded::load(object!("redirect"), |map| map.set_max_entries(u32::from(queues)))?;
+            Loaded::load(object!("redirect"), flags, |map| map.set_max_entries(u32::from(queues)))?;
         Ok(Self { loaded, queues })
     }
 

@@ -5,13 +5,14 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::libc;
 use xsk_rs::config::{FrameSize, Interface, QueueSize, UmemConfig};
 use xsk_rs::{FrameDesc, Umem};
 
 use crate::budget::Rings;
 use crate::error::{ArenaError, os_error};
 use crate::frame::UmemFrame;
-use crate::pool::{Census, Faults, Pool};
+use crate::pool::{Census, Faults, Pool, RUN};
 use crate::rings::{self, Bound};
 
 /// Bytes of a frame, headroom included.
@@ -20,6 +21,9 @@ pub(crate) const FRAME_SIZE: usize = 2_048;
 const HEADROOM: u32 = 64;
 /// Where in its frame the kernel puts a received packet: behind its own 256 bytes and ours.
 pub(crate) const PACKET_START: usize = 256 + HEADROOM as usize;
+/// Bytes of a packet that fit from there into a frame; the kernel fills a frame up to here before
+/// it goes on in the next.
+pub(crate) const ROOM: usize = FRAME_SIZE - PACKET_START;
 /// Length of a VLAN tag, by which the two further sets of descriptors are shifted.
 pub(crate) const TAG: usize = 4;
 /// Most frames of an arena: a GiB of packet memory.
@@ -42,6 +46,16 @@ pub struct ArenaConfig {
     pub frames: u32,
     /// Frames of these that elements may keep for themselves.
     pub held: u32,
+    /// Runs of five frames behind them, for packets longer than 1,728 bytes. With any, the arena's
+    /// ports receive and send such packets in several frames, which takes Linux 6.6.
+    pub runs: u32,
+}
+
+impl ArenaConfig {
+    /// Frames of the packet memory, those of the runs included.
+    pub(crate) fn memory(&self) -> u32 {
+        self.frames.saturating_add(self.runs.saturating_mul(RUN))
+    }
 }
 
 /// One packet memory, shared by the ports bound to it.
@@ -60,6 +74,9 @@ pub struct Arena {
     /// Address of the packet memory in this process, its provenance exposed.
     base: usize,
     rings: Rings,
+    jumbo: bool,
+    /// Number of the first run; of no frame where there is none.
+    first_run: u32,
     /// Descriptors of every frame where packets are received.
     received: Vec<FrameDesc>,
     /// Descriptors at -4 and +4 bytes from there, of as many frames or more.
@@ -97,9 +114,11 @@ impl Arena {
             base: first.expose_provenance() - PACKET_START,
             umem,
             rings: config.rings,
+            jumbo: config.runs > 0,
+            first_run: config.frames,
             received,
             shifted,
-            pool: Mutex::new(Pool::new(config.frames, config.held as usize)),
+            pool: Mutex::new(Pool::new(config.frames, config.runs, config.held as usize)),
             _anchor: Mutex::new(anchor),
         })
     }
@@ -132,10 +151,22 @@ impl Arena {
         self.pool().faults()
     }
 
-    /// Number of frames.
+    /// Number of frames; of those that longer packets move into, a run of them counts as one.
     #[must_use]
     pub fn frames(&self) -> usize {
-        self.received.len()
+        let behind = self.received.len() - self.first_run as usize;
+        self.first_run as usize + behind / RUN as usize
+    }
+
+    /// Whether packets may take several frames.
+    #[must_use]
+    pub fn is_jumbo(&self) -> bool {
+        self.jumbo
+    }
+
+    /// Number of the first run. What is below it is a frame.
+    pub(crate) fn first_run(&self) -> u32 {
+        self.first_run
     }
 
     /// Ring sizes of all queues bound to this arena.
@@ -163,10 +194,10 @@ impl Arena {
         self.received[number as usize]
     }
 
-    /// The descriptor with which a frame is sent. None where the frame is not of this arena or
+    /// The descriptor with which a frame is sent. None where it is a run, is not of this arena, or
     /// starts where no descriptor points.
     pub(crate) fn describe(&self, frame: &mut UmemFrame<'_>) -> Option<FrameDesc> {
-        if !std::ptr::eq(frame.arena(), self) {
+        if frame.is_run() || !std::ptr::eq(frame.arena(), self) {
             return None;
         }
         let [pushed, popped] = &*self.shifted;
@@ -187,8 +218,8 @@ impl Arena {
 
 /// Refuses sizes that the kernel or this crate cannot work with.
 fn check(config: &ArenaConfig) -> Result<(), ArenaError> {
-    if config.frames == 0 || config.frames > MOST_FRAMES {
-        return Err(ArenaError::Size { frames: config.frames, most: MOST_FRAMES });
+    if config.frames == 0 || config.memory() > MOST_FRAMES {
+        return Err(ArenaError::Size { frames: config.memory(), most: MOST_FRAMES });
     }
     let Rings { rx, fill, tx } = config.rings;
     let fits = rx.is_power_of_two() && fill > rx && tx > 0 && fill <= MOST_RING && tx <= MOST_RING;
@@ -198,7 +229,8 @@ fn check(config: &ArenaConfig) -> Result<(), ArenaError> {
 /// Allocates and registers a packet memory. The library maps it populated, so that no page is
 /// faulted in later by a packet.
 fn umem(config: &ArenaConfig, headroom: u32) -> Result<(Umem, Vec<FrameDesc>), ArenaError> {
-    let mib = (u64::from(config.frames) * FRAME_SIZE as u64).div_ceil(1 << 20);
+    let frames = config.memory();
+    let mib = (u64::from(frames) * FRAME_SIZE as u64).div_ceil(1 << 20);
     let refused = |source| ArenaError::Umem { mib, source };
     let odd = |error: &dyn std::error::Error| refused(std::io::Error::other(error.to_string()));
     let size = |ring: u32| QueueSize::new(ring.next_power_of_two());
@@ -209,8 +241,7 @@ fn umem(config: &ArenaConfig, headroom: u32) -> Result<(Umem, Vec<FrameDesc>), A
         .comp_queue_size(size(config.rings.tx).map_err(|e| odd(&e))?)
         .build()
         .map_err(|e| odd(&e))?;
-    let frames = NonZeroU32::new(config.frames)
-        .ok_or(ArenaError::Size { frames: config.frames, most: MOST_FRAMES })?;
+    let frames = NonZeroU32::new(frames).ok_or(ArenaError::Size { frames, most: MOST_FRAMES })?;
     Umem::new(shape, frames, false).map_err(|e| refused(os_error(&e)))
 }
 
@@ -223,7 +254,7 @@ fn umem(config: &ArenaConfig, headroom: u32) -> Result<(Umem, Vec<FrameDesc>), A
 fn shifted(config: &ArenaConfig) -> Result<Arc<[Vec<FrameDesc>; 2]>, ArenaError> {
     static KNOWN: Mutex<Option<Arc<[Vec<FrameDesc>; 2]>>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = known.as_ref().filter(|known| known[0].len() >= config.frames as usize) {
+    if let Some(known) = known.as_ref().filter(|known| known[0].len() >= config.memory() as usize) {
         return Ok(Arc::clone(known));
     }
     let (_, pushed) = umem(config, HEADROOM - TAG as u32)?;
@@ -243,7 +274,8 @@ fn verify(descriptors: &[FrameDesc], start: usize) -> Result<(), ArenaError> {
     }
 }
 
-/// Binds the memory's first socket to the anchor.
+/// Binds the memory's first socket to the anchor. All others take packets of several frames if and
+/// only if this one does.
 fn anchor(config: &ArenaConfig, umem: &Umem) -> Result<Bound, ArenaError> {
     let refused = |source| ArenaError::Anchor {
         name: config.anchor.clone(),
@@ -252,5 +284,12 @@ fn anchor(config: &ArenaConfig, umem: &Umem) -> Result<Bound, ArenaError> {
     };
     let name: Interface =
         config.anchor.parse().map_err(|_| refused(std::io::ErrorKind::InvalidInput.into()))?;
-    rings::bind(umem, &name, config.anchor_queue, config.rings).map_err(refused)
+    let jumbo = config.runs > 0;
+    rings::bind(umem, &name, config.anchor_queue, config.rings, jumbo).map_err(|source| {
+        // An older kernel does not know the flag, and says so no clearer.
+        if jumbo && source.raw_os_error() == Some(libc::EINVAL) {
+            return ArenaError::MultiBuffer;
+        }
+        refused(source)
+    })
 }

@@ -7,7 +7,7 @@
 //! (280 MB) a lab is cut into several memories, which costs one copy where a frame crosses.
 
 use crate::arena::FRAME_SIZE;
-use crate::pool::BATCH;
+use crate::pool::{BATCH, RUN};
 
 /// Kernel memory per frame and bound queue, in bytes.
 const KERNEL_BYTES: u64 = 140;
@@ -18,6 +18,10 @@ const KERNEL_LIMIT: u64 = 2 << 30;
 /// Most frames in a memory of its own, unless a single port needs more: tried in this order, since
 /// a cut between ports costs a copy, which is less than too short a receive ring costs.
 const SPLIT_FRAMES: [u64; 3] = [8_192, 4_096, 2_048];
+
+/// Most packets longer than a frame that the elements of a memory may keep; what is beyond is lost
+/// as if there were no frame.
+const HELD_RUNS: u64 = 1_024;
 
 /// Ring sizes of every queue of an arena, in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct Rings {
 impl Rings {
     /// The sizes used wherever memory allows.
     pub const LARGE: Self = Self { rx: 256, fill: 320, tx: 64 };
+    /// The same for packets of up to five frames: nearly as many of them.
+    pub const JUMBO: Self = Self { rx: 1_024, fill: 1_088, tx: 256 };
 
     /// Frames one queue has to have for itself.
     #[must_use]
@@ -74,6 +80,8 @@ pub struct ElementNeed {
     /// Most frames it may keep for itself by whatever port they came: fragments, what waits for a
     /// neighbour.
     pub held: u32,
+    /// Whether it meets packets longer than a frame.
+    pub jumbo: bool,
 }
 
 /// One arena of a plan.
@@ -85,6 +93,8 @@ pub struct ArenaPlan {
     pub frames: u32,
     /// Frames its elements may keep for themselves.
     pub held: u32,
+    /// Runs of frames for packets longer than one; none where its elements meet no such packet.
+    pub runs: u32,
     /// The ports it serves, as (element, port) counted as in the request.
     pub ports: Vec<(usize, usize)>,
     /// Queues of all these ports.
@@ -92,11 +102,16 @@ pub struct ArenaPlan {
 }
 
 impl ArenaPlan {
+    /// Frames of the packet memory, those of the runs included.
+    fn memory(&self) -> u64 {
+        u64::from(self.frames) + u64::from(self.runs) * u64::from(RUN)
+    }
+
     /// Kernel memory the bound queues will take, in bytes; the packet memory itself, 2 KiB a
     /// frame, comes on top.
     #[must_use]
     pub fn kernel_bytes(&self) -> u64 {
-        u64::from(self.queues) * u64::from(self.frames) * KERNEL_BYTES
+        u64::from(self.queues) * self.memory() * KERNEL_BYTES
     }
 }
 
@@ -123,7 +138,7 @@ impl Plan {
     /// The packet memory itself, in bytes; it is locked.
     #[must_use]
     pub fn packet_bytes(&self) -> u64 {
-        self.arenas.iter().map(|arena| u64::from(arena.frames) * FRAME_SIZE as u64).sum()
+        self.arenas.iter().map(|arena| arena.memory() * FRAME_SIZE as u64).sum()
     }
 
     /// Kernel memory of all bound queues, in bytes.
@@ -149,8 +164,8 @@ pub struct TooLarge {
 
 /// Plans the arenas for the elements one worker runs.
 ///
-/// Everything shares one arena with [`Rings::LARGE`] while queues times frames stay within two
-/// million. Beyond that every element gets arenas of its own with smaller rings and at most
+/// Everything shares one arena with [`Rings::LARGE`], or [`Rings::JUMBO`], while queues times frames
+/// stay within two million. Beyond that every element gets arenas of its own with smaller rings and at most
 /// 8,192 frames each; an element whose ports do not fit into one is cut between ports, never
 /// within one, so that a single port with very many queues may get more.
 ///
@@ -159,9 +174,13 @@ pub struct TooLarge {
 pub fn plan(elements: &[ElementNeed]) -> Result<Plan, TooLarge> {
     let everything = elements.iter().enumerate().flat_map(|(at, element)| ports_of(at, element));
     let held = elements.iter().map(|element| u64::from(element.held)).sum();
-    let shared = Group { ports: everything.collect(), held };
-    if u64::from(shared.queues()) * shared.frames(Rings::LARGE) <= SHARED_LIMIT {
-        return Ok(Plan { arenas: vec![shared.planned(Rings::LARGE)] });
+    let jumbo = elements.iter().any(|element| element.jumbo);
+    let shared = Group { ports: everything.collect(), held, jumbo };
+    let wanted: &[Rings] = if jumbo { &[Rings::JUMBO, Rings::LARGE] } else { &[Rings::LARGE] };
+    let affordable =
+        |rings: &&Rings| u64::from(shared.queues()) * shared.frames(**rings) <= SHARED_LIMIT;
+    if let Some(rings) = wanted.iter().find(affordable) {
+        return Ok(Plan { arenas: vec![shared.planned(*rings)] });
     }
     let mut bytes = u64::MAX;
     for rings in LADDER {
@@ -183,6 +202,7 @@ pub fn plan(elements: &[ElementNeed]) -> Result<Plan, TooLarge> {
 struct Group {
     ports: Vec<((usize, usize), PortNeed)>,
     held: u64,
+    jumbo: bool,
 }
 
 impl Group {
@@ -205,6 +225,7 @@ impl Group {
             rings,
             frames: u32::try_from(self.frames(rings)).unwrap_or(u32::MAX),
             held: u32::try_from(self.held()).unwrap_or(u32::MAX),
+            runs: if self.jumbo { BATCH as u32 + self.held().min(HELD_RUNS) as u32 } else { 0 },
             ports: self.ports.iter().map(|(port, _)| *port).collect(),
             queues: self.queues(),
         }
@@ -220,7 +241,8 @@ fn ports_of(
 
 /// Puts the ports of an element into as few arenas as their order allows.
 fn split(at: usize, element: &ElementNeed, rings: Rings, most: u64) -> Vec<Group> {
-    let empty = || Group { ports: Vec::new(), held: u64::from(element.held) };
+    let (held, jumbo) = (u64::from(element.held), element.jumbo);
+    let empty = || Group { ports: Vec::new(), held, jumbo };
     let mut groups = vec![empty()];
     for port in ports_of(at, element) {
         let mut fits = false;
@@ -271,8 +293,8 @@ mod tests {
         node.push(trunk.into());
         let mut vpc = vec![PortNeed::from(trunk); nodes];
         vpc.push(1.into());
-        let mut elements = vec![ElementNeed { ports: node, held }; nodes];
-        elements.push(ElementNeed { ports: vpc, held });
+        let mut elements = vec![ElementNeed { ports: node, held, jumbo: false }; nodes];
+        elements.push(ElementNeed { ports: vpc, held, jumbo: false });
         elements
     }
 
@@ -314,7 +336,8 @@ mod tests {
 
     #[test]
     fn a_port_that_is_larger_than_an_arena_gets_one_to_itself() {
-        let lab = [ElementNeed { ports: [1, 250, 1].map(PortNeed::from).to_vec(), held: 0 }];
+        let ports = [1, 250, 1].map(PortNeed::from).to_vec();
+        let lab = [ElementNeed { ports, ..ElementNeed::default() }];
         let plan = plan(&lab).unwrap();
         check(&lab, &plan);
         assert!(plan.arena_of(0, 1).is_some_and(|at| plan.arenas[at].ports.len() == 1));
@@ -326,6 +349,19 @@ mod tests {
         let refused = plan(&lab).unwrap_err();
         assert!(refused.bytes > KERNEL_LIMIT);
         assert!(refused.to_string().contains("queues would take"));
+    }
+
+    #[test]
+    fn packets_longer_than_a_frame_get_memory_of_their_own() {
+        let mut lab = lab(2, 3, 256);
+        let without = plan(&lab).unwrap();
+        lab[1].jumbo = true;
+        let with = plan(&lab).unwrap();
+        assert_eq!((without.arenas[0].runs, with.arenas[0].runs), (0, 3 * 256 + 64));
+        assert_eq!((without.arenas[0].rings, with.arenas[0].rings), (Rings::LARGE, Rings::JUMBO));
+        let frames = with.arenas[0].frames + with.arenas[0].runs * RUN;
+        assert_eq!(with.packet_bytes(), u64::from(frames) * FRAME_SIZE as u64);
+        assert_eq!(with.kernel_bytes(), 23 * u64::from(frames) * KERNEL_BYTES);
     }
 
     #[test]

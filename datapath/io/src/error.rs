@@ -52,6 +52,12 @@ pub enum ArenaError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The kernel takes no packets of several frames.
+    #[error(
+        "the kernel takes no packets of several frames (XDP_USE_SG), which an MTU above 1710 needs: \
+         Linux 6.6 and newer do"
+    )]
+    MultiBuffer,
     /// The library laid the frames out in another way than this crate relies on.
     #[error("frame {frame} of the packet memory is not where it has to be")]
     Layout {

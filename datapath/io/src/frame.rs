@@ -8,20 +8,25 @@ use std::slice;
 
 use datapath::port::Buffer;
 
-use crate::arena::{Arena, FRAME_SIZE, PACKET_START, TAG};
+use crate::arena::{Arena, FRAME_SIZE, PACKET_START, ROOM, TAG};
+use crate::pool::RUN;
 
 /// How far to the front a frame may grow.
 const FIRST_START: usize = PACKET_START - 64;
+
+/// Bytes of a run of frames.
+const RUN_SIZE: usize = RUN as usize * FRAME_SIZE;
 
 /// One frame of an [`Arena`], owned: 16 bytes that stand for 2 KiB of packet memory.
 ///
 /// Dropping it frees it, on whatever thread, so a datapath discards a packet by dropping its
 /// buffer. It holds up to 1,728 bytes from where packets are received, enough for an MTU of 1,500
-/// with two tags.
+/// with two tags. Where the arena was made for larger packets, one that becomes longer moves into
+/// a run of frames, which is one piece of memory as well.
 pub struct UmemFrame<'a> {
     arena: &'a Arena,
     number: u32,
-    // Always `start + len <= FRAME_SIZE`.
+    // Always `start + len <= size()`.
     start: u16,
     len: u16,
 }
@@ -42,11 +47,53 @@ impl<'a> UmemFrame<'a> {
     /// Makes the buffer of a frame that the pool has just put into hand.
     ///
     /// # Safety
-    /// The number is one of the arena's, the pool has moved it into hand for this call and no
-    /// other, and `start + len` is at most [`FRAME_SIZE`].
+    /// The number is one of the arena's frames or runs, the pool has moved it into hand for this
+    /// call and no other, and `start + len` is at most the bytes of that.
     pub(crate) unsafe fn new(arena: &'a Arena, number: u32, start: usize, len: usize) -> Self {
-        debug_assert!(start + len <= FRAME_SIZE && (number as usize) < arena.frames());
-        Self { arena, number, start: start as u16, len: len as u16 }
+        let frame = Self { arena, number, start: start as u16, len: len as u16 };
+        debug_assert!(start + len <= frame.size());
+        frame
+    }
+
+    /// Whether it is a run of frames, which no descriptor describes.
+    pub(crate) fn is_run(&self) -> bool {
+        self.number >= self.arena.first_run()
+    }
+
+    /// Bytes of its memory.
+    fn size(&self) -> usize {
+        if self.is_run() { RUN_SIZE } else { FRAME_SIZE }
+    }
+
+    /// How many descriptors it takes to send it.
+    pub(crate) fn pieces(&self) -> usize {
+        if self.is_run() { self.len().div_ceil(ROOM).max(1) } else { 1 }
+    }
+
+    /// Puts bytes behind the packet; false where there is no room for them.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> bool {
+        let before = self.len();
+        if !self.set_len(before + bytes.len()) {
+            return false;
+        }
+        if let Some(behind) = self.bytes_mut().get_mut(before..) {
+            behind.copy_from_slice(bytes);
+        }
+        true
+    }
+
+    /// Moves the packet into a run, where the arena has one.
+    #[cold]
+    fn move_into_run(&mut self) -> bool {
+        if self.is_run() {
+            return false;
+        }
+        let Some(number) = self.arena.pool().take_run() else { return false };
+        // SAFETY: the pool has just moved this run into hand, and it is longer than a frame.
+        let mut run = unsafe { Self::new(self.arena, number, self.start(), self.len()) };
+        run.bytes_mut().copy_from_slice(self.bytes());
+        *self = run;
+        true
     }
 
     /// Ends the buffer without freeing the frame, which now belongs to a ring.
@@ -88,14 +135,14 @@ impl<'a> UmemFrame<'a> {
         true
     }
 
-    /// All bytes of the frame.
+    /// All bytes of the frame or run.
     fn whole(&mut self) -> &mut [u8] {
         let at = self.arena.base() + self.number as usize * FRAME_SIZE;
         // SAFETY: the arena's memory is mapped at `base` for as long as the arena is borrowed, was
-        // allocated outside Rust with its address exposed, and holds this frame completely. The
-        // frame is ours alone: one `UmemFrame` exists per number in hand, the kernel does not
-        // know the number meanwhile, and the borrow of self is exclusive.
-        unsafe { slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut(at), FRAME_SIZE) }
+        // allocated outside Rust with its address exposed, and holds this one completely. The
+        // frame or run is ours alone: one `UmemFrame` exists per number in hand, the kernel does
+        // not know the number meanwhile, and the borrow of self is exclusive.
+        unsafe { slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut(at), self.size()) }
     }
 }
 
@@ -128,7 +175,8 @@ impl Buffer for UmemFrame<'_> {
     }
 
     fn set_len(&mut self, len: usize) -> bool {
-        let fits = len <= FRAME_SIZE - self.start();
+        let fits = len <= self.size() - self.start()
+            || (len <= RUN_SIZE - self.start() && self.move_into_run());
         if fits {
             self.len = len as u16;
         }

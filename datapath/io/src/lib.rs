@@ -4,7 +4,8 @@
 //! queue of a network device to an AF_XDP socket on that memory and implements
 //! [`datapath::port::Port`]; the frames it receives are [`UmemFrame`]s, which implement
 //! [`datapath::port::Buffer`]. Frames move between the ports of an arena without being copied, and
-//! between arenas with one copy. [`budget::plan`] says how many frames and arenas a lab needs.
+//! between arenas with one copy. A packet longer than a frame comes and goes in several; in hand it
+//! is one. [`budget::plan`] says how many frames and arenas a lab needs.
 //!
 //! Everything runs in copy mode on veth devices with native XDP. It takes `CAP_NET_RAW`,
 //! `CAP_NET_ADMIN`, `CAP_BPF` and, beyond the locked-memory limit, `CAP_IPC_LOCK`; root has them.
@@ -12,9 +13,10 @@
 //! # How a worker uses it
 //!
 //! ```no_run
-//! use std::time::Duration;
+//! use std::time::{Duration, Instant};
 //!
 //! use datapath::port::Port;
+//! use datapath::time::Time;
 //! use datapath_io::budget::{ElementNeed, plan};
 //! use datapath_io::{Arena, ArenaConfig, Idle, Waiter, XskPort};
 //!
@@ -22,7 +24,8 @@
 //! # fn process(_: &mut Vec<datapath_io::UmemFrame<'_>>) {}
 //! fn worker() -> Result<(), Box<dyn std::error::Error>> {
 //!     // A pod's interface and a trunk with four queues; the element keeps 256 frames at most.
-//!     let plan = plan(&[ElementNeed { ports: vec![1.into(), 4.into()], held: 256 }])?;
+//!     let ports = vec![1.into(), 4.into()];
+//!     let plan = plan(&[ElementNeed { ports, held: 256, jumbo: false }])?;
 //!     let part = &plan.arenas[0];
 //!     let arena = Arena::new(&ArenaConfig {
 //!         anchor: "anchor0".to_owned(), // one end of a veth of our own, set up beforehand
@@ -30,6 +33,7 @@
 //!         rings: part.rings,
 //!         frames: part.frames,
 //!         held: part.held,
+//!         runs: part.runs,
 //!     })?;
 //!
 //!     // A port is opened in its network namespace and used from anywhere.
@@ -44,9 +48,11 @@
 //!     let waker = waiter.waker(); // for the thread that wants this one to stop
 //! #   drop(waker);
 //!
-//!     let (mut frames, mut ready, mut idle) = (Vec::with_capacity(64), Vec::new(), Idle::new(2_000));
+//!     let (mut frames, mut ready) = (Vec::with_capacity(64), Vec::new());
+//!     let (began, mut idle) = (Instant::now(), Idle::new(Duration::from_micros(100)));
 //!     loop {
 //!         let mut worked = false;
+//!         let now = Time::ZERO + began.elapsed();
 //!         for port in &mut ports {
 //!             for queue in 0..port.queues() {
 //!                 port.receive(queue, 64, &mut frames);
@@ -55,7 +61,7 @@
 //!             }
 //!         }
 //!         ports.iter_mut().for_each(Port::flush);
-//!         if idle.sleep_after(worked) {
+//!         if idle.sleep_after(worked, now) {
 //!             let sending = ports.iter().any(XskPort::is_sending);
 //!             let most = Duration::from_millis(if sending { 1 } else { 1_000 });
 //!             if waiter.wait(Some(most), &mut ready)? {
@@ -71,6 +77,7 @@
 //! | place | counter |
 //! |---|---|
 //! | the datapath is too slow to read a queue | [`KernelCounters::rx_ring_full`] |
+//! | no memory to put a packet of several frames together in | [`QueueCounters::rx_no_memory`] |
 //! | as many frames as allowed are on their way out of a queue | [`QueueCounters::tx_full`] |
 //! | the veth's own ring, 256 frames a queue, is full | `tx_dropped` of the sending interface |
 //! | a queue without socket | `rx_queue_N_xdp_drops` of [`link::stats`] |
@@ -82,6 +89,7 @@ mod arena;
 pub mod budget;
 mod error;
 mod frame;
+mod large;
 pub mod link;
 mod live;
 mod packet;
@@ -95,6 +103,7 @@ mod wait;
 pub use arena::{Arena, ArenaConfig};
 pub use error::{ArenaError, LinkError, PortError};
 pub use frame::UmemFrame;
+pub use large::LargePages;
 pub use live::{
     Frame, FusedQueue, LiveLink, Memory, OpenError, PortView, Rings, Site, Tapped, memory_plan,
 };

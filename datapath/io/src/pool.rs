@@ -7,6 +7,9 @@
 /// moved in or out of a ring at once.
 pub(crate) const BATCH: usize = 64;
 
+/// Frames of a run: room for the largest packet of a lab, whose MTU is 8,500 at most.
+pub(crate) const RUN: u32 = 5;
+
 const FREE: u16 = 0;
 const HAND: u16 = 1;
 const FIRST_PORT: u16 = 2;
@@ -36,7 +39,7 @@ pub struct Census {
     pub in_fill: usize,
     /// Frames handed to the kernel to send and not reported back.
     pub in_tx: usize,
-    /// Frames that exist as a [`UmemFrame`](crate::UmemFrame) somewhere.
+    /// Frames and runs that exist as a [`UmemFrame`](crate::UmemFrame) somewhere.
     pub in_hand: usize,
 }
 
@@ -74,10 +77,18 @@ pub(crate) struct Shortage {
 }
 
 /// The owner of every frame and the list of the free ones.
+///
+/// Behind the frames an arena may have *runs*: frames beside each other that are used as one piece
+/// of memory, for packets that no single frame holds. A run has the number of its first frame. It
+/// is free or in hand, never with a ring.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    /// Of every frame, and behind them of every run.
     owner: Vec<u16>,
     free: Vec<u32>,
+    free_runs: Vec<u32>,
+    /// Frames that are not in a run; the number of the first that is.
+    frames: u32,
     ports: Vec<Option<Share>>,
     held: usize,
     in_fill: usize,
@@ -87,19 +98,34 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// All `frames` frames free, of which `held` are kept for what elements hold themselves.
-    pub(crate) fn new(frames: u32, held: usize) -> Self {
-        let owner = (0..frames).map(|_| FREE).collect();
-        // Taken from the end, so that low numbers are used first and stay warm in the cache.
-        let free = (0..frames).rev().collect();
-        let faults = Faults::default();
-        Self { owner, free, ports: Vec::new(), held, in_fill: 0, promised: 0, faults }
+    /// All `frames` frames and `runs` runs free; of the frames, `held` are kept for what elements
+    /// hold themselves.
+    pub(crate) fn new(frames: u32, runs: u32, held: usize) -> Self {
+        Self {
+            owner: vec![FREE; (frames + runs) as usize],
+            // Taken from the end, so that low numbers are used first and stay warm in the cache.
+            free: (0..frames).rev().collect(),
+            free_runs: (0..runs).rev().map(|run| frames + run * RUN).collect(),
+            frames,
+            ports: Vec::new(),
+            held,
+            in_fill: 0,
+            promised: 0,
+            faults: Faults::default(),
+        }
+    }
+
+    /// Where the owner of what has this number is noted. For the number of no frame and no run,
+    /// nowhere.
+    fn place(&self, number: u32) -> Option<usize> {
+        let Some(behind) = number.checked_sub(self.frames) else { return Some(number as usize) };
+        behind.is_multiple_of(RUN).then_some((self.frames + behind / RUN) as usize)
     }
 
     /// Reserves frames for a port's rings.
     pub(crate) fn register(&mut self, fill: usize, tx: usize) -> Result<PortId, Shortage> {
         let reserved: usize = self.ports.iter().flatten().map(|s| s.fill + s.tx).sum();
-        let left = self.owner.len().saturating_sub(reserved + self.held + BATCH);
+        let left = (self.frames as usize).saturating_sub(reserved + self.held + BATCH);
         let need = fill + tx;
         let at = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
         if need > left || at >= MAX_PORTS {
@@ -116,7 +142,7 @@ impl Pool {
     /// Forgets a port and frees every frame its rings held. To be called only after the port's
     /// sockets are closed, when the kernel touches none of them any more.
     pub(crate) fn unregister(&mut self, port: PortId) {
-        for (owner, number) in self.owner.iter_mut().zip(0..) {
+        for (owner, number) in self.owner.iter_mut().zip(0..self.frames) {
             if *owner == port.fill() {
                 self.in_fill -= 1;
             }
@@ -140,7 +166,16 @@ impl Pool {
         Some(number)
     }
 
-    /// Frees a frame in hand.
+    /// A free run.
+    pub(crate) fn take_run(&mut self) -> Option<u32> {
+        let number = self.free_runs.pop()?;
+        if let Some(place) = self.place(number) {
+            self.owner[place] = HAND;
+        }
+        Some(number)
+    }
+
+    /// Frees a frame or run in hand.
     pub(crate) fn release(&mut self, number: u32) {
         self.hand_back(number, HAND);
     }
@@ -168,6 +203,7 @@ impl Pool {
     /// frame was not with that port, so that no buffer may be made of it.
     #[must_use]
     pub(crate) fn claim(&mut self, port: PortId, number: u32) -> bool {
+        // No run is ever with a port, so that what is noted of one is never taken for a frame's.
         match self.owner.get_mut(number as usize) {
             Some(owner) if *owner == port.fill() => {
                 *owner = HAND;
@@ -221,16 +257,18 @@ impl Pool {
                 _ => census.in_tx += 1,
             }
         }
-        debug_assert_eq!(census.free, self.free.len());
+        debug_assert_eq!(census.free, self.free.len() + self.free_runs.len());
         debug_assert_eq!(census.in_fill, self.in_fill);
         census
     }
 
     fn hand_back(&mut self, number: u32, from: u16) -> bool {
-        match self.owner.get_mut(number as usize) {
+        let place = self.place(number);
+        match place.and_then(|place| self.owner.get_mut(place)) {
             Some(owner) if *owner == from => {
                 *owner = FREE;
-                self.free.push(number);
+                let list = if number < self.frames { &mut self.free } else { &mut self.free_runs };
+                list.push(number);
                 true
             }
             _ => {
@@ -254,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_frame_goes_round_and_every_station_is_counted() {
-        let mut pool = Pool::new(200, 0);
+        let mut pool = Pool::new(200, 0, 0);
         let port = pool.register(100, 20).unwrap();
         let numbers = lent(&mut pool, port, 100);
         assert_eq!(numbers.len(), 100);
@@ -270,7 +308,7 @@ mod tests {
 
     #[test]
     fn removing_a_port_returns_its_frames_and_nobody_elses() {
-        let mut pool = Pool::new(400, 0);
+        let mut pool = Pool::new(400, 0, 0);
         let (a, b) = (pool.register(100, 20).unwrap(), pool.register(100, 20).unwrap());
         let of_a = lent(&mut pool, a, 100);
         lent(&mut pool, b, 100);
@@ -283,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_of_somebody_elses_frame_is_refused() {
-        let mut pool = Pool::new(300, 0);
+        let mut pool = Pool::new(300, 0, 0);
         let (a, b) = (pool.register(50, 10).unwrap(), pool.register(50, 10).unwrap());
         let of_a = lent(&mut pool, a, 1)[0];
         assert!(!pool.claim(b, of_a));
@@ -298,7 +336,7 @@ mod tests {
     #[test]
     #[cfg_attr(debug_assertions, should_panic(expected = "given back twice"))]
     fn a_double_free_is_caught() {
-        let mut pool = Pool::new(10, 0);
+        let mut pool = Pool::new(10, 0, 0);
         let number = pool.take().unwrap();
         pool.release(number);
         pool.release(number);
@@ -308,7 +346,7 @@ mod tests {
 
     #[test]
     fn made_frames_never_eat_what_fill_rings_are_owed() {
-        let mut pool = Pool::new(100 + BATCH as u32, 0);
+        let mut pool = Pool::new(100 + BATCH as u32, 0, 0);
         let port = pool.register(90, 10).unwrap();
         assert_eq!(lent(&mut pool, port, 60).len(), 60);
         let made = std::iter::from_fn(|| pool.take()).count();
@@ -317,8 +355,26 @@ mod tests {
     }
 
     #[test]
+    fn runs_are_taken_and_freed_beside_frames_and_never_received_into() {
+        let mut pool = Pool::new(200, 2, 0);
+        let port = pool.register(100, 20).unwrap();
+        lent(&mut pool, port, 100);
+        let runs: Vec<_> = std::iter::from_fn(|| pool.take_run()).collect();
+        assert_eq!(runs, [200, 200 + RUN]);
+        assert_eq!(pool.census(), Census { free: 100, in_fill: 100, in_tx: 0, in_hand: 2 });
+        for number in 200..200 + 3 * RUN {
+            assert!(!pool.claim(port, number) && !pool.completed(port, number));
+        }
+        pool.release(runs[1]);
+        assert_eq!(pool.take_run(), Some(runs[1]));
+        pool.release(runs[0]);
+        pool.unregister(port);
+        assert_eq!(pool.census(), Census { free: 201, in_fill: 0, in_tx: 0, in_hand: 1 });
+    }
+
+    #[test]
     fn a_port_without_a_full_share_is_refused() {
-        let mut pool = Pool::new(200, 6);
+        let mut pool = Pool::new(200, 0, 6);
         assert!(pool.register(100, 20).is_ok());
         assert_eq!(pool.register(10, 1), Err(Shortage { need: 11, left: 10 }));
         assert!(pool.register(9, 1).is_ok());

@@ -4,13 +4,14 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use datapath::port::{Buffer, Port};
+use smallvec::{SmallVec, smallvec};
 use xdp_progs::Redirect;
 
-use crate::arena::{Arena, TAG};
+use crate::arena::{Arena, ROOM, TAG};
 use crate::error::PortError;
 use crate::frame::UmemFrame;
 use crate::link;
-use crate::pool::BATCH;
+use crate::pool::{BATCH, RUN};
 use crate::rings::PortRings;
 
 /// Shortest frame that is sent: an Ethernet header.
@@ -19,8 +20,10 @@ const SHORTEST: usize = 14;
 /// What one queue of a port has counted itself, in frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueCounters {
-    /// Received.
+    /// Received, those that are lost for want of memory left out.
     pub rx: u64,
+    /// Lost because they came in several frames and there was no memory to put them together in.
+    pub rx_no_memory: u64,
     /// Handed to the kernel to send.
     pub tx: u64,
     /// Refused because as many frames as allowed were already on their way out.
@@ -30,7 +33,8 @@ pub struct QueueCounters {
     pub tx_invalid: u64,
     /// Refused because the device no longer exists.
     pub tx_gone: u64,
-    /// Refused because they came from another arena and this one had no free frame to copy to.
+    /// Refused because they had to be copied, to another arena or into several frames, and there
+    /// was no free frame to copy to.
     pub tx_no_frame: u64,
     /// Sent after being copied from another arena.
     pub copied: u64,
@@ -53,12 +57,12 @@ pub struct KernelCounters {
     pub tx_invalid: u64,
 }
 
-/// The sending half of one queue, as far as it is ours.
-#[derive(Debug)]
-struct Outgoing<'a> {
-    /// Accepted and not yet in the transmit ring.
-    pending: Vec<UmemFrame<'a>>,
+/// What a port knows of one queue.
+#[derive(Clone, Copy, Debug, Default)]
+struct Queue {
     counters: QueueCounters,
+    /// Packets accepted and not yet in the transmit ring.
+    pending: u64,
     /// Whether the queue is in the list of those to look after in `flush`.
     busy: bool,
 }
@@ -77,10 +81,12 @@ pub struct XskPort<'a> {
     // The order matters: the program is detached before the sockets it feeds are closed.
     program: Redirect,
     rings: PortRings<'a>,
-    out: Vec<Outgoing<'a>>,
+    queues: Vec<Queue>,
     busy: Vec<u16>,
     name: String,
     arena: &'a Arena,
+    /// Whether the kernel is to be asked to receive.
+    asks: bool,
     gone: bool,
 }
 
@@ -101,7 +107,8 @@ impl<'a> XskPort<'a> {
             return Err(PortError::Queues { name: name.to_owned(), asked: queues, rx, tx });
         }
         let refused = |source| PortError::Program { name: name.to_owned(), source };
-        let mut program = Redirect::load(queues).map_err(refused)?;
+        let load = if arena.is_jumbo() { Redirect::load_multi_buffer } else { Redirect::load };
+        let mut program = load(queues).map_err(refused)?;
         let rings = PortRings::open(arena, name, queues)?;
         for queue in 0..queues {
             if let Some(socket) = rings.fd(queue) {
@@ -109,16 +116,23 @@ impl<'a> XskPort<'a> {
             }
         }
         program.attach(index.cast_signed()).map_err(refused)?;
-        let limit = arena.rings().tx as usize;
-        let out = (0..queues)
-            .map(|_| Outgoing {
-                pending: Vec::with_capacity(limit),
-                counters: QueueCounters::default(),
-                busy: false,
-            })
-            .collect();
         let busy = Vec::with_capacity(usize::from(queues));
-        Ok(Self { program, rings, out, busy, name: name.to_owned(), arena, gone: false })
+        let queues = vec![Queue::default(); usize::from(queues)];
+        let name = name.to_owned();
+        Ok(Self { program, rings, queues, busy, name, arena, asks: false, gone: false })
+    }
+
+    /// Has the kernel receive when [`Port::receive`] finds nothing, and not when frames arrive
+    /// (`SO_PREFER_BUSY_POLL`). That works out where the device defers its interrupts
+    /// (`napi_defer_hard_irqs` and `gro_flush_timeout` in its `/sys/class/net`), and costs a system
+    /// call for each queue that has nothing.
+    ///
+    /// # Errors
+    /// What the kernel says; it takes Linux 5.11 and `CAP_NET_ADMIN`.
+    pub fn prefer_busy_poll(&mut self) -> io::Result<()> {
+        self.rings.prefer_busy_poll()?;
+        self.asks = true;
+        Ok(())
     }
 
     /// The interface's name.
@@ -153,7 +167,11 @@ impl<'a> XskPort<'a> {
 
     /// What each queue has counted itself.
     pub fn counters(&self) -> impl Iterator<Item = QueueCounters> {
-        self.out.iter().map(|out| out.counters)
+        let lost = (0..self.queues()).map(|queue| self.rings.scattered(queue));
+        self.queues
+            .iter()
+            .zip(lost)
+            .map(|(queue, rx_no_memory)| QueueCounters { rx_no_memory, ..queue.counters })
     }
 
     /// What the kernel has counted for each queue: one system call a queue.
@@ -202,105 +220,112 @@ impl<'a> XskPort<'a> {
     /// dropping the port.
     pub fn close(self) {}
 
-    /// Whether one more frame may be on its way out of a queue.
-    fn has_room(&self, queue: u16) -> bool {
-        self.out.get(usize::from(queue)).is_some_and(|out| {
-            let in_flight = out.pending.len() + self.rings.outstanding(queue);
-            in_flight < self.arena.rings().tx as usize
-        })
+    /// Whether so many more frames may be on their way out of a queue.
+    fn has_room(&self, queue: u16, frames: usize) -> bool {
+        self.rings.in_flight(queue) + frames <= self.arena.rings().tx as usize
     }
 
     /// Sends what a queue has pending and takes back what has been sent.
     fn push(&mut self, queue: u16) {
-        let Some(out) = self.out.get_mut(usize::from(queue)) else { return };
-        self.rings.reap(queue);
-        loop {
-            let handed = self.rings.transmit(queue, &mut out.pending, &mut out.counters.tx_invalid);
-            out.counters.tx += handed as u64;
-            if self.rings.outstanding(queue) > 0
-                && let Err(error) = self.rings.kick(queue)
-            {
-                // Every other reason is temporary and swallowed by the library.
-                if !self.gone {
-                    tracing::warn!(port = %self.name, %error, "the port's device is gone");
-                }
-                self.gone = true;
-                out.counters.tx_gone += out.pending.len() as u64;
-                out.pending.clear();
-            }
-            self.rings.reap(queue);
-            if handed == 0 || out.pending.is_empty() {
-                return;
-            }
+        let Some(out) = self.queues.get_mut(usize::from(queue)) else { return };
+        if self.rings.transmit(queue) > 0 {
+            out.counters.tx += std::mem::take(&mut out.pending);
         }
+        if let Err(error) = self.rings.kick(queue) {
+            // Every other reason is temporary and swallowed by the library.
+            if !self.gone {
+                tracing::warn!(port = %self.name, %error, "the port's device is gone");
+            }
+            self.gone = true;
+            self.rings.discard(queue);
+            out.counters.tx_gone += std::mem::take(&mut out.pending);
+        }
+        self.rings.reap(queue);
+    }
+
+    /// Takes a frame to be sent, in as many frames as it needs. Gives it back where that cannot be,
+    /// and has counted why.
+    fn accept(&mut self, queue: u16, mut frame: UmemFrame<'a>) -> Result<(), UmemFrame<'a>> {
+        let Some(out) = self.queues.get_mut(usize::from(queue)) else { return Err(frame) };
+        if frame.bytes().len() < SHORTEST || !(frame.is_run() || frame.settle()) {
+            out.counters.tx_invalid += 1;
+            return Err(frame);
+        }
+        if !frame.is_run() && std::ptr::eq(frame.arena(), self.arena) {
+            return self.rings.accept(queue, frame, false).inspect_err(|_| {
+                out.counters.tx_invalid += 1;
+            });
+        }
+        let Some(copies) = copies(self.arena, &frame) else {
+            out.counters.tx_no_frame += 1;
+            return Err(frame);
+        };
+        out.counters.copied += u64::from(!std::ptr::eq(frame.arena(), self.arena));
+        let last = copies.len().saturating_sub(1);
+        for (at, copy) in copies.into_iter().enumerate() {
+            // A new frame of this arena is described in any case.
+            drop(self.rings.accept(queue, copy, at < last));
+        }
+        Ok(())
     }
 }
 
-/// Makes a frame ready to be sent from an arena.
-fn adopt<'a>(
+/// The bytes of a packet in new frames of an arena. None where it has too few left.
+fn copies<'a>(
     arena: &'a Arena,
-    mut frame: UmemFrame<'a>,
-    counters: &mut QueueCounters,
-) -> Result<UmemFrame<'a>, UmemFrame<'a>> {
-    if frame.bytes().len() < SHORTEST || !frame.settle() {
-        counters.tx_invalid += 1;
-        return Err(frame);
+    packet: &UmemFrame<'_>,
+) -> Option<SmallVec<[UmemFrame<'a>; RUN as usize]>> {
+    if packet.pieces() == 1 {
+        return Some(smallvec![copied(arena, packet.bytes())?]);
     }
-    if std::ptr::eq(frame.arena(), arena) {
-        return Ok(frame);
-    }
-    // Settled, it has the length of one that fits.
-    let Some(own) = copied(arena, &frame) else {
-        counters.tx_no_frame += 1;
-        return Err(frame);
-    };
-    counters.copied += 1;
-    Ok(own)
+    packet.bytes().chunks(ROOM).map(|bytes| copied(arena, bytes)).collect()
 }
 
-/// A copy of a frame in an arena. None where the arena has no frame to spare, or none that a frame
-/// of this length fits into.
-pub(crate) fn copied<'a>(arena: &'a Arena, frame: &UmemFrame<'_>) -> Option<UmemFrame<'a>> {
-    let mut own = arena.take()?;
-    let len = frame.bytes().len();
-    // A frame that was pushed to its limit may be a tag longer than an empty one takes.
-    if !(own.set_len(len) || (own.grow_front(TAG) && own.set_len(len))) {
-        return None;
-    }
-    own.bytes_mut().copy_from_slice(frame.bytes());
-    Some(own)
+/// A copy of a packet in an arena, in a frame or, where it is longer, in a run. None where the arena
+/// has none left.
+pub(crate) fn copied<'a>(arena: &'a Arena, bytes: &[u8]) -> Option<UmemFrame<'a>> {
+    let mut frame = arena.take()?;
+    // A packet that was pushed to its limit is a tag longer than an empty frame takes.
+    let fits = (bytes.len() <= ROOM || frame.grow_front(TAG)) && frame.set_len(bytes.len());
+    frame.bytes_mut().get_mut(..bytes.len())?.copy_from_slice(bytes);
+    fits.then_some(frame)
 }
 
 impl<'a> Port<UmemFrame<'a>> for XskPort<'a> {
     fn queues(&self) -> u16 {
         // Made from a u16.
-        self.out.len() as u16
+        self.queues.len() as u16
     }
 
     fn receive(&mut self, queue: u16, max: usize, into: &mut Vec<UmemFrame<'a>>) {
+        let before = into.len();
         let mut left = max;
         while left > 0 {
-            let before = into.len();
-            let taken = self.rings.receive(queue, left, into);
-            if let Some(out) = self.out.get_mut(usize::from(queue)) {
-                out.counters.rx += (into.len() - before) as u64;
+            let asked = left.min(BATCH);
+            let mut taken = self.rings.receive(queue, asked, into);
+            if taken == 0 && self.asks {
+                self.rings.ask(queue);
+                taken = self.rings.receive(queue, asked, into);
             }
-            if taken < BATCH {
-                return;
+            left = max.saturating_sub(into.len() - before);
+            if taken < asked {
+                break;
             }
-            left -= taken;
+        }
+        if let Some(queue) = self.queues.get_mut(usize::from(queue)) {
+            queue.counters.rx += (into.len() - before) as u64;
         }
     }
 
     fn send(&mut self, queue: u16, frame: UmemFrame<'a>) -> Result<(), UmemFrame<'a>> {
-        let at = usize::from(queue);
+        let pieces = frame.pieces();
         // A full queue is emptied at once rather than at the end of the round, so that the limit
         // is one of frames in flight and not one of frames a round.
-        if !self.gone && !self.has_room(queue) {
+        if !self.gone && !self.has_room(queue, pieces) {
             self.push(queue);
         }
-        let has_room = self.has_room(queue);
-        let Some(out) = self.out.get_mut(at) else { return Err(frame) };
+        let has_room = self.has_room(queue, pieces);
+        let Some(out) = self.queues.get_mut(usize::from(queue)) else { return Err(frame) };
         if self.gone {
             out.counters.tx_gone += 1;
             return Err(frame);
@@ -309,10 +334,13 @@ impl<'a> Port<UmemFrame<'a>> for XskPort<'a> {
             out.counters.tx_full += 1;
             return Err(frame);
         }
-        out.pending.push(adopt(self.arena, frame, &mut out.counters)?);
-        if !out.busy {
-            out.busy = true;
-            self.busy.push(queue);
+        self.accept(queue, frame)?;
+        if let Some(out) = self.queues.get_mut(usize::from(queue)) {
+            out.pending += 1;
+            if !out.busy {
+                out.busy = true;
+                self.busy.push(queue);
+            }
         }
         Ok(())
     }
@@ -325,9 +353,8 @@ impl<'a> Port<UmemFrame<'a>> for XskPort<'a> {
         let mut at = 0;
         while let Some(&queue) = self.busy.get(at) {
             self.push(queue);
-            let idle = self.rings.outstanding(queue) == 0;
-            match self.out.get_mut(usize::from(queue)) {
-                Some(out) if idle && out.pending.is_empty() => {
+            match self.queues.get_mut(usize::from(queue)) {
+                Some(out) if self.rings.in_flight(queue) == 0 => {
                     out.busy = false;
                     self.busy.swap_remove(at);
                 }

@@ -2,20 +2,23 @@
 #![allow(unsafe_code, reason = "the ring operations of the AF_XDP library are unsafe functions")]
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use datapath::port::Buffer;
 use nix::libc;
+use nix::sys::socket::{MsgFlags, recv};
 use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig};
 use xsk_rs::socket::XdpStatistics;
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
-use crate::arena::{Arena, FRAME_SIZE};
+use crate::arena::{Arena, FRAME_SIZE, PACKET_START};
 use crate::budget::Rings;
 use crate::error::{PortError, os_error};
 use crate::frame::UmemFrame;
-use crate::pool::{BATCH, PortId};
+use crate::pool::{BATCH, Pool, PortId};
 use crate::sys;
 
 /// How long a queue may stay busy: the kernel releases it some time after its last user has gone.
@@ -25,14 +28,26 @@ const RELEASE: Duration = Duration::from_secs(2);
 /// completion.
 pub(crate) type Bound = (TxQueue, RxQueue, Option<(FillQueue, CompQueue)>);
 
-/// Binds a socket to one queue of a device in the calling thread's network namespace.
-pub(crate) fn bind(umem: &Umem, name: &Interface, queue: u32, rings: Rings) -> io::Result<Bound> {
+/// Of a descriptor: the packet goes on in the next one.
+const CONTINUES: u32 = 1;
+
+/// Binds a socket to one queue of a device in the calling thread's network namespace. The first
+/// of a memory says for all of it whether it is `jumbo`: takes packets of several frames.
+pub(crate) fn bind(
+    umem: &Umem,
+    name: &Interface,
+    queue: u32,
+    rings: Rings,
+    jumbo: bool,
+) -> io::Result<Bound> {
+    let mut flags = BindFlags::XDP_COPY | BindFlags::XDP_USE_NEED_WAKEUP;
+    flags.set(BindFlags::XDP_USE_SG, jumbo);
     let size = |ring: u32| QueueSize::new(ring.next_power_of_two()).map_err(io::Error::other);
     let config = SocketConfig::builder()
         .rx_queue_size(size(rings.rx)?)
         .tx_queue_size(size(rings.tx)?)
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-        .bind_flags(BindFlags::XDP_COPY | BindFlags::XDP_USE_NEED_WAKEUP)
+        .bind_flags(flags)
         .build();
     let deadline = Instant::now() + RELEASE;
     let mut pause = Duration::from_millis(4);
@@ -52,17 +67,72 @@ pub(crate) fn bind(umem: &Umem, name: &Interface, queue: u32, rings: Rings) -> i
     }
 }
 
+/// A packet of several frames, as far as it has come.
+#[derive(Debug, Default)]
+enum Partial<'a> {
+    /// The next frame begins a packet.
+    #[default]
+    None,
+    /// What has come of one.
+    Some(UmemFrame<'a>),
+    /// There is no room for it, and the rest of it goes the same way.
+    Lost,
+}
+
 /// One bound queue.
 #[derive(Debug)]
-struct Queue {
+struct Queue<'a> {
     tx: TxQueue,
     rx: RxQueue,
     fill: FillQueue,
     done: CompQueue,
     /// Frames that are with the fill or receive ring.
     in_fill: usize,
+    partial: Partial<'a>,
+    /// Packets lost because there was no memory to put their frames together in.
+    scattered: u64,
+    /// Frames in hand that are to be handed over next, each described once.
+    pending: Vec<FrameDesc>,
     /// Frames handed over to be sent and not reported back.
     outstanding: usize,
+}
+
+impl<'a> Queue<'a> {
+    /// Puts a frame behind what has come of its packet, which is given back once it is whole. A
+    /// `part` that cannot be right is none.
+    fn gather(
+        &mut self,
+        arena: &'a Arena,
+        pool: &mut Pool,
+        part: Option<UmemFrame<'a>>,
+        continues: bool,
+    ) -> Option<UmemFrame<'a>> {
+        let mut whole = match mem::take(&mut self.partial) {
+            Partial::Some(run) => Some(run),
+            Partial::Lost => None,
+            Partial::None => pool.take_run().map(|run| {
+                // SAFETY: the pool has just moved this run into hand, and it is empty.
+                unsafe { UmemFrame::new(arena, run, PACKET_START, 0) }
+            }),
+        };
+        let fits = match (&mut whole, &part) {
+            (Some(whole), Some(part)) => whole.append(part.bytes()),
+            _ => false,
+        };
+        // The pool is locked here, so nothing may free itself.
+        if let Some(part) = part {
+            pool.release(part.into_number());
+        }
+        if !fits && let Some(whole) = whole.take() {
+            pool.release(whole.into_number());
+        }
+        if continues {
+            self.partial = whole.map_or(Partial::Lost, Partial::Some);
+            return None;
+        }
+        self.scattered += u64::from(whole.is_none());
+        whole
+    }
 }
 
 /// All queues of one port, and the frames with them.
@@ -70,7 +140,7 @@ struct Queue {
 pub(crate) struct PortRings<'a> {
     arena: &'a Arena,
     id: PortId,
-    queues: Vec<Queue>,
+    queues: Vec<Queue<'a>>,
     // Reused by every call, so that moving frames allocates nothing.
     descriptors: Vec<FrameDesc>,
     numbers: Vec<u32>,
@@ -80,6 +150,9 @@ impl Drop for PortRings<'_> {
     fn drop(&mut self) {
         // Closing a socket waits until the kernel has stopped using it. Only then are the frames
         // that were with it free again.
+        for queue in 0..self.queues.len() {
+            self.discard(queue as u16);
+        }
         self.queues.clear();
         self.arena.pool().unregister(self.id);
     }
@@ -113,10 +186,20 @@ impl<'a> PortRings<'a> {
     fn add(&mut self, name: &str, number: u16) -> io::Result<()> {
         let interface: Interface = name.parse().map_err(io::Error::other)?;
         let rings = self.arena.rings();
-        let (tx, rx, own) = bind(self.arena.umem(), &interface, u32::from(number), rings)?;
+        let (tx, rx, own) = bind(self.arena.umem(), &interface, u32::from(number), rings, false)?;
         // A pair that this arena has bound before shares its rings with the earlier socket.
         let (fill, done) = own.ok_or(io::Error::from_raw_os_error(libc::EBUSY))?;
-        self.queues.push(Queue { tx, rx, fill, done, in_fill: 0, outstanding: 0 });
+        self.queues.push(Queue {
+            tx,
+            rx,
+            fill,
+            done,
+            in_fill: 0,
+            partial: Partial::None,
+            scattered: 0,
+            pending: Vec::with_capacity(rings.tx as usize),
+            outstanding: 0,
+        });
         if let Some(socket) = self.fd(number) {
             sys::raise_tx_budget(socket, rings.tx);
         }
@@ -124,8 +207,8 @@ impl<'a> PortRings<'a> {
         Ok(())
     }
 
-    /// Moves up to `max` received frames (64 at most) into hand and replaces them in the fill
-    /// ring. Returns how many descriptors the ring had.
+    /// Takes up to `max` received frames (64 at most), moves the packets that they make whole into
+    /// hand, and replaces them in the fill ring. Returns how many descriptors the ring had.
     pub(crate) fn receive(
         &mut self,
         queue: u16,
@@ -138,19 +221,28 @@ impl<'a> PortRings<'a> {
         let taken = unsafe { q.rx.consume(room) };
         if taken > 0 {
             q.in_fill = q.in_fill.saturating_sub(taken);
+            let first_run = self.arena.first_run() as usize;
             let mut pool = self.arena.pool();
             for descriptor in &room[..taken] {
                 let (number, start) =
                     (descriptor.addr() / FRAME_SIZE, descriptor.addr() % FRAME_SIZE);
                 let len = descriptor.lengths().data();
+                let continues = descriptor.has_more_frames();
                 // The kernel is not supposed to break either rule; the safety of the bytes must
                 // not hang on it.
-                if start + len > FRAME_SIZE || number >= self.arena.frames() {
+                let frame = if start + len > FRAME_SIZE || number >= first_run {
                     pool.fault();
-                } else if pool.claim(self.id, number as u32) {
+                    None
+                } else {
                     // SAFETY: the pool has just moved this number from this port into hand, which
                     // it does once, and the packet's end was checked above.
-                    into.push(unsafe { UmemFrame::new(self.arena, number as u32, start, len) });
+                    pool.claim(self.id, number as u32)
+                        .then(|| unsafe { UmemFrame::new(self.arena, number as u32, start, len) })
+                };
+                if continues || !matches!(q.partial, Partial::None) {
+                    into.extend(q.gather(self.arena, &mut pool, frame, continues));
+                } else {
+                    into.extend(frame);
                 }
             }
         }
@@ -158,6 +250,20 @@ impl<'a> PortRings<'a> {
             self.refill(queue);
         }
         taken
+    }
+
+    /// Has the kernel receive for all queues when they are asked, and not when frames arrive.
+    pub(crate) fn prefer_busy_poll(&self) -> io::Result<()> {
+        let mut fds = (0..self.queues.len()).filter_map(|queue| self.fd(queue as u16));
+        fds.try_for_each(|fd| sys::prefer_busy_poll(fd, BATCH as u32))
+    }
+
+    /// Asks the kernel to receive for a queue now.
+    pub(crate) fn ask(&self, queue: u16) {
+        if let Some(fd) = self.fd(queue) {
+            // An AF_XDP socket has no data to give, and an error is no reason not to look.
+            let _ = recv(fd.as_raw_fd(), &mut [], MsgFlags::MSG_DONTWAIT);
+        }
     }
 
     /// Gives a queue's fill ring back what it is short of, up to 64 frames; returns how many.
@@ -182,38 +288,50 @@ impl<'a> PortRings<'a> {
         produced
     }
 
-    /// Puts up to 64 frames from the front of `frames` into a queue's transmit ring and returns
-    /// how many left. Frames that no descriptor describes are freed and counted in `refused`.
-    pub(crate) fn transmit(
+    /// Takes a frame to be sent with the next [`PortRings::transmit`]; its packet `continues` in the
+    /// next one. Gives it back where no descriptor describes it.
+    pub(crate) fn accept(
         &mut self,
         queue: u16,
-        frames: &mut Vec<UmemFrame<'a>>,
-        refused: &mut u64,
-    ) -> usize {
+        mut frame: UmemFrame<'a>,
+        continues: bool,
+    ) -> Result<(), UmemFrame<'a>> {
+        let Some(q) = self.queues.get_mut(usize::from(queue)) else { return Err(frame) };
+        let Some(mut descriptor) = self.arena.describe(&mut frame) else { return Err(frame) };
+        if continues {
+            descriptor.set_options(CONTINUES);
+        }
+        frame.into_number();
+        q.pending.push(descriptor);
+        Ok(())
+    }
+
+    /// Puts what a queue has accepted into its transmit ring and returns how many frames that are:
+    /// all, or none where the ring has no room for all.
+    pub(crate) fn transmit(&mut self, queue: u16) -> usize {
         let Some(q) = self.queues.get_mut(usize::from(queue)) else { return 0 };
-        if frames.is_empty() {
-            return 0;
-        }
-        let room = (self.arena.rings().tx as usize).saturating_sub(q.outstanding).min(BATCH);
-        let mut ready = 0;
-        while let Some(frame) = frames.get_mut(ready).filter(|_| ready < room) {
-            if let Some(descriptor) = self.arena.describe(frame) {
-                self.descriptors[ready] = descriptor;
-                ready += 1;
-            } else {
-                frames.remove(ready);
-                *refused += 1;
+        // SAFETY: the descriptors are of this arena's frames, which are in hand and of which
+        // nothing else is left than these, each described once.
+        let produced = unsafe { q.tx.produce(&q.pending) };
+        if produced > 0 {
+            let mut pool = self.arena.pool();
+            for descriptor in q.pending.drain(..) {
+                pool.sent(self.id, (descriptor.addr() / FRAME_SIZE) as u32);
             }
+            q.outstanding += produced;
         }
-        // SAFETY: the descriptors are of this arena's frames and those are in hand, each described
-        // once. Directly below they cease to be, before anyone could touch them.
-        let produced = unsafe { q.tx.produce(&self.descriptors[..ready]) };
-        let mut pool = self.arena.pool();
-        for frame in frames.drain(..produced) {
-            pool.sent(self.id, frame.into_number());
-        }
-        q.outstanding += produced;
         produced
+    }
+
+    /// Frees what a queue has accepted and not put into its ring; returns how many frames that
+    /// were.
+    pub(crate) fn discard(&mut self, queue: u16) -> usize {
+        let Some(q) = self.queues.get_mut(usize::from(queue)) else { return 0 };
+        let (count, mut pool) = (q.pending.len(), self.arena.pool());
+        for descriptor in q.pending.drain(..) {
+            pool.release((descriptor.addr() / FRAME_SIZE) as u32);
+        }
+        count
     }
 
     /// Frees the frames of a queue that have been sent.
@@ -253,9 +371,14 @@ impl<'a> PortRings<'a> {
         Ok(())
     }
 
-    /// Frames of a queue handed to the kernel to send and not reported back.
-    pub(crate) fn outstanding(&self, queue: u16) -> usize {
-        self.queues.get(usize::from(queue)).map_or(0, |q| q.outstanding)
+    /// Frames of a queue that are on their way out: accepted, and not reported back by the kernel.
+    pub(crate) fn in_flight(&self, queue: u16) -> usize {
+        self.queues.get(usize::from(queue)).map_or(0, |q| q.pending.len() + q.outstanding)
+    }
+
+    /// Packets of a queue lost because there was no memory to put their frames together in.
+    pub(crate) fn scattered(&self, queue: u16) -> u64 {
+        self.queues.get(usize::from(queue)).map_or(0, |q| q.scattered)
     }
 
     /// The socket of a queue.

@@ -14,6 +14,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 pub(crate) const TX_BUDGET_OPTION: libc::c_int = 9;
 /// What it is without the option, and the least it takes.
 const TX_BUDGET_DEFAULT: u32 = 32;
+/// For how long a blocking call would poll; ours never block, but zero would turn it off.
+const BUSY_POLL_MICROS: u32 = 20;
 /// `SIOCETHTOOL`.
 const ETHTOOL_IOCTL: libc::c_ulong = 0x8946;
 /// Most counters of a device that can be read: twelve each for the 4,096 queues of the largest
@@ -64,6 +66,18 @@ fn set_option(
         libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(value).cast(), length)
     };
     if refused == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the kernel receive for a socket when that is asked, and not when frames arrive; at most
+/// `budget` frames at a time.
+pub(crate) fn prefer_busy_poll(socket: BorrowedFd<'_>, budget: u32) -> io::Result<()> {
+    let options = [
+        (libc::SO_PREFER_BUSY_POLL, 1),
+        (libc::SO_BUSY_POLL, BUSY_POLL_MICROS),
+        (libc::SO_BUSY_POLL_BUDGET, budget),
+    ];
+    let set = |(option, value)| set_option(socket, libc::SOL_SOCKET, option, &value);
+    options.into_iter().try_for_each(set)
 }
 
 /// The ethtool requests this crate makes.

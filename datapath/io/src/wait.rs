@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datapath::time::Time;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -51,11 +52,20 @@ impl Waiter {
     /// # Errors
     /// Where the process has no file descriptors left.
     pub fn new() -> io::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let event = Arc::new(EventFd::from_flags(flags)?);
-        epoll.add(&*event, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        Ok(Self { epoll, event, events: vec![EpollEvent::empty(); EVENTS] })
+        Ok(Self { epoll: watching(&event)?, event, events: vec![EpollEvent::empty(); EVENTS] })
+    }
+
+    /// Forgets every port and descriptor. Of a socket that is waited for the kernel looks for
+    /// sleepers with every frame that it takes or has sent, about 60 ns each, whether anybody sleeps
+    /// or not; a loop that has not slept for long does better without.
+    ///
+    /// # Errors
+    /// Where the process has no file descriptors left; nothing is forgotten then.
+    pub fn forget(&mut self) -> io::Result<()> {
+        self.epoll = watching(&self.event)?;
+        Ok(())
     }
 
     /// A handle with which other threads wake this waiter.
@@ -115,27 +125,38 @@ impl Waiter {
     }
 }
 
+/// An epoll that knows of the wake-up alone.
+fn watching(event: &EventFd) -> io::Result<Epoll> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    epoll.add(event, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+    Ok(epoll)
+}
+
 /// When to stop spinning.
 ///
 /// A sleep costs about 50 microseconds of latency and an idle spin costs a core, so a loop spins
-/// for a number of rounds without work and only then sleeps.
+/// for a while without work and only then sleeps. The while is a time and not a number of rounds,
+/// which take from nanoseconds to microseconds, depending on the number of ports.
 #[derive(Clone, Copy, Debug)]
 pub struct Idle {
-    limit: u32,
-    empty: u32,
+    limit: Duration,
+    since: Option<Time>,
 }
 
 impl Idle {
-    /// Spins for `rounds` rounds without work before sleeping; 0 never spins.
+    /// Spins for this long without work before sleeping.
     #[must_use]
-    pub fn new(rounds: u32) -> Self {
-        Self { limit: rounds, empty: 0 }
+    pub const fn new(limit: Duration) -> Self {
+        Self { limit, since: None }
     }
 
-    /// Says whether to sleep now, given whether the round just done had work.
-    pub fn sleep_after(&mut self, worked: bool) -> bool {
-        self.empty = if worked { 0 } else { self.empty.saturating_add(1) };
-        self.empty > self.limit
+    /// Says whether to sleep now, given whether the round just done, which began at `now`, had work.
+    pub fn sleep_after(&mut self, worked: bool, now: Time) -> bool {
+        if worked {
+            self.since = None;
+            return false;
+        }
+        now.since(*self.since.get_or_insert(now)) >= self.limit
     }
 }
 
@@ -175,9 +196,29 @@ mod tests {
 
     #[test]
     fn idling_spins_first_and_starts_again_after_work() {
-        let mut idle = Idle::new(2);
-        let rounds = [false, false, false, true, false].map(|worked| idle.sleep_after(worked));
-        assert_eq!(rounds, [false, false, true, false, false]);
-        assert!(Idle::new(0).sleep_after(false));
+        let mut idle = Idle::new(Duration::from_secs(2));
+        let rounds = [(1, false), (2, false), (3, false), (4, true), (5, false), (7, false)];
+        let sleeps = rounds.map(|(now, worked)| idle.sleep_after(worked, Time::from_secs(now)));
+        assert_eq!(sleeps, [false, false, true, false, false, true]);
+        assert!(Idle::new(Duration::ZERO).sleep_after(false, Time::ZERO));
+    }
+
+    #[test]
+    fn what_is_forgotten_wakes_nobody_and_the_waker_still_does() {
+        use std::os::fd::AsFd;
+        let mut waiter = Waiter::new().unwrap();
+        let waker = waiter.waker();
+        let other = EventFd::from_value(1).unwrap();
+        waiter.add(3, other.as_fd()).unwrap();
+        let mut ready = Vec::new();
+        assert!(!waiter.wait(None, &mut ready).unwrap());
+        assert_eq!(ready, [3]);
+        waiter.forget().unwrap();
+        waker.wake().unwrap();
+        assert!(waiter.wait(None, &mut ready).unwrap());
+        assert!(ready.is_empty());
+        // And can be waited for again.
+        waiter.add(3, other.as_fd()).unwrap();
+        assert!(!waiter.wait(None, &mut ready).unwrap());
     }
 }

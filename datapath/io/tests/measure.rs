@@ -111,7 +111,7 @@ fn only_the_expected_datagram_of_any_flow_is_right() {
     in_netns(|| {
         let arena = arena(1, SMALL);
         let mut near = near(&arena);
-        let mut counter = Counter::load(&datagram(1)).unwrap();
+        let mut counter = Counter::load(&[datagram(1)], false).unwrap();
         counter.attach(index("far")).unwrap();
         let right: Vec<_> = (0..50).map(|flow| datagram(flow * 1_301)).collect();
         send(&mut near, &right);
@@ -127,7 +127,52 @@ fn only_the_expected_datagram_of_any_flow_is_right() {
         send(&mut near, &wrong);
         let mut no_checksum = datagram(3);
         no_checksum[40..42].fill(0);
-        send(&mut near, &[no_checksum, datagram(4)[..41].to_vec()]);
+        send(&mut near, &[no_checksum, datagram(4)[..51].to_vec()]);
         assert_eq!(counts(&counter, 94), Counts { right: 50, wrong: 44 });
+    });
+}
+
+/// A segment of a stream with a right TCP checksum, which carries a time.
+fn segment(stream: u16, port: u16, sent: u32) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    frame.extend([0x45, 0, 0, 50, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    frame.extend(port.to_be_bytes());
+    frame.extend([0, 80, 0, 0, 1, 0, 0, 0, 2, 0, 0x50, 0x18, 4, 0, 0, 0, 0, 0]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(sent.to_ne_bytes());
+    frame.extend((!sent).to_ne_bytes());
+    let header = !sum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&header.to_be_bytes());
+    let check = !sum(&[&frame[26..34], &[0, 6, 0, 30], &frame[34..]].concat());
+    frame[50..52].copy_from_slice(&check.to_be_bytes());
+    frame
+}
+
+#[test]
+fn segments_are_held_against_their_stream_and_timed() {
+    in_netns(|| {
+        let arena = arena(1, SMALL);
+        let mut near = near(&arena);
+        let streams = [segment(0, 1, 0), segment(1, 1, 0)];
+        let mut counter = Counter::load(&streams, true).unwrap();
+        counter.attach(index("far")).unwrap();
+        let right: Vec<_> =
+            (0..40).map(|flow| segment(flow % 2, flow * 1_301, u32::from(flow) << 20)).collect();
+        send(&mut near, &right);
+        assert_eq!(counts(&counter, 40), Counts { right: 40, wrong: 0 });
+        let before = counter.times().unwrap();
+        assert_eq!(before.iter().map(|(_, count)| count).sum::<u64>(), 40);
+        // Any byte of the headers but for those that the checksum leaves open together.
+        let wrong: Vec<_> = (0..54)
+            .map(|at| {
+                let mut frame = segment(1, 2_000 + at, 7);
+                frame[usize::from(at)] ^= 0x10;
+                frame
+            })
+            .collect();
+        send(&mut near, &wrong);
+        send(&mut near, &[segment(2, 1, 0), segment(0, 1, 0)[..60].to_vec()]);
+        assert_eq!(counts(&counter, 96), Counts { right: 40, wrong: 56 });
+        assert_eq!(counter.times().unwrap().since(&before).iter().count(), 0);
     });
 }

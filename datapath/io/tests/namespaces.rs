@@ -66,6 +66,7 @@ fn a_frame_of_another_arena_is_copied() {
             rings: SMALL,
             frames: 2 * SMALL.frames_per_queue() + 64,
             held: 0,
+            runs: 0,
         };
         let second = Arena::new(&config).unwrap();
         // An anchor with several queues is good for several arenas, one each.
@@ -99,6 +100,7 @@ fn an_arena_says_what_is_wrong_with_its_anchor() {
             rings: SMALL,
             frames: 64,
             held: 0,
+            runs: 0,
         };
         let text = Arena::new(&config("nothing")).unwrap_err().to_string();
         assert!(text.contains("nothing") && text.contains("no such interface"), "{text}");

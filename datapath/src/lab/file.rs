@@ -17,8 +17,8 @@ use super::scalar::{
 use super::written::{Keyed, List, OneOrMany, Written};
 use crate::wire::Mac;
 
-/// An MTU. A frame must fit a 2 KiB AF_XDP frame with its headroom.
-pub type Mtu = Int<576, 1700>;
+/// An MTU, up to that of jumbo frames on ECS.
+pub type Mtu = Int<576, 8500>;
 
 /// A Trunkline lab: a VPC, its nodes and pods, services and load balancers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

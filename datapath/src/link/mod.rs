@@ -2,9 +2,11 @@
 
 mod handover;
 mod memory;
+mod snapshot;
 
 pub use handover::{FusedCounters, Handover};
 pub use memory::{Delivery, Direction, MemoryLink, Tap};
+pub use snapshot::{OtherMachines, Replaced, Snapshot};
 
 use std::fmt;
 

@@ -1,7 +1,8 @@
-//! A batch of frames. What their flows' tables will be asked is fetched for all of them first, so that
-//! tables larger than the cache make a batch wait about once, where each of its packets waited several
-//! times. Then each goes its way, by what its flow has learned or through the hooks. Fetching changes
-//! nothing, and nothing depends on it.
+//! A batch of frames. Tables larger than the cache would make every packet wait several times, so that
+//! what a packet will look up is fetched while those before it are handled: first the line of the
+//! index, then the flow that this names, then the flow's connection. Then each goes its way, by what
+//! its flow or others before have learned, or through the hooks. Fetching changes nothing, and nothing
+//! depends on it.
 
 use std::net::Ipv4Addr;
 use std::ops::ControlFlow::Continue;
@@ -17,6 +18,11 @@ use crate::wire::{Mac, Plain, Protocol, Tuple, ethernet};
 
 /// Flows from which on tables are larger than the cache.
 const LARGE: u32 = 8_192;
+
+/// How many packets before its turn the line of a packet's index is fetched, its flow, and its
+/// connection: each long enough after the one before, all of them no more than the processor fetches
+/// at a time.
+const AHEAD: [usize; 3] = [12, 8, 4];
 
 /// Frames that the trunk's queues give up at once.
 const BATCH: usize = 64;
@@ -93,54 +99,72 @@ impl<B: Buffer> Node<B> {
         out: &mut Output<B>,
     ) {
         let mac = self.config.interface(port).map_or(Mac::BROADCAST, |interface| interface.mac);
+        let place = |at: usize| Place { port, queue: queues.get(at).copied().unwrap_or(0) };
         if self.conntrack.len() >= LARGE {
-            self.look_ahead(frames, queues, ahead, port);
+            ahead.extend(frames.iter().map(|frame| {
+                let tuple = peek(frame.bytes())?;
+                Some((tuple, self.conntrack.hash_of(&tuple)))
+            }));
+            let [index, flow, connection] = AHEAD;
+            (0..index).for_each(|at| self.fetch_index(ahead.get(at)));
+            (0..flow).for_each(|at| self.fetch_flow(ahead.get(at), place(at)));
+            (0..connection).for_each(|at| self.fetch_connection(ahead.get(at)));
         }
-        let mut ahead = ahead.drain(..);
-        let mut queues = queues.iter();
-        for mut frame in frames.drain(..) {
-            let place = Place { port, queue: queues.next().copied().unwrap_or(0) };
-            let ahead = ahead.next().flatten();
+        for (at, mut frame) in frames.drain(..).enumerate() {
+            if !ahead.is_empty() {
+                let [index, flow, connection] = AHEAD.map(|distance| at + distance);
+                self.fetch_index(ahead.get(index));
+                self.fetch_flow(ahead.get(flow), place(flow));
+                self.fetch_connection(ahead.get(connection));
+            }
             let Some(packet) = Plain::read(frame.bytes(), mac) else {
-                self.accept(Framed { frame, hop: None }, place, now, out);
+                self.accept(Framed { frame, hop: None }, place(at), now, out);
                 continue;
             };
-            let hash = match ahead {
-                Some((_, hash)) => hash,
-                None => self.conntrack.hash_of(&packet.tuple),
+            let hash = match ahead.get(at) {
+                Some(Some((_, hash))) => *hash,
+                _ => self.conntrack.hash_of(&packet.tuple),
             };
-            if let Some(exit) = self.hit(&mut frame, &packet, hash, place, now) {
+            if let Some(exit) = self.hit(&mut frame, &packet, hash, place(at), now) {
                 self.cache.hits += 1;
                 self.ledger.sent += 1;
                 out.departures.push(Departure { place: exit, frame });
-            } else if let Continue(frame) = self.open(frame, &packet, hash, place, now, out) {
-                self.accept(Framed { frame, hop: None }, place, now, out);
+            } else if let Continue(frame) = self.open(frame, &packet, hash, place(at), now, out) {
+                self.accept(Framed { frame, hop: None }, place(at), now, out);
             }
+        }
+        ahead.clear();
+    }
+
+    /// Has fetched what looking for a packet's flow reads first.
+    #[inline]
+    fn fetch_index(&self, ahead: Option<&Ahead>) {
+        if let Some(Some((_, hash))) = ahead {
+            self.conntrack.prefetch(*hash);
         }
     }
 
-    /// Has fetched what the packets of a batch will look up: the lines of the indexes, then the flows
-    /// that these name or what will be asked about new ones, then the connections that flows have.
-    fn look_ahead(&self, frames: &[B], queues: &[u16], ahead: &mut Vec<Ahead>, port: PortId) {
-        ahead.extend(frames.iter().map(|frame| {
-            let tuple = peek(frame.bytes())?;
-            let hash = self.conntrack.hash_of(&tuple);
-            self.conntrack.prefetch(hash);
-            Some((tuple, hash))
-        }));
-        for (at, ahead) in ahead.iter().enumerate() {
-            let Some((tuple, hash)) = ahead else { continue };
-            if !self.conntrack.prefetch_flow(*hash) {
-                // A flow to be: ipvs will be asked both ways.
-                self.connections().prefetch(*hash);
-                let queue = queues.get(at).copied().unwrap_or(0);
-                self.prefetch_opening(tuple, Place { port, queue });
-            }
+    /// Has a packet's flow fetched; of a flow to be, what ipvs will be asked, and where both will
+    /// remember one that begins so many packets later.
+    #[inline]
+    fn fetch_flow(&self, ahead: Option<&Ahead>, place: Place) {
+        let Some(Some((tuple, hash))) = ahead else { return };
+        if !self.conntrack.prefetch_flow(*hash) {
+            let [_, distance, _] = AHEAD;
+            self.connections().prefetch(*hash);
+            self.connections().prefetch_vacant(distance as u32);
+            self.conntrack.prefetch_vacant(distance as u32);
+            self.prefetch_opening(tuple, place);
         }
-        for (_, hash) in ahead.iter().flatten() {
-            if let Some(connection) = self.conntrack.connection_of(*hash) {
-                self.connections().prefetch_record(connection);
-            }
+    }
+
+    /// Has the connection of a packet's flow fetched.
+    #[inline]
+    fn fetch_connection(&self, ahead: Option<&Ahead>) {
+        if let Some(Some((_, hash))) = ahead
+            && let Some(connection) = self.conntrack.connection_of(*hash)
+        {
+            self.connections().prefetch_record(connection);
         }
     }
 }

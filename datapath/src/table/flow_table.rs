@@ -104,6 +104,12 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         slot.is_some()
     }
 
+    /// Has the memory fetched for a flow that is stored after `ahead` others.
+    #[inline]
+    pub fn prefetch_vacant(&self, ahead: u32) {
+        self.flows.prefetch_vacant(ahead);
+    }
+
     /// The value of the flow that this look-up finds, or in rare cases of another.
     #[inline]
     pub fn candidate(&self, hash: u64) -> Option<&V> {
@@ -130,9 +136,29 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         if let Some(owner) = owner {
             return Err(InsertError::Clash(owner));
         }
+        self.add((original_hash, original), (reply_hash, reply), value)
+    }
+
+    /// Stores a flow whose keys, each behind its hash, belong to no flow, as the caller has seen.
+    ///
+    /// # Errors
+    /// [`InsertError::Full`] when the table holds its limit; nothing changed.
+    #[inline]
+    pub fn add(
+        &mut self,
+        (original_hash, original): (u64, K),
+        (reply_hash, reply): (u64, K),
+        value: V,
+    ) -> Result<Handle, InsertError> {
+        let shared = reply == original;
         let flow = Flow { original, reply, value };
         let handle = self.flows.insert(flow).ok_or(InsertError::Full)?;
-        self.list(handle.slot, &original, &reply);
+        // The index has room for two keys of every flow. A reply key equal to the original shares its
+        // place.
+        let _ = self.index.insert(original_hash, handle.slot);
+        if !shared {
+            let _ = self.index.insert(reply_hash, handle.slot);
+        }
         Ok(handle)
     }
 

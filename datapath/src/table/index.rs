@@ -183,10 +183,22 @@ impl Index {
     ///
     /// # Errors
     /// [`Full`] when the index holds its limit, or `slot` is not below [`SLOTS`](Self::SLOTS).
+    #[inline]
     pub fn insert(&mut self, hash: u64, slot: u32) -> Result<(), Full> {
         if self.len >= self.limit || slot >= Self::SLOTS {
             return Err(Full);
         }
+        let first = self.first(hash);
+        if self.buckets.get_mut(first).ok_or(Full)?.add(tag_of(hash), slot) {
+            self.len += 1;
+            return Ok(());
+        }
+        self.insert_beyond(hash, slot)
+    }
+
+    /// Stores a slot whose first bucket has no room.
+    #[cold]
+    fn insert_beyond(&mut self, hash: u64, slot: u32) -> Result<(), Full> {
         for number in self.way(hash) {
             let bucket = self.buckets.get_mut(number).ok_or(Full)?;
             if bucket.add(tag_of(hash), slot) {

@@ -73,6 +73,13 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Has the memory fetched where the value will be that is stored after `ahead` others, if that is
+    /// a slot never used before. Those vacated last are in the cache anyway.
+    #[inline]
+    pub fn prefetch_vacant(&self, ahead: u32) {
+        self.prefetch(self.fresh.saturating_add(ahead));
+    }
+
     /// Stores `value`. `None`, and the value is dropped, when the slab is full.
     #[must_use = "the value can only be reached through its handle"]
     pub fn insert(&mut self, value: T) -> Option<Handle> {

@@ -18,6 +18,7 @@ mod slb;
 mod trace;
 
 pub use counters::{EniCounters, SgCounters};
+pub use network::OUTSIDE_MTU;
 pub use ports::{Ports, VpcPort};
 pub(crate) use security_group::SecurityGroups;
 pub use session::{BALANCER_IDLE, GROUP_IDLE, SessionOwner, SessionView};

@@ -263,12 +263,15 @@ fn enis(lab: &Lab, ports: Ports, nodes: &[NodeEntry]) -> Vec<EniEntry> {
     entries
 }
 
+/// MTU of the way to hosts outside the VPC, in bytes (spec VPC-20).
+pub const OUTSIDE_MTU: u16 = 1500;
+
 fn outside(lab: &Lab, ports: Ports) -> Vec<OutsideEntry> {
     (0..)
         .zip(&lab.outside)
         .map(|(index, host)| {
             let place = Place { port: ports.port_of_outside(index), queue: 0 };
-            let exit = Exit { place, mac: host.mac, vid: None, mtu: u16::MAX };
+            let exit = Exit { place, mac: host.mac, vid: None, mtu: OUTSIDE_MTU };
             OutsideEntry { ips: host.ips.clone(), exit }
         })
         .collect()

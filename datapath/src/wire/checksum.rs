@@ -79,6 +79,7 @@ impl Delta {
     /// Adds the replacement of one 16-bit word. Replacing a word by itself changes nothing: a
     /// checksum field is then left exactly as it is, in either notation of zero.
     #[must_use]
+    #[inline(always)]
     pub const fn word(self, old: u16, new: u16) -> Self {
         if old == new {
             return self;
@@ -88,10 +89,13 @@ impl Delta {
 
     /// Adds the replacement of `old` by `new`, both of the same even length.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn bytes(mut self, old: &[u8], new: &[u8]) -> Self {
-        for (old, new) in old.as_chunks().0.iter().zip(new.as_chunks().0) {
-            self = self.word(u16::from_be_bytes(*old), u16::from_be_bytes(*new));
+        // Whole addresses mostly stay or change.
+        if old != new {
+            for (old, new) in old.as_chunks().0.iter().zip(new.as_chunks().0) {
+                self = self.word(u16::from_be_bytes(*old), u16::from_be_bytes(*new));
+            }
         }
         self
     }

@@ -35,6 +35,7 @@ impl Deltas {
 impl<A: Address> Translation<A> {
     /// The rewrite that makes `to` out of `from`.
     #[must_use]
+    #[inline]
     pub fn new(from: &Tuple<A>, to: &Tuple<A>) -> Self {
         let header = Delta::default()
             .bytes(from.src.octets().as_ref(), to.src.octets().as_ref())

@@ -2,31 +2,28 @@
 //! forwarded. The bench itself has the far ends of that node's wires.
 
 use std::net::Ipv4Addr;
-use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use datapath::journey::PortId;
-use datapath::lab::{Lab, Pod, VSwitch};
-use datapath::link::{ElementId, HostId, Peer, Socket, peer_of, ports_of};
+use datapath::lab::{Lab, VSwitch};
+use datapath::link::{ElementId, Peer, Socket, peer_of, ports_of};
 use datapath::node::{ETH0, ETH1, FIRST_CALI};
-use datapath::time::Time;
-use datapath_io::budget::{ElementNeed, PortNeed, plan};
-use datapath_io::{Arena, ArenaConfig, LiveLink, Memory, XskPort};
+use datapath_io::budget::{ElementNeed, Plan, PortNeed, plan};
+use datapath_io::{Arena, ArenaConfig, Memory, XskPort};
 
-use super::far_end::Host;
-use super::fused;
-use super::machine::pin;
+use super::far_end::{FarEnd, Host};
+use super::lab::Shape;
 use crate::live::private::{Ground, Hosts};
 use crate::live::topology::{STACK_IFNAME, host_namespace};
-use crate::net::stats::LinkStats;
 use crate::net::{namespace, stats};
-
-const LAB: &str = include_str!("../../../scenarios/bench.yaml");
 
 /// The node under test.
 const NODE: ElementId = ElementId::Node(0);
-/// Where requests come in: the node's end of the client pod's veth.
-pub const CALI: Socket = Socket { element: NODE, port: PortId(FIRST_CALI) };
+/// Where requests of a pod come in: the node's end of its veth.
+#[must_use]
+pub const fn cali(pod: u16) -> Socket {
+    Socket { element: NODE, port: PortId(FIRST_CALI + pod) }
+}
 /// Where requests leave: the node's primary ENI.
 pub const PRIMARY: Socket = Socket { element: NODE, port: ETH0 };
 /// Where answers come in: the node's trunk ENI.
@@ -46,46 +43,14 @@ pub struct Device {
 pub struct Bed {
     /// The lab.
     pub lab: Lab,
+    /// Pods that send.
+    pub clients: u16,
     /// The memory of the node's ports, which all forwarders use in turn.
     pub memory: Memory,
     /// Where everything is.
     pub ground: Ground,
-    /// Where requests leave.
-    pub exit: Socket,
     /// The memory of the far ends.
     ends: &'static Arena,
-}
-
-/// What is measured on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shape {
-    /// Both nodes and the VPC, their links fused, in place of one node.
-    pub fused: bool,
-    /// Pods of the first node that nobody talks to or hears of.
-    pub idle: u16,
-}
-
-impl Shape {
-    /// The lab.
-    fn lab(self) -> anyhow::Result<(Lab, String)> {
-        let pods: String = (0..self.idle)
-            .map(|pod| format!("  - {{name: bench/idle-{pod}, node: n1}}\n"))
-            .collect();
-        let mut text = LAB.replacen("services:\n", &format!("{pods}services:\n"), 1);
-        if self.fused {
-            text.push_str("links: fused\n");
-        }
-        Ok((datapath::lab::load(&text, "bench.yaml")?, text))
-    }
-
-    /// The elements that are run, and where requests leave them.
-    fn run(self, lab: &Lab) -> anyhow::Result<(Vec<ElementId>, Socket)> {
-        Ok(if self.fused {
-            (ElementId::all(lab).collect(), fused::exit(lab)?)
-        } else {
-            (vec![NODE], PRIMARY)
-        })
-    }
 }
 
 impl Bed {
@@ -93,39 +58,23 @@ impl Bed {
     ///
     /// # Errors
     /// A missing right, or what the kernel refuses.
-    pub fn make(shape: Shape) -> anyhow::Result<Self> {
+    pub fn make(shape: &Shape) -> anyhow::Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             bail!("a lab in namespaces needs root");
         }
-        let (lab, text) = shape.lab()?;
-        let (elements, exit) = shape.run(&lab)?;
-        let own = u16::try_from(datapath_io::memory_plan(&lab, &elements)?.arenas.len())?;
-        let ground = Ground::make(&lab, &text, own + 1, Hosts::Stacks)?;
+        let text = shape.text();
+        let lab = datapath::lab::load(&text, "the bench's lab")?;
+        let own = u16::try_from(datapath_io::memory_plan(&lab, &[NODE])?.arenas.len())?;
+        let clients = shape.clients;
+        let far = far_plan(&lab, clients)?;
+        let anchors = own + u16::try_from(far.arenas.len())?;
+        let ground = Ground::make(&lab, &text, anchors, Hosts::Stacks)?;
         let (home, anchor) = &ground.places.anchor;
         let (memory, ends) = namespace::run_in(home, || -> anyhow::Result<_> {
-            let memory = Memory::open(&lab, &elements, (home, anchor), 0, enter)?;
-            Ok((memory, far_memory(&lab, exit, anchor, own)?))
+            let memory = Memory::open(&lab, &[NODE], (home, anchor), 0, enter)?;
+            Ok((memory, far_memory(&far, anchor, own)?))
         })??;
-        Ok(Self { lab, memory, ground, exit, ends })
-    }
-
-    /// Nanoseconds that a turn of the forwarder takes when nothing has arrived anywhere.
-    ///
-    /// # Errors
-    /// Where a port cannot be opened.
-    pub fn empty_turn(&self, core: usize) -> anyhow::Result<f64> {
-        const TURNS: u32 = 100_000;
-        let places = &self.ground.places;
-        namespace::run_in(&places.anchor.0, || -> anyhow::Result<f64> {
-            let (lab, memory) = (self.lab.clone(), &self.memory);
-            let mut link = LiveLink::open(lab, memory, None, &places.sites, enter)?;
-            pin(core)?;
-            let began = Instant::now();
-            for _ in 0..TURNS {
-                link.poll(Time::ZERO);
-            }
-            Ok(began.elapsed().as_nanos() as f64 / f64::from(TURNS))
-        })?
+        Ok(Self { lab, clients, memory, ground, ends })
     }
 
     /// The device of one of the node's ports.
@@ -165,16 +114,23 @@ impl Bed {
         Ok(port?)
     }
 
-    /// Who is at the other end of the wire by which requests leave.
+    /// Opens the pods' ends of their wires.
+    ///
+    /// # Errors
+    /// Where one cannot be bound.
+    pub fn open_pods(&self) -> anyhow::Result<Vec<FarEnd>> {
+        let pods = (0..self.clients).map(|number| {
+            let pod = self.lab.pods.get(usize::from(number)).context("the lab has no such pod")?;
+            Ok(FarEnd::new(self.open_far(cali(number))?, Host { ip: pod.ip, mac: pod.mac }))
+        });
+        pods.collect()
+    }
+
+    /// The queue of the trunk by which answers to a pod come in.
     #[must_use]
-    pub fn receiver(&self) -> Host {
-        match peer_of(&self.lab, self.exit) {
-            Some(Peer::Host(HostId::Pod(pod))) => {
-                let pod = self.lab.pods.get(pod);
-                pod.map_or_else(|| self.gateway(), |pod| Host { ip: pod.ip, mac: pod.mac })
-            }
-            _ => self.gateway(),
-        }
+    pub fn trunk_queue(&self, pod: u16) -> u16 {
+        let pod = self.lab.pods.get(usize::from(pod));
+        pod.map_or(0, |pod| self.lab.trunk_queue(0, pod.vid))
     }
 
     /// The node's next hop in the VPC.
@@ -186,23 +142,23 @@ impl Bed {
         Host { ip, mac: self.lab.vpc.gateway_mac }
     }
 
-    /// The client pod.
-    ///
-    /// # Errors
-    /// Where the lab has no pod.
-    pub fn pod(&self) -> anyhow::Result<&Pod> {
-        self.lab.pods.first().context("the lab has no pod")
-    }
-
-    /// Frames that the kernel has thrown away because they found no room in the wire, going out
-    /// of this device.
+    /// Frames that the kernel has thrown away because they found no room in the wire: going out
+    /// of the pods, and out of the node's eth0.
     ///
     /// # Errors
     /// Where the counters cannot be read.
-    pub fn lost(&self, device: &Device) -> anyhow::Result<u64> {
-        let links = stats::read(&device.namespace)?;
-        let link: Option<&LinkStats> = links.get(&device.ifname);
-        Ok(link.context("the device is gone")?.tx_dropped)
+    pub fn lost(&self) -> anyhow::Result<[u64; 2]> {
+        let pods = (0..self.clients).map(|pod| self.far(cali(pod)));
+        let pods = pods.collect::<anyhow::Result<Vec<_>>>()?;
+        let eth0 = self.near(PRIMARY)?;
+        let namespaces: Vec<_> = pods.iter().chain([&eth0]).map(|d| &d.namespace).collect();
+        let all = stats::read_all(&namespaces)?;
+        let dropped = |device: &Device| {
+            let link = all.get(&device.namespace).and_then(|links| links.get(&device.ifname));
+            link.map(|link| link.tx_dropped).context("the device is gone")
+        };
+        let from_pods = pods.iter().map(dropped).sum::<anyhow::Result<u64>>()?;
+        Ok([from_pods, dropped(&eth0)?])
     }
 }
 
@@ -216,11 +172,17 @@ fn queues(lab: &Lab, socket: Socket) -> u16 {
     ports.into_iter().find(|(port, _)| *port == socket.port).map_or(1, |(_, queues)| queues)
 }
 
-/// A memory for the far ends of the wires that the bench uses.
-fn far_memory(lab: &Lab, exit: Socket, anchor: &str, queue: u16) -> anyhow::Result<&'static Arena> {
-    let ports = [CALI, exit, TRUNK].map(|socket| queues(lab, socket));
+/// The memory that the far ends of the wires that the bench uses need.
+fn far_plan(lab: &Lab, clients: u16) -> anyhow::Result<Plan> {
+    let sockets = (0..clients).map(cali).chain([PRIMARY, TRUNK]);
+    let ports = sockets.map(|socket| PortNeed::from(queues(lab, socket))).collect();
     // What the bench has in hand is below what a memory keeps back for a batch.
-    let plan = plan(&[ElementNeed { ports: ports.map(PortNeed::from).to_vec(), held: 0 }])?;
+    let plan = plan(&[ElementNeed { ports, held: 0, jumbo: false }])?;
+    ensure!(plan.arenas.len() == 1, "{clients} pods need more than one packet memory");
+    Ok(plan)
+}
+
+fn far_memory(plan: &Plan, anchor: &str, queue: u16) -> anyhow::Result<&'static Arena> {
     let part = plan.arenas.first().context("a plan without a memory")?;
     let config = ArenaConfig {
         anchor: anchor.to_owned(),
@@ -228,6 +190,7 @@ fn far_memory(lab: &Lab, exit: Socket, anchor: &str, queue: u16) -> anyhow::Resu
         rings: part.rings,
         frames: part.frames,
         held: part.held,
+        runs: part.runs,
     };
     Ok(Arena::new(&config)?.leak())
 }

@@ -9,9 +9,8 @@ use datapath_io::{LiveLink, PortView, Waiter, XskPort};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bed::{self, Bed, CALI, PRIMARY};
+use super::bed::{self, Bed, PRIMARY, cali};
 use super::frames::Frames;
-use super::fused;
 use super::l2fwd::L2fwd;
 use super::machine::pin;
 use crate::live::worker::{Poll, Seat, Worker};
@@ -24,8 +23,6 @@ pub enum Kind {
     L2fwd,
     /// The node, with everything it does to a packet.
     Node,
-    /// Two nodes and the VPC, their links fused.
-    Fused,
 }
 
 impl Kind {
@@ -35,16 +32,6 @@ impl Kind {
         match self {
             Self::L2fwd => "l2fwd",
             Self::Node => "node",
-            Self::Fused => "fused",
-        }
-    }
-
-    /// What a request of a flow has become where it leaves.
-    #[must_use]
-    pub fn expected(self, frames: &Frames, flow: u16) -> Vec<u8> {
-        match self {
-            Self::L2fwd => frames.passed_on(flow),
-            Self::Node | Self::Fused => frames.forwarded(flow),
         }
     }
 
@@ -63,10 +50,11 @@ impl Kind {
                     pin(core)?;
                     Ok(link)
                 };
-                let seat = Seat::new(Waiter::new()?, open);
-                Ok(Forwarder::Node(Worker::start(vec![seat], Poll::Busy)?))
+                Ok(Forwarder::Node(Worker::start(
+                    vec![Seat::new(Waiter::new()?, open)],
+                    Poll::Busy,
+                )?))
             }
-            Self::Fused => Ok(Forwarder::Fused(fused::start(bed, core)?, bed.exit)),
         }
     }
 }
@@ -74,11 +62,11 @@ impl Kind {
 /// What a forwarder has counted, in frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
-    /// Taken from the pod's wire.
+    /// Taken from the pods' wires.
     pub received: u64,
     /// Handed to eth0's wire.
     pub sent: u64,
-    /// Lost on the pod's wire because the forwarder was too slow.
+    /// Lost on the pods' wires because the forwarder was too slow.
     pub ring_full: u64,
     /// Lost there for other reasons.
     pub rx_dropped: u64,
@@ -95,57 +83,62 @@ pub enum Forwarder {
     L2fwd(L2fwd),
     /// See [`Kind::Node`].
     Node(Worker),
-    /// See [`Kind::Fused`], with where requests leave.
-    Fused(Worker, Socket),
 }
 
 impl Forwarder {
-    /// Stops it and closes its ports.
+    /// What it has counted so far.
     ///
     /// # Errors
-    /// Where it had stopped by itself.
-    pub fn stop(self) -> anyhow::Result<Books> {
+    /// Where it has stopped by itself.
+    pub fn books(&self, clients: u16) -> anyhow::Result<Books> {
         match self {
-            Self::L2fwd(l2fwd) => l2fwd.stop(),
-            Self::Node(worker) => closed(&worker, worker.call(|link, _| node_books(link))??),
-            Self::Fused(worker, exit) => {
-                closed(&worker, worker.call(|link, _| fused::books(link, exit))??)
+            Self::L2fwd(l2fwd) => l2fwd.books(),
+            Self::Node(worker) => {
+                let mut books = worker.call(move |link, _| node_books(link, clients))??;
+                books.imbalances.extend(worker.imbalances());
+                Ok(books)
             }
+        }
+    }
+
+    /// The node's thread, where it is a node.
+    #[must_use]
+    pub const fn worker(&self) -> Option<&Worker> {
+        match self {
+            Self::L2fwd(_) => None,
+            Self::Node(worker) => Some(worker),
         }
     }
 }
 
-/// Stops a worker, and adds what its checks have found to its books.
-fn closed(worker: &Worker, mut books: Books) -> anyhow::Result<Books> {
-    worker.stop();
-    books.imbalances.extend(worker.imbalances());
-    Ok(books)
-}
-
-fn node_books(link: &LiveLink) -> anyhow::Result<Books> {
+fn node_books(link: &LiveLink, clients: u16) -> anyhow::Result<Books> {
     let (id, node) = link.elements().into_iter().next().context("the link has no node")?;
     let ports = link.ports(id);
     let port = |at: Socket| match ports.get(usize::from(at.port.0)) {
         Some((_, PortView::Device(port))) => Ok(*port),
         _ => Err(anyhow!("the node has no such device")),
     };
-    let mut books = wires(port(CALI)?, port(PRIMARY)?)?;
+    let pods = (0..clients).map(|pod| port(cali(pod))).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut books = wires(&pods, port(PRIMARY)?)?;
     let drops = node.ledger().dropped.nonzero();
     books.dropped.extend(drops.map(|(reason, count)| (reason.name().to_owned(), count)));
     books.imbalances = link.imbalances();
     Ok(books)
 }
 
-/// What two ports have counted.
-pub(super) fn wires(pod: &XskPort<'_>, eth0: &XskPort<'_>) -> anyhow::Result<Books> {
-    let kernel = pod.kernel_counters().context("read the kernel's counters")?;
+/// What the ports of the way have counted: those of the pods, and eth0.
+pub(super) fn wires(pods: &[&XskPort<'_>], eth0: &XskPort<'_>) -> anyhow::Result<Books> {
     let refused: u64 = eth0.counters().map(|q| q.tx_full + q.tx_invalid + q.tx_gone).sum();
-    Ok(Books {
-        received: pod.counters().map(|queue| queue.rx).sum(),
+    let mut books = Books {
         sent: eth0.counters().map(|queue| queue.tx).sum(),
-        ring_full: kernel.iter().map(|queue| queue.rx_ring_full).sum(),
-        rx_dropped: kernel.iter().map(|queue| queue.rx_dropped).sum(),
         dropped: (refused > 0).then(|| ("port".to_owned(), refused)).into_iter().collect(),
-        imbalances: Vec::new(),
-    })
+        ..Books::default()
+    };
+    for pod in pods {
+        let kernel = pod.kernel_counters().context("read the kernel's counters")?;
+        books.received += pod.counters().map(|queue| queue.rx).sum::<u64>();
+        books.ring_full += kernel.iter().map(|queue| queue.rx_ring_full).sum::<u64>();
+        books.rx_dropped += kernel.iter().map(|queue| queue.rx_dropped).sum::<u64>();
+    }
+    Ok(books)
 }

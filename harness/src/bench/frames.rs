@@ -1,6 +1,7 @@
-//! The datagrams that are sent, and what they have to be after the way. Built from the lab's
+//! The frames that are sent, and what they have to be after the way. Built from the lab's
 //! addresses by another library than the datapath's own, so that the two check each other.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use anyhow::Context;
@@ -9,138 +10,442 @@ use datapath::node::{ETH0, ETH1, Interface};
 use datapath::wire::Mac;
 use etherparse::{PacketBuilder, VlanId};
 
+use super::forwarder::Kind;
+use super::load::{FRAME_CHECK, Load, PORTS, Proto};
+
 /// Source port of the first flow.
 pub const FIRST_PORT: u16 = 10_000;
 /// TTL of what is sent.
 const TTL: u8 = 64;
-/// Bytes behind the headers; with them a frame has 60 bytes, and 64 with its checksum on a wire.
-const PAYLOAD: [u8; 18] = *b"trunkline bench 64";
+/// Where a frame without tag has its source port and its destination port.
+const SRC_PORT_AT: usize = 34;
+const DST_PORT_AT: usize = 36;
+/// Sequence numbers of the first segments of clients and servers.
+const CLIENT_SEQ: u32 = 1_000;
+const SERVER_SEQ: u32 = 5_000_000;
 
-/// One side of a datagram.
+/// One side of a frame.
 type End = (Ipv4Addr, u16);
 
-/// The addresses of all flows, which differ in the client's port only.
+/// What a frame is to its flow, in the order in which they are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// The client's first segment.
+    Syn,
+    /// The server's answer to it.
+    SynAck,
+    /// With which the client's end is established.
+    Ack,
+    /// A datagram, or a segment with a payload, from the client.
+    Data,
+    /// The server's.
+    Answer,
+    /// The client has sent everything.
+    Fin,
+    /// The server has as well.
+    FinAck,
+    /// The end.
+    LastAck,
+}
+
+impl Act {
+    /// Whether it is the client who sends it.
+    #[must_use]
+    pub const fn is_request(self) -> bool {
+        !matches!(self, Self::SynAck | Self::Answer | Self::FinAck)
+    }
+
+    /// What begins a flow: sent one after the other, each when the one before has arrived.
+    #[must_use]
+    pub const fn opening(proto: Proto) -> &'static [Self] {
+        match proto {
+            Proto::Udp => &[Self::Data, Self::Answer],
+            Proto::Tcp => &[Self::Syn, Self::SynAck, Self::Data, Self::Answer],
+        }
+    }
+}
+
+/// Where a frame is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leg {
+    /// At the end that sends it.
+    Sent,
+    /// At the other end, after a forwarder of this kind.
+    Arrived(Kind),
+}
+
+/// One of the flows: who sends, whom it asks, and from which port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The pod, by its place among those of the load.
+    pub pod: u16,
+    /// The service.
+    pub service: u16,
+    /// The client's port.
+    pub port: u16,
+}
+
+/// A pod that sends.
+#[derive(Clone, Debug)]
+struct Client {
+    ip: Ipv4Addr,
+    mac: Mac,
+    cali: Mac,
+    vid: u16,
+}
+
+/// A service that is asked, and who answers.
+#[derive(Clone, Debug)]
+struct Service {
+    front: End,
+    backend: End,
+}
+
+/// The addresses of all flows. Frames of one pod, service and size are a *stream*: they differ in
+/// the client's port, with which the checksum changes.
 #[derive(Clone, Debug)]
 pub struct Frames {
-    client: Ipv4Addr,
-    service: End,
-    backend: End,
-    pod: Mac,
-    cali: Mac,
+    clients: Vec<Client>,
+    services: Vec<Service>,
+    /// Bytes of each size, without the wire's checksum.
+    sizes: Vec<usize>,
+    proto: Proto,
     eth0: Mac,
     trunk: Mac,
     gateway: Mac,
-    vid: u16,
-    /// MAC addresses of the endpoint and of its cali veth, where requests go all the way to it.
-    server: Option<[Mac; 2]>,
     /// Number of flows.
-    pub flows: u16,
+    pub flows: u32,
 }
 
 impl Frames {
-    /// The flows from the lab's first pod to its first service: as they leave its node, or as they
-    /// come to the endpoint.
+    /// The flows of a load, from the lab's first pods to its first services.
     ///
     /// # Errors
-    /// Where the lab has no such pod and service.
-    pub fn of(lab: &Lab, flows: u16, to_the_end: bool) -> anyhow::Result<Self> {
-        let pod = lab.pods.first().context("the lab has no pod")?;
-        let service = lab.services.first().context("the lab has no service")?;
-        let port = service.ports.first().context("the service has no port")?;
-        let endpoint = service.endpoints.first().and_then(|e| lab.pods.get(e.pod));
-        let server = endpoint.context("the service has no endpoint")?;
-        let interfaces = Interface::of_node(lab, pod.node).context("the lab has no node")?;
+    /// Where the lab has no such pods and services.
+    pub fn of(lab: &Lab, load: &Load) -> anyhow::Result<Self> {
+        let client = |pod: &datapath::lab::Pod| Client {
+            ip: pod.ip,
+            mac: pod.mac,
+            cali: pod.cali_mac,
+            vid: pod.vid.get(),
+        };
+        let clients: Vec<_> = lab.pods.iter().take(load.pods.into()).map(client).collect();
+        anyhow::ensure!(clients.len() == usize::from(load.pods), "the lab has fewer pods");
+        let service = |at: u16| -> anyhow::Result<Service> {
+            let service = lab.services.get(usize::from(at)).context("the lab has no service")?;
+            let port = service.ports.first().context("the service has no port")?;
+            let endpoint = service.endpoints.first().and_then(|e| lab.pods.get(e.pod));
+            let backend = endpoint.context("the service has no endpoint")?.ip;
+            let ip = service.cluster_ip.context("the service has no ClusterIP")?;
+            Ok(Service { front: (ip, port.port), backend: (backend, port.target_port) })
+        };
+        let services = (0..load.services).map(service).collect::<anyhow::Result<_>>()?;
+        let node = lab.pods.first().context("the lab has no pod")?.node;
+        let interfaces = Interface::of_node(lab, node).context("the lab has no node")?;
         let mac = |port: datapath::journey::PortId| {
             let interface = interfaces.get(usize::from(port.0));
             interface.map(|interface| interface.mac).context("the node lacks an interface")
         };
         Ok(Self {
-            client: pod.ip,
-            service: (service.cluster_ip.context("the service has no ClusterIP")?, port.port),
-            backend: (server.ip, port.target_port),
-            pod: pod.mac,
-            cali: pod.cali_mac,
+            clients,
+            services,
+            sizes: load.sizes.sizes().map(|size| usize::from(size) - FRAME_CHECK).collect(),
+            proto: load.proto,
             eth0: mac(ETH0)?,
             trunk: mac(ETH1)?,
             gateway: lab.vpc.gateway_mac,
-            vid: pod.vid.get(),
-            server: to_the_end.then_some([server.mac, server.cali_mac]),
-            flows,
+            flows: load.flows,
         })
     }
 
-    fn client(&self, flow: u16) -> End {
-        (self.client, FIRST_PORT + flow)
+    /// The transport.
+    #[must_use]
+    pub const fn proto(&self) -> Proto {
+        self.proto
     }
 
-    /// What the pod sends.
+    /// Number of sizes.
     #[must_use]
-    pub fn request(&self, flow: u16) -> Vec<u8> {
-        datagram([self.pod, self.cali], None, [self.client(flow), self.service], TTL)
+    pub fn sizes(&self) -> usize {
+        self.sizes.len()
     }
 
-    /// What is to become of it: the endpoint's address, one TTL less for each node (spec SCN-29,
-    /// SCN-34).
+    /// Number of streams.
     #[must_use]
-    pub fn forwarded(&self, flow: u16) -> Vec<u8> {
-        datagram(self.leaving(), None, [self.client(flow), self.backend], TTL - self.nodes())
+    pub fn streams(&self) -> usize {
+        self.clients.len() * self.services.len() * self.sizes.len()
     }
 
-    /// What is to become of it in a forwarder that changes the MAC addresses only.
+    /// A flow by its number: the pods have turns, and then the services.
     #[must_use]
-    pub fn passed_on(&self, flow: u16) -> Vec<u8> {
-        datagram(self.leaving(), None, [self.client(flow), self.service], TTL)
-    }
-
-    /// The endpoint's answer: as it sends it, or as the VPC delivers it: tagged, to the trunk (spec
-    /// SCN-15).
-    #[must_use]
-    pub fn answer(&self, flow: u16) -> Vec<u8> {
-        let ends = [self.backend, self.client(flow)];
-        match self.server {
-            Some(macs) => datagram(macs, None, ends, TTL),
-            None => datagram([self.gateway, self.trunk], Some(self.vid), ends, TTL),
+    pub fn flow(&self, number: u32) -> Flow {
+        // Loads have so few pods and services, and no more flows than ports to each of them.
+        let (pods, services) = (self.clients.len() as u32, self.services.len() as u32);
+        let port = number / pods / services % PORTS;
+        Flow {
+            pod: (number % pods) as u16,
+            service: (number / pods % services) as u16,
+            port: FIRST_PORT + port as u16,
         }
     }
 
-    /// What the pod gets of it.
+    /// The number of a flow; nothing where no flow of a load has that port.
     #[must_use]
-    pub fn answered(&self, flow: u16) -> Vec<u8> {
-        let ends = [self.service, self.client(flow)];
-        datagram([self.cali, self.pod], None, ends, TTL - self.nodes())
+    pub fn number(&self, flow: Flow) -> Option<u32> {
+        let (pods, services) = (self.clients.len() as u32, self.services.len() as u32);
+        let port = u32::from(flow.port.checked_sub(FIRST_PORT)?);
+        Some(((port * services) + u32::from(flow.service)) * pods + u32::from(flow.pod))
     }
 
-    /// The MAC addresses with which requests leave: destination, source.
+    /// The pods by their addresses.
+    #[must_use]
+    pub fn client_addresses(&self) -> HashMap<[u8; 4], u16> {
+        self.clients.iter().map(|client| client.ip.octets()).zip(0..).collect()
+    }
+
+    /// The services by the address that is picked of their endpoint's and their own.
+    pub fn service_addresses(
+        &self,
+        pick: impl Fn(Ipv4Addr, Ipv4Addr) -> Ipv4Addr,
+    ) -> HashMap<[u8; 4], u16> {
+        let address = |service: &Service| pick(service.backend.0, service.front.0).octets();
+        self.services.iter().map(address).zip(0..).collect()
+    }
+
+    /// The address and port of the service that a flow asks.
+    #[must_use]
+    pub fn service(&self, flow: Flow) -> (Ipv4Addr, u16) {
+        let service = self.services.get(usize::from(flow.service));
+        service.map_or((Ipv4Addr::UNSPECIFIED, 0), |service| service.front)
+    }
+
+    /// The stream of a flow's frames of one size.
+    #[must_use]
+    pub fn stream(&self, flow: Flow, size: usize) -> usize {
+        let pair = usize::from(flow.pod) * self.services.len() + usize::from(flow.service);
+        pair * self.sizes.len() + size
+    }
+
+    /// A frame of every stream, of the flow whose client's port is the first: what the others are
+    /// made of by [`set_port`].
+    #[must_use]
+    pub fn templates(&self, act: Act, leg: Leg) -> Vec<Vec<u8>> {
+        let mut templates = Vec::with_capacity(self.streams());
+        for pod in 0..self.clients.len() as u16 {
+            for service in 0..self.services.len() as u16 {
+                let flow = Flow { pod, service, port: FIRST_PORT };
+                templates
+                    .extend((0..self.sizes.len()).map(|size| self.frame(act, leg, flow, size)));
+            }
+        }
+        templates
+    }
+
+    /// One frame. Only [`Act::Data`] and [`Act::Answer`] have the size that is asked for.
+    #[must_use]
+    pub fn frame(&self, act: Act, leg: Leg, flow: Flow, size: usize) -> Vec<u8> {
+        let (Some(client), Some(service)) =
+            (self.clients.get(usize::from(flow.pod)), self.services.get(usize::from(flow.service)))
+        else {
+            return Vec::new();
+        };
+        let end = (client.ip, flow.port);
+        let (macs, vid, ends, ttl) = match (act.is_request(), leg) {
+            (true, Leg::Sent) => ([client.mac, client.cali], None, [end, service.front], TTL),
+            // One TTL less and the endpoint's address (spec SCN-29, SCN-34).
+            (true, Leg::Arrived(Kind::Node)) => {
+                ([self.eth0, self.gateway], None, [end, service.backend], TTL - 1)
+            }
+            (true, Leg::Arrived(Kind::L2fwd)) => {
+                ([self.eth0, self.gateway], None, [end, service.front], TTL)
+            }
+            // As the VPC delivers it: tagged, to the trunk (spec SCN-15).
+            (false, Leg::Sent) => {
+                ([self.gateway, self.trunk], Some(client.vid), [service.backend, end], TTL)
+            }
+            (false, Leg::Arrived(_)) => {
+                ([client.cali, client.mac], None, [service.front, end], TTL - 1)
+            }
+        };
+        let stream = self.stream(flow, size);
+        let bytes = self.sizes.get(size).copied().unwrap_or_default();
+        match self.proto {
+            Proto::Udp => udp(macs, vid, ends, ttl, &payload(stream, bytes.saturating_sub(42))),
+            Proto::Tcp if matches!(act, Act::Data | Act::Answer) => {
+                tcp(macs, vid, ends, ttl, act, &payload(stream, bytes.saturating_sub(54)))
+            }
+            Proto::Tcp => tcp(macs, vid, ends, ttl, act, &[]),
+        }
+    }
+
+    /// The MAC addresses that leave the node by eth0: destination, source.
     #[must_use]
     pub fn next_hop(&self) -> [Mac; 2] {
-        let [src, dst] = self.leaving();
-        [dst, src]
+        [self.gateway, self.eth0]
     }
+}
 
-    /// The MAC addresses with which requests leave: source, destination.
-    fn leaving(&self) -> [Mac; 2] {
-        self.server.map_or([self.eth0, self.gateway], |[server, cali]| [cali, server])
+/// What is behind the headers: the stream's number, room for the time with its complement, which
+/// add up to nothing, and a text.
+fn payload(stream: usize, bytes: usize) -> Vec<u8> {
+    let head = (stream as u16).to_be_bytes().into_iter().chain([0, 0, 0, 0, 255, 255, 255, 255]);
+    head.chain(*b"trunkline bench ").chain((0..=255).cycle()).take(bytes).collect()
+}
+
+/// Where a frame's payload begins.
+#[must_use]
+pub const fn payload_at(proto: Proto) -> usize {
+    match proto {
+        Proto::Udp => 42,
+        Proto::Tcp => 54,
     }
+}
 
-    /// Nodes on the way, each of which takes one from the TTL.
-    fn nodes(&self) -> u8 {
-        if self.server.is_some() { 2 } else { 1 }
+/// Makes an untagged frame that of another flow of its stream: sets the client's port, and the
+/// checksum as RFC 1624 has it.
+pub fn set_port(frame: &mut [u8], proto: Proto, is_request: bool, port: u16) {
+    let at = if is_request { SRC_PORT_AT } else { DST_PORT_AT };
+    set_word(frame, proto, at, port);
+}
+
+/// The same for a frame with a VLAN tag.
+pub fn set_port_tagged(frame: &mut [u8], proto: Proto, port: u16) {
+    if let Some(inner) = frame.get_mut(4..) {
+        set_port(inner, proto, false, port);
+    }
+}
+
+fn set_word(frame: &mut [u8], proto: Proto, at: usize, new: u16) {
+    let check_at = match proto {
+        Proto::Udp => 40,
+        Proto::Tcp => 50,
+    };
+    let word = |frame: &[u8], at: usize| {
+        let bytes = frame.get(at..at + 2).and_then(|bytes| bytes.try_into().ok());
+        u32::from(bytes.map_or(0, u16::from_be_bytes))
+    };
+    let sum = (!word(frame, check_at) & 0xffff) + (!word(frame, at) & 0xffff) + u32::from(new);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    // A datagram's checksum of zero means none; all ones says the same as a sum.
+    let check = match (!sum & 0xffff, proto) {
+        (0, Proto::Udp) => 0xffff,
+        (check, _) => check as u16,
+    };
+    for (at, value) in [(at, new), (check_at, check)] {
+        if let Some(bytes) = frame.get_mut(at..at + 2) {
+            bytes.copy_from_slice(&value.to_be_bytes());
+        }
     }
 }
 
 /// A datagram from the first of each pair to the second.
-fn datagram(macs: [Mac; 2], vid: Option<u16>, ends: [End; 2], ttl: u8) -> Vec<u8> {
+fn udp(macs: [Mac; 2], vid: Option<u16>, ends: [End; 2], ttl: u8, payload: &[u8]) -> Vec<u8> {
+    let udp = packet(macs, vid, ends, ttl).udp(ends[0].1, ends[1].1);
+    let mut frame = Vec::with_capacity(udp.size(payload.len()));
+    // Writing into memory fails for a payload beyond 64 KiB only.
+    let _ = udp.write(&mut frame, payload);
+    frame
+}
+
+/// A segment from the first of each pair to the second, as both ends have come so far at `act`.
+fn tcp(
+    macs: [Mac; 2],
+    vid: Option<u16>,
+    ends: [End; 2],
+    ttl: u8,
+    act: Act,
+    payload: &[u8],
+) -> Vec<u8> {
+    let (seq, ack) = match act {
+        Act::Syn => (CLIENT_SEQ, 0),
+        Act::SynAck => (SERVER_SEQ, CLIENT_SEQ + 1),
+        Act::Ack | Act::Data | Act::Fin => (CLIENT_SEQ + 1, SERVER_SEQ + 1),
+        // Data is offered over and over: nobody confirms it.
+        Act::Answer => (SERVER_SEQ + 1, CLIENT_SEQ + 1),
+        Act::FinAck => (SERVER_SEQ + 1, CLIENT_SEQ + 2),
+        Act::LastAck => (CLIENT_SEQ + 2, SERVER_SEQ + 2),
+    };
+    let mut tcp = packet(macs, vid, ends, ttl).tcp(ends[0].1, ends[1].1, seq, 64_240);
+    if act != Act::Syn {
+        tcp = tcp.ack(ack);
+    }
+    tcp = match act {
+        Act::Syn | Act::SynAck => tcp.syn(),
+        Act::Data | Act::Answer => tcp.psh(),
+        Act::Fin | Act::FinAck => tcp.fin(),
+        Act::Ack | Act::LastAck => tcp,
+    };
+    let mut frame = Vec::with_capacity(tcp.size(payload.len()));
+    // As above.
+    let _ = tcp.write(&mut frame, payload);
+    frame
+}
+
+fn packet(
+    macs: [Mac; 2],
+    vid: Option<u16>,
+    ends: [End; 2],
+    ttl: u8,
+) -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
     let [src, dst] = macs.map(|mac| mac.0);
-    let [(src_ip, src_port), (dst_ip, dst_port)] = ends;
-    let [src_ip, dst_ip] = [src_ip, dst_ip].map(|ip| ip.octets());
+    let [src_ip, dst_ip] = ends.map(|(ip, _)| ip.octets());
     let ethernet = PacketBuilder::ethernet2(src, dst);
-    let ip = match vid.and_then(|vid| VlanId::try_new(vid).ok()) {
+    match vid.and_then(|vid| VlanId::try_new(vid).ok()) {
         Some(vid) => ethernet.single_vlan(vid).ipv4(src_ip, dst_ip, ttl),
         None => ethernet.ipv4(src_ip, dst_ip, ttl),
-    };
-    let udp = ip.udp(src_port, dst_port);
-    let mut frame = Vec::with_capacity(udp.size(PAYLOAD.len()));
-    // Writing into memory fails for a payload beyond 64 KiB only.
-    let _ = udp.write(&mut frame, &PAYLOAD);
-    frame
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::generator::Input;
+    use crate::bench::lab::Shape;
+
+    fn frames(proto: Proto, sizes: &str) -> Frames {
+        let sizes = sizes.parse().expect("sizes");
+        let load =
+            Load { sizes, flows: 600, pods: 3, services: 2, proto, ..Load::smallest(Input::Skb) };
+        let lab = datapath::lab::load(&Shape::of(&load).text(), "bench").expect("a lab");
+        Frames::of(&lab, &load).expect("its frames")
+    }
+
+    #[test]
+    fn a_template_with_another_port_is_the_frame_of_that_flow() {
+        for proto in [Proto::Udp, Proto::Tcp] {
+            let frames = frames(proto, "imix");
+            assert_eq!(frames.streams(), 3 * 2 * 3);
+            for act in [Act::Data, Act::Answer] {
+                for leg in [Leg::Sent, Leg::Arrived(Kind::Node)] {
+                    let templates = frames.templates(act, leg);
+                    for number in (0..600).step_by(7) {
+                        let flow = frames.flow(number);
+                        let size = number as usize % 3;
+                        let mut made = templates[frames.stream(flow, size)].clone();
+                        if !act.is_request() && leg == Leg::Sent {
+                            set_port_tagged(&mut made, proto, flow.port);
+                        } else {
+                            set_port(&mut made, proto, act.is_request(), flow.port);
+                        }
+                        assert_eq!(made, frames.frame(act, leg, flow, size));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn flows_differ_and_sizes_are_those_asked_for() {
+        let frames = frames(Proto::Tcp, "64,1518");
+        let mut sent: Vec<_> =
+            (0..600).map(|n| frames.frame(Act::Data, Leg::Sent, frames.flow(n), 0)).collect();
+        assert!(sent.iter().all(|frame| frame.len() + FRAME_CHECK == 64));
+        assert!((0..600).all(|number| frames.number(frames.flow(number)) == Some(number)));
+        sent.sort_unstable();
+        sent.dedup();
+        assert_eq!(sent.len(), 600);
+        let large = frames.frame(Act::Answer, Leg::Arrived(Kind::Node), frames.flow(1), 1);
+        assert_eq!(large.len() + FRAME_CHECK, 1_518);
+    }
 }

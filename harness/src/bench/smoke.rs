@@ -2,23 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
-use crossbeam::channel::{Receiver, bounded};
-use nix::sys::signal::{SigSet, Signal};
-
-use super::bed::{Bed, CALI, Shape};
-use super::far_end::{FarEnd, Host};
 use super::forwarder::Kind;
-use super::frames::Frames;
 use super::generator::Input;
-use super::machine::{Cores, Machine, Priority, alone, calibrate};
-use super::report::{Calibration, InputReport, Report, Round, VERSION};
-use super::window::Setting;
-
-/// Flows of the load.
-const FLOWS: u16 = 1_000;
-/// Bytes of the checksum that a wire adds to a frame.
-const FRAME_CHECK: usize = 4;
+use super::load::Load;
+use super::report::{Better, Case, Mode, Report, Unit, add_losses};
+use super::session::{Session, order};
+use super::window::Window;
 
 /// How long to measure, and what is expected.
 #[derive(Clone, Copy, Debug)]
@@ -29,88 +18,63 @@ pub struct Plan {
     pub time: Duration,
     /// The least median ratio that passes.
     pub expected: Option<f64>,
-    /// What is measured on.
-    pub shape: Shape,
 }
 
-/// Measures, telling `progress` of each round.
+/// Measures with 64-byte UDP frames of 1,000 flows, as socket buffers and as XDP frames.
 ///
 /// # Errors
-/// [`WrongFrame`](super::rehearsal::WrongFrame), an interruption, or where the machine cannot run
-/// it. Nothing is left behind in any case.
-pub fn smoke(plan: Plan, mut progress: impl FnMut(Input, &Round)) -> anyhow::Result<Report> {
-    let _alone = alone()?;
-    // Before anything is made, so that whatever is made is also taken down.
-    let interrupted = interruption()?;
-    let cores = Cores::first_two()?;
-    let bed = Bed::make(plan.shape)?;
-    let frames = Frames::of(&bed.lab, FLOWS, plan.shape.fused)?;
-    let pod = bed.pod()?;
-    let mut pod = FarEnd::new(bed.open_far(CALI)?, Host { ip: pod.ip, mac: pod.mac });
-    let priority = Priority::raise();
-    let machine = Machine::this(cores, &priority)?;
-    let setting =
-        Setting { bed: &bed, frames: &frames, cores, time: plan.time, interrupted: &interrupted };
-    let measured = if plan.shape.fused { Kind::Fused } else { Kind::Node };
-    let empty_turn = bed.empty_turn(cores.forwarder)?;
-    let mut calibrations = Vec::new();
+/// [`WrongFrame`](super::rehearsal::WrongFrame), or where the machine cannot run it. Nothing is
+/// left behind in any case.
+pub fn smoke(plan: Plan) -> anyhow::Result<Report> {
+    let load = Load::smallest(Input::Skb);
+    let mut session = Session::open(&load, |_| ())?;
     let mut inputs = [(Input::Skb, Vec::new()), (Input::Live, Vec::new())];
-    for number in 0..plan.rounds {
-        let order = if number.is_multiple_of(2) {
-            [Kind::L2fwd, measured]
-        } else {
-            [measured, Kind::L2fwd]
-        };
-        for (input, rounds) in &mut inputs {
-            calibrations.push(calibrate().as_secs_f64() * 1e3);
-            let [first, second] = order;
-            let windows = [
-                setting.measure(first, *input, &mut pod)?,
-                setting.measure(second, *input, &mut pod)?,
-            ];
-            let round = round(first, windows);
-            progress(*input, &round);
-            rounds.push(round);
+    let interrupted = session.rounds(plan.rounds, |session, round| {
+        for (input, windows) in &mut inputs {
+            session.load.input = *input;
+            let (setting, pods, progress) = session.parts();
+            let mut both = Vec::new();
+            for kind in order(round) {
+                progress.say(format!("{} under {}", kind.name(), input.name()));
+                both.push((kind, setting.measure(kind, plan.time, pods)?));
+            }
+            // l2fwd, then node.
+            both.sort_by_key(|(kind, _)| *kind == Kind::Node);
+            let mut both = both.into_iter().map(|(_, window)| window);
+            if let (Some(l2fwd), Some(node)) = (both.next(), both.next()) {
+                let (l, n, name) = (l2fwd.mpps, node.mpps, input.name());
+                let ratio = if l > 0.0 { n / l } else { 0.0 };
+                let said = format!("l2fwd {l:.3} Mpps, node {n:.3} Mpps, ratio {ratio:.3}");
+                progress.line(&format!("{name:<5} {said}"));
+                windows.push([l2fwd, node]);
+            }
+        }
+        Ok(())
+    })?;
+    session.load = load;
+    let cases = inputs.iter().map(|(input, windows)| case(*input, windows)).collect();
+    let mut report = session.report(Mode::Smoke, cases, interrupted);
+    if let Some(least) = plan.expected {
+        report.expected = format!("every ratio {least} or more");
+        let ratio = |case: &Case| case.reference.as_ref().map_or(0.0, |r| r.ratio.median);
+        report.passed &= report.cases.iter().all(|case| ratio(case) >= least);
+    }
+    Ok(report)
+}
+
+/// The figure of an input: the node against l2fwd.
+fn case(input: Input, windows: &[[Window; 2]]) -> Case {
+    let rates = |at: usize| windows.iter().map(|both| both[at].mpps).collect::<Vec<_>>();
+    let mut case = Case::new(input.name(), Kind::Node.name(), Unit::Mpps, Better::Higher, rates(1));
+    case = case.against(Kind::L2fwd.name(), rates(0));
+    for [l2fwd, node] in windows {
+        case.offered += node.offered;
+        add_losses(&mut case.losses, &node.losses);
+        case.faults.extend(l2fwd.faults.iter().chain(&node.faults).cloned());
+        if let Some(reference) = &mut case.reference {
+            reference.offered += l2fwd.offered;
+            add_losses(&mut reference.losses, &l2fwd.losses);
         }
     }
-    let inputs: Vec<_> =
-        inputs.into_iter().map(|(input, rounds)| InputReport::of(input, rounds)).collect();
-    let sound = inputs.iter().all(|input| input.faults().next().is_none());
-    let fast = inputs.iter().all(|input| plan.expected.is_none_or(|r| input.ratio.median >= r));
-    Ok(Report {
-        version: VERSION,
-        passed: sound && fast,
-        machine,
-        measured,
-        idle_pods: plan.shape.idle,
-        empty_turn_ns: empty_turn,
-        flows: FLOWS,
-        frame_bytes: frames.request(0).len() + FRAME_CHECK,
-        inputs,
-        calibration: Calibration::of(&calibrations),
-        expected: plan.expected,
-    })
-}
-
-/// Two windows, of which the first was measured first.
-fn round(first: Kind, [one, other]: [super::window::Window; 2]) -> Round {
-    let (l2fwd, node) = if first == Kind::L2fwd { (one, other) } else { (other, one) };
-    let ratio = if l2fwd.mpps > 0.0 { node.mpps / l2fwd.mpps } else { 0.0 };
-    Round { first, l2fwd, node, ratio }
-}
-
-/// Catches the signals that end a command, from here on in every thread.
-fn interruption() -> anyhow::Result<Receiver<()>> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block().context("block signals")?;
-    let (interrupt, interrupted) = bounded(1);
-    std::thread::spawn(move || {
-        while signals.wait().is_ok() {
-            // One that is waiting already says as much.
-            let _ = interrupt.try_send(());
-        }
-    });
-    Ok(interrupted)
+    case
 }

@@ -42,7 +42,7 @@ pub enum Form {
     Ledger,
     /// What `show -o json` prints.
     Show,
-    /// What `bench smoke --json` writes.
+    /// What `bench` writes with --json.
     Bench,
     /// What `doctor --json` prints.
     Doctor,

@@ -6,6 +6,7 @@ use datapath_io::link::Offload;
 use nix::unistd::geteuid;
 
 use super::report::{Check, Finding, Remedy};
+use super::tune;
 use crate::live::client::Client;
 use crate::live::protocol::Request;
 use crate::live::topology::{Places, whole_places};
@@ -88,7 +89,7 @@ fn books(client: &Client) -> Check {
 fn links(client: &Client, fix: bool) -> anyhow::Result<Vec<Check>> {
     let lab = client.state().name();
     let places = whole_places(&client.lab()?, lab, client.state().forwarding()?.workers)?;
-    let found = audit(&places.topology)?;
+    let found = deviations(client, &places)?;
     let mut findings = Vec::new();
     if fix {
         let mut left = repair(client, &places)?;
@@ -117,6 +118,18 @@ fn links(client: &Client, fix: bool) -> anyhow::Result<Vec<Check>> {
     Ok(checks.collect())
 }
 
+/// What is not as planned, but for what `--tune` has changed.
+fn deviations<'t>(client: &Client, places: &'t Places) -> anyhow::Result<Vec<Deviation<'t>>> {
+    let mut found = audit(&places.topology)?;
+    found.retain(|at| match &at.what {
+        What::Setting { path, found, .. } => {
+            !tune::is_tuned(client.state(), at.namespace, path, found)
+        }
+        _ => true,
+    });
+    Ok(found)
+}
+
 /// Puts back what can be. What is left, each with why.
 fn repair<'t>(
     client: &Client,
@@ -124,7 +137,7 @@ fn repair<'t>(
 ) -> anyhow::Result<Vec<(Deviation<'t>, anyhow::Error)>> {
     let mut refused = Vec::new();
     for _ in 0..ROUNDS {
-        let there = audit(&places.topology)?;
+        let there = deviations(client, places)?;
         let outcome = |at: Deviation<'t>| put_back(&at, client, places).err().map(|why| (at, why));
         let done = there.is_empty();
         refused = there.into_iter().filter_map(outcome).collect();
@@ -132,7 +145,7 @@ fn repair<'t>(
             break;
         }
     }
-    let left = audit(&places.topology)?.into_iter().map(|at| {
+    let left = deviations(client, places)?.into_iter().map(|at| {
         let place = refused.iter().position(|(other, _)| *other == at);
         let why = place.map(|place| refused.swap_remove(place).1);
         (at, why.unwrap_or_else(|| anyhow!("somebody keeps changing it")))

@@ -12,6 +12,7 @@ mod print;
 mod privileges;
 mod report;
 mod smoke;
+mod tune;
 
 pub use print::text;
 pub use report::{About, Check, Family, Finding, Remedy, Report, Status, VERSION};
@@ -40,6 +41,21 @@ pub fn examine(labs: &[String], fix: bool) -> anyhow::Result<Report> {
         checks: lab::examine(client, fix),
     }));
     Ok(Report::new(families))
+}
+
+/// Moves the work of the labs of these names, or of all that are up where none is named, off the
+/// processors on which they are forwarded; or, where `back` is set, puts back what that has changed
+/// (spec LAB-31).
+///
+/// # Errors
+/// Where a named lab is not up, or cannot be examined.
+pub fn tune(labs: &[String], back: bool) -> anyhow::Result<Report> {
+    let tuned = clients(labs)?.into_iter().map(|client| {
+        let state = client.state();
+        let checks = if back { tune::untune(state) } else { tune::tune(&client) }?;
+        Ok(Family { about: About::Tuning, lab: Some(state.name().to_owned()), checks })
+    });
+    Ok(Report::new(tuned.collect::<anyhow::Result<_>>()?))
 }
 
 fn clients(named: &[String]) -> anyhow::Result<Vec<Client>> {

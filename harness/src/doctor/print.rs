@@ -37,6 +37,7 @@ fn heading(family: &Family) -> String {
         About::Kernel => "kernel",
         About::Host => "host",
         About::Lab => "lab",
+        About::Tuning => "tuning of lab",
     };
     family.lab.as_ref().map_or(about.into(), |lab| format!("{about} {lab}"))
 }
@@ -47,11 +48,10 @@ fn line(text: &mut String, check: &Check, width: usize, style: Style) {
         let indent = " ".repeat(width + 12);
         let _ = writeln!(text, "{indent}{}{}", place(finding), finding.problem);
         let _ = writeln!(text, "{indent}  so: {}", finding.consequence);
+        let done = if finding.status == Status::Fixed { "; done" } else { "" };
         let remedy = match &finding.remedy {
-            Remedy::Fix(change) if finding.status == Status::Fixed => {
-                format!("--fix: {change}; done")
-            }
-            Remedy::Fix(change) => format!("--fix: {change}"),
+            Remedy::Fix(change) => format!("--fix: {change}{done}"),
+            Remedy::Tune(change) => format!("--tune: {change}{done}"),
             Remedy::Run(command) => format!("run: {command}"),
         };
         let _ = writeln!(text, "{indent}  {}", style.cyan(&remedy));

@@ -44,6 +44,8 @@ pub enum About {
     Host,
     /// A lab that is up.
     Lab,
+    /// Where the work of a lab that is up is done.
+    Tuning,
 }
 
 /// One check.
@@ -68,7 +70,7 @@ pub struct Check {
 pub enum Status {
     /// All is well.
     Ok,
-    /// It was wrong, and `--fix` has repaired it.
+    /// It was wrong, and `--fix` has repaired it; or `--tune` has changed it.
     Fixed,
     /// It could not be tried.
     Unknown,
@@ -102,6 +104,8 @@ pub struct Finding {
 pub enum Remedy {
     /// What `--fix` changes.
     Fix(String),
+    /// What `--tune` changes, and `--untune` changes back.
+    Tune(String),
     /// The command that somebody has to run.
     Run(String),
 }
@@ -167,7 +171,7 @@ impl Finding {
         match outcome {
             Ok(()) => self.status = Status::Fixed,
             Err(error) => {
-                self.consequence = format!("{}; --fix failed: {error:#}", self.consequence);
+                self.consequence = format!("{}; that failed: {error:#}", self.consequence);
             }
         }
         self

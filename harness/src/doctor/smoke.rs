@@ -106,7 +106,8 @@ impl Trial {
 
 /// A packet memory for two ports of one queue.
 fn arena() -> anyhow::Result<Arena> {
-    let plan = plan(&[ElementNeed { ports: vec![1.into(), 1.into()], held: 2 }])?;
+    let ports = vec![1.into(), 1.into()];
+    let plan = plan(&[ElementNeed { ports, held: 2, jumbo: false }])?;
     let part = plan.arenas.first().context("a plan without memory")?;
     Ok(Arena::new(&ArenaConfig {
         anchor: ANCHOR.into(),
@@ -114,6 +115,7 @@ fn arena() -> anyhow::Result<Arena> {
         rings: part.rings,
         frames: part.frames,
         held: part.held,
+        runs: part.runs,
     })?)
 }
 

@@ -9,7 +9,9 @@ use anyhow::{Context, bail};
 use datapath::counters::LedgerReport;
 use datapath::element::Element;
 use datapath::lab::{Lab, Links};
-use datapath::link::{Direction, ElementId, HostId, Peer, Socket, arp_answer, peer_of, socket_of};
+use datapath::link::{
+    Direction, ElementId, HostId, Peer, Snapshot, Socket, arp_answer, peer_of, socket_of,
+};
 use datapath::time::Time;
 use datapath_io::budget::Plan;
 use datapath_io::{Frame, LiveLink, PacketSocket, Tapped, memory_plan};
@@ -250,10 +252,7 @@ impl Bed for LiveBed {
         let link = &mut self.stage()?.link;
         let mut lab = lab.clone();
         lab.links = link.lab().links;
-        if !link.apply(lab, now) {
-            bail!("only profile, switches and services change");
-        }
-        Ok(())
+        Ok(link.apply(Snapshot::new(lab), now)?)
     }
 
     fn tables(&mut self, node: usize) -> anyhow::Result<Tables> {

@@ -6,17 +6,18 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, bail};
 use crossbeam::channel::{Sender, bounded};
 use datapath::lab::Lab;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-use super::protocol::{Answer, Phase, Reply, Request, Status, VERSION};
+use super::protocol::{Answer, Reply, Request, Status, VERSION};
 use super::report;
 use super::state::State;
+use super::takeover;
 use super::topology::{Places, whole_places};
-use super::worker::{self, Forwarding, Worker};
+use super::worker::{self, Forwarding, Poll, Worker};
 use crate::net::process::ProcessId;
 use crate::net::{self, namespace};
 use crate::show;
@@ -34,7 +35,6 @@ struct Running {
     places: Places,
     worker: Worker,
     began: Instant,
-    phases: Vec<Phase>,
     /// Held while the lab takes over another version of its file: one at a time.
     applying: Mutex<()>,
 }
@@ -115,18 +115,12 @@ fn bring_up(state: &State) -> anyhow::Result<Running> {
     let Forwarding { poll, workers, .. } = state.forwarding()?;
     let lab = state.lab()?;
     let places = whole_places(&lab, state.name(), workers)?;
-    let mut phases = Vec::new();
-    let mut began = Instant::now();
-    let mut ended = |name: &str| {
-        let seconds = began.elapsed().as_secs_f64();
-        phases.push(Phase { name: name.to_owned(), seconds });
-        began = Instant::now();
-    };
     net::apply(&places.topology)?;
-    ended("namespaces and veths");
+    if poll == Poll::KernelBusy {
+        worker::defer_interrupts(&places)?;
+    }
     let worker = Worker::start(worker::seats(&lab, &places, workers)?, poll)?;
-    ended("memories, sockets and programs");
-    Ok(Running { lab, places, worker, began: Instant::now(), phases, applying: Mutex::new(()) })
+    Ok(Running { lab, places, worker, began: Instant::now(), applying: Mutex::new(()) })
 }
 
 /// Answers connections, each on a thread of its own, until one asks to stop.
@@ -188,7 +182,7 @@ fn write_reply(stream: &mut UnixStream, result: Result<Answer, String>) -> anyho
 }
 
 fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
-    let Running { lab, places, worker, began, phases, .. } = running;
+    let Running { lab, places, worker, began, .. } = running;
     match request {
         Request::Status => Ok(Answer::Status(Status {
             lab: places.name.clone(),
@@ -196,7 +190,6 @@ fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
             up_seconds: began.elapsed().as_secs(),
             nodes: lab.nodes.len(),
             pods: lab.pods.len(),
-            phases: phases.clone(),
         })),
         Request::Ledger => {
             let counted = worker.call(|link, _| report::count(link))?;
@@ -252,17 +245,10 @@ fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
 /// Has the link take over another version of the lab, and keeps its file.
 fn apply(running: &Running, text: &str) -> anyhow::Result<Answer> {
     let state = State::of(&running.places.name)?;
-    let lab = state.forwarding()?.of(datapath::lab::load(text, "the lab file")?);
-    if let Some(key) = running.lab.other_machines(&lab) {
-        bail!(
-            "`{key}` differs from what is up: a running lab takes over its profile, switches and \
-             services; for the rest take it down and up again"
-        );
-    }
+    let lab = takeover::read(&running.lab, state.forwarding()?, text)?;
     let _one = running.applying.lock().map_err(|_| anyhow!("an earlier change has failed"))?;
     // What can fail comes first, so that a refusal changes nothing.
     state.write_lab(text)?;
-    let applied = running.worker.call(move |link, now| link.apply(lab, now))?;
-    ensure!(applied, "the lab has other machines than the file");
+    takeover::swap(&running.worker, lab)?;
     Ok(Answer::Done)
 }

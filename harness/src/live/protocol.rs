@@ -188,15 +188,6 @@ pub enum Answer {
     },
 }
 
-/// What a lab's coming up was spent on.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Phase {
-    /// What.
-    pub name: String,
-    /// For how long.
-    pub seconds: f64,
-}
-
 /// Who a daemon is.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -210,8 +201,6 @@ pub struct Status {
     pub nodes: usize,
     /// Pods of the lab.
     pub pods: usize,
-    /// What coming up was spent on, in order.
-    pub phases: Vec<Phase>,
 }
 
 /// What mode fnat has counted on a node.

@@ -41,6 +41,8 @@ pub struct PortReport {
 pub struct QueueReport {
     /// Received by the datapath.
     pub rx: u64,
+    /// Lost: a packet of several frames, and no memory to put them together in.
+    pub rx_no_memory: u64,
     /// Handed to the kernel to send.
     pub tx: u64,
     /// Refused: too many on their way out.
@@ -51,7 +53,7 @@ pub struct QueueReport {
     pub tx_invalid: u64,
     /// Refused: the device is gone.
     pub tx_gone: u64,
-    /// Refused: no frame was free to copy one of another memory to.
+    /// Refused: no frame was free to copy it to, out of another memory or in pieces.
     pub tx_no_frame: u64,
     /// Lost at a fused link: no frame was free to copy one of another memory to.
     pub handover_no_frame: u64,
@@ -76,6 +78,7 @@ impl QueueReport {
     #[must_use]
     pub fn losses(&self) -> String {
         let all = [
+            ("rx-no-memory", self.rx_no_memory),
             ("tx-full", self.tx_full),
             ("handover-full", self.handover_full),
             ("tx-invalid", self.tx_invalid),
@@ -281,6 +284,7 @@ fn queue_report(
     let veth = |what: &str| veth.get(&format!("rx_queue_{queue}_{what}")).copied().unwrap_or(0);
     QueueReport {
         rx: own.rx,
+        rx_no_memory: own.rx_no_memory,
         tx: own.tx,
         tx_full: own.tx_full,
         handover_full: 0,

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use datapath::lab::{Lab, Links};
 use datapath::link::{ElementId, HostId, Peer, Socket, fused_peer, peer_of, ports_of};
 use datapath::node::{ETH0, Interface};
+use datapath::vpc::OUTSIDE_MTU;
 use datapath::wire::Mac;
 use datapath_io::Site;
 use serde::{Deserialize, Serialize};
@@ -200,10 +201,10 @@ fn link(
     Ok(Some(Veth { a, b, queues }))
 }
 
-/// MAC and MTU of a port.
+/// MAC and MTU of a port; of the VPC's, the ones towards a host outside.
 fn port_address(lab: &Lab, socket: Socket) -> Option<(Mac, u16)> {
     match socket.element {
-        ElementId::Vpc => Some((lab.vpc.gateway_mac, 1500)),
+        ElementId::Vpc => Some((lab.vpc.gateway_mac, OUTSIDE_MTU)),
         ElementId::Node(_) => interface(lab, socket).map(|i| (i.mac, i.mtu)),
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use datapath::lab::Lab;
 use datapath::link::HostId;
 use datapath::time::Time;
+use datapath::vpc::OUTSIDE_MTU;
 use datapath::wire::{Mac, Packet, Protocol, Transport, ethernet, icmpv4, ipv4};
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::time::Instant;
@@ -18,9 +19,6 @@ use super::device::PacketQueues;
 
 /// Next hop of every host: Terway's link-local one. Only its being set matters here.
 const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
-/// MTU of an outside host.
-const OUTSIDE_MTU: u16 = 1500;
-
 /// ICMP errors kept for whoever asks for them; the oldest makes room.
 const ERRORS: usize = 64;
 

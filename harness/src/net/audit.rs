@@ -8,9 +8,7 @@ use std::path::Path;
 
 use datapath_io::link::{self, Offload};
 use futures_util::{Stream, StreamExt, TryStreamExt};
-use nix::mount::{MsFlags, mount};
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CloneFlags, unshare};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp, XdpAttached};
 use rtnetlink::packet_route::neighbour::{
@@ -24,6 +22,7 @@ use super::error::{NetError, Refusal};
 use super::links;
 use super::namespace::{self, failed};
 use super::plan::{End, Mac, Namespace, Route, Sysctl, Topology, User, Veth};
+use super::sysfs::{self, enter, own_mounts};
 
 /// One thing that is not as planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,25 +155,6 @@ fn request(connection: &Connection<'_>, index: u32, end: &End, what: &What) -> R
 
 fn unsupported() -> io::Error {
     io::ErrorKind::Unsupported.into()
-}
-
-/// Gives the calling thread mounts of its own, so that it can see each namespace's `/sys`.
-fn own_mounts() -> Result<(), NetError> {
-    let separate = || -> nix::Result<()> {
-        unshare(CloneFlags::CLONE_NEWNS)?;
-        // What is mounted there from now on is seen by nobody else. The rest stays shared, so that
-        // no namespace is kept alive by a name here.
-        let flags = MsFlags::MS_SLAVE | MsFlags::MS_REC;
-        mount(None::<&str>, "/sys", None::<&str>, flags, None::<&str>)
-    };
-    separate().map_err(|errno| NetError::Own { attempt: "separating mounts", cause: errno.into() })
-}
-
-/// Moves the calling thread, which has mounts of its own, into a namespace and its `/sys`.
-fn enter(name: &str) -> Result<(), NetError> {
-    namespace::enter(name)?;
-    mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>)
-        .map_err(|errno| failed(name, "mount its /sys", errno))
 }
 
 /// What is there in a namespace.
@@ -329,11 +309,10 @@ fn settings<'a>(planned: &'a Namespace, end: &'a End, queues: u16) -> impl Itera
         (path != sysctl.path).then(|| Sysctl::new(path, sysctl.value.clone()))
     });
     let governed: Vec<_> = governed.filter_map(|sysctl| differs(&sysctl)).collect();
-    let device = format!("/sys/class/net/{}", end.ifname);
     let steering = (0..queues).map(|queue| format!("queues/rx-{queue}/rps_cpus"));
-    let used = steering.chain(["threaded".to_owned()]).filter_map(move |file| {
-        let path = format!("{device}/{file}");
-        let found = fs::read_to_string(&path).ok()?.trim().to_owned();
+    let used = steering.chain(["threaded".to_owned()]).filter_map(move |setting| {
+        let found = sysfs::read(&end.ifname, &setting).ok()?;
+        let path = sysfs::file(&end.ifname, &setting).display().to_string();
         let unused = found.chars().all(|digit| matches!(digit, '0' | ','));
         (!unused).then(|| What::Setting { path, found, planned: "0".to_owned() })
     });

@@ -22,6 +22,7 @@ pub mod plan;
 pub mod private;
 pub mod process;
 pub mod stats;
+pub mod sysfs;
 pub mod teardown;
 
 pub use apply::apply;

@@ -103,7 +103,7 @@ fn a_conversation_takes_the_paths_it_has_learned() {
 }
 
 /// An echo request from a pod's own stack; the message of the reply.
-fn ping(namespace: &str, to: Ipv4Addr, data: &[u8]) -> Vec<u8> {
+pub(crate) fn ping(namespace: &str, to: Ipv4Addr, data: &[u8]) -> Vec<u8> {
     let mut request = [&[8, 0, 0, 0, 0x12, 0x34, 0, 1], data].concat();
     let sum = datapath::wire::checksum::of(&request);
     request[2..4].copy_from_slice(&sum.to_be_bytes());

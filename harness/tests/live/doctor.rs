@@ -6,8 +6,10 @@ use datapath::journey::PortId;
 use datapath::link::{ElementId, Socket};
 use harness::doctor::{About, Check, Finding, Remedy, Report, Status};
 use harness::live::protocol::Request;
+use harness::live::state::State;
+use harness::net::sysfs;
 
-use crate::support::{TWO_MEMBERS, TestLab, is_root, remains, run, trunkline};
+use crate::support::{TWO_MEMBERS, TestLab, is_root, remains, run, say, trunkline};
 
 /// What `doctor --json` says, which must be what its exit status says.
 fn doctor(args: &[&str]) -> Report {
@@ -244,4 +246,54 @@ fn without_rights_it_says_what_is_missing() {
     assert_eq!(status("network-namespaces"), Some(Status::Fail));
     assert_eq!(status("af-xdp-frame"), Some(Status::Unknown));
     assert_eq!(status("tx-checksum"), Some(Status::Unknown));
+}
+
+/// The settings that `doctor` has changed or put back, and how each check ended.
+fn tuning(lab: &TestLab, flag: &str) -> Vec<(String, Status)> {
+    let report = doctor(&[&lab.name, flag]);
+    let [family] = report.families.as_slice() else { panic!("one family: {report:#?}") };
+    assert_eq!(family.about, About::Tuning);
+    family.checks.iter().map(|check| (check.id.clone(), check.status)).collect()
+}
+
+#[test]
+fn a_lab_is_tuned_without_complaint_and_tuned_back() {
+    if !is_root() {
+        return;
+    }
+    let lab = TestLab::up(TWO_MEMBERS);
+    let link = |namespace: &str, setting: &str| {
+        let namespace = format!("{}-{namespace}", lab.name);
+        sysfs::run_in(&namespace, || sysfs::read("eth0", setting)).expect("enter").expect("read")
+    };
+    let settings = || {
+        let state = State::of(&lab.name).expect("a name");
+        let daemon = state.daemon().expect("a daemon").pid;
+        let weight = std::fs::read_to_string(format!("/proc/{daemon}/autogroup")).expect("read");
+        let weight = weight.trim().rsplit_once(' ').expect("a number").1.to_owned();
+        [weight, link("n1", "threaded"), link("pod-demo.a", "queues/rx-0/rps_cpus")]
+    };
+    let before = settings();
+    let first = tuning(&lab, "--tune");
+    if first.iter().all(|(_, status)| *status == Status::Unknown) {
+        say("skipped: needs two processors");
+        return;
+    }
+    assert!(first.iter().all(|(_, status)| *status == Status::Fixed), "{first:?}");
+    let tuned = settings();
+    assert_eq!(tuned[..2], ["-10", "1"]);
+    assert_ne!(tuned[2], before[2]);
+    // It is what was asked for: no complaint, no repair, and frames pass.
+    let nothing: [&str; 0] = [];
+    assert_eq!(complaints(&lab, &doctor(&[&lab.name, "--fix"])), nothing);
+    assert_eq!(settings(), tuned);
+    assert!(refused_at_once(&lab));
+    // Once is enough, and once is enough to put it back.
+    let again = tuning(&lab, "--tune");
+    assert!(again.iter().all(|(_, status)| *status == Status::Ok), "{again:?}");
+    for expected in [Status::Fixed, Status::Ok] {
+        assert_eq!(tuning(&lab, "--untune"), [("tuning".to_owned(), expected)]);
+        assert_eq!(settings(), before);
+    }
+    assert!(refused_at_once(&lab));
 }

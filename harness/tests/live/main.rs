@@ -4,12 +4,16 @@
 
 mod apply;
 mod bench;
+mod bench_diff;
 mod cases;
 mod control;
 mod datagrams;
 mod doctor;
 mod fused;
+mod jumbo;
 mod kill;
+mod netns_scripts;
+mod poll;
 mod queues;
 mod readme;
 mod scenarios;

@@ -58,10 +58,14 @@ pub(crate) fn udp(test: &TestLab, lab: &Lab, host: HostId, port: u16) -> UdpSock
 pub(crate) fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        // Written past the test runner, which keeps what passing tests print to itself.
-        let _ = writeln!(std::io::stderr(), "skipped: needs root");
+        say("skipped: needs root");
     }
     root
+}
+
+/// Tells something past the test runner, which keeps what passing tests print to itself.
+pub(crate) fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
 }
 
 /// The command under test.

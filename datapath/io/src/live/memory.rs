@@ -7,8 +7,12 @@ use datapath::link::{ElementId, Socket, fused_peer, ports_of};
 use datapath::node::ETH1;
 
 use super::{BLANKS, OpenError, go};
+use crate::arena::ROOM;
 use crate::budget::{ArenaPlan, ElementNeed, Plan, PortNeed, TooLarge, plan};
 use crate::{Arena, ArenaConfig};
+
+/// Bytes of a frame that an MTU does not count: an Ethernet header with a tag.
+const HEADERS: usize = 18;
 
 /// The memory that `elements` of a lab need, known before anything is made.
 ///
@@ -47,7 +51,15 @@ fn need(lab: &Lab, elements: &[ElementId], element: ElementId) -> ElementNeed {
     ElementNeed {
         ports: ports_of(lab, element).into_iter().map(port).collect(),
         held: fragments.saturating_add(neighbours).saturating_add(BLANKS as u32),
+        jumbo: is_jumbo(lab),
     }
+}
+
+/// Whether packets may be longer than a frame has room for.
+fn is_jumbo(lab: &Lab) -> bool {
+    let nodes = lab.nodes.iter().flat_map(|node| [node.primary_mtu, node.trunk_mtu]);
+    let largest = nodes.chain(lab.pods.iter().map(|pod| pod.mtu)).max();
+    largest.is_some_and(|mtu| usize::from(mtu) + HEADERS > ROOM)
 }
 
 /// The packet memories of the elements that one thread runs. They stay until the process ends; a
@@ -81,10 +93,11 @@ impl Memory {
             rings: part.rings,
             frames: part.frames,
             held: part.held,
+            runs: part.runs,
         };
         let mut configs: Vec<_> = (first_queue..).zip(&plan.arenas).map(config).collect();
         // What arenas share is made for the largest.
-        configs.sort_by_key(|config| Reverse(config.frames));
+        configs.sort_by_key(|config| Reverse(config.memory()));
         let mut arenas = Vec::new();
         for config in configs {
             arenas.push((config.anchor_queue, Arena::new(&config)?.leak()));

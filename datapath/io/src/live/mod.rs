@@ -15,12 +15,15 @@ pub use part::FusedQueue;
 pub use ring::Rings;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use datapath::element::{Element, Place};
 use datapath::journey::{Hop, Journal, PortId};
 use datapath::lab::Lab;
-use datapath::link::{Direction, ElementId, Socket, fused_peer, ports_of};
+use datapath::link::{
+    Direction, ElementId, OtherMachines, Replaced, Snapshot, Socket, fused_peer, ports_of,
+};
 use datapath::node::Node;
 use datapath::port::Port;
 use datapath::time::Time;
@@ -105,7 +108,7 @@ pub enum PortView<'a> {
 
 /// Nodes, VPC and their ports: all of a lab's, or a share of them that one thread runs.
 pub struct LiveLink {
-    lab: Lab,
+    lab: Arc<Lab>,
     /// What each thread runs; one part where it is not split.
     parts: Vec<Part>,
 }
@@ -199,6 +202,21 @@ impl LiveLink {
         slept.map(drop)
     }
 
+    /// Has the kernel receive for every port when it is asked, and not when frames arrive: see
+    /// [`XskPort::prefer_busy_poll`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn prefer_busy_poll(&mut self) -> std::io::Result<()> {
+        let stations = self.parts.iter_mut().flat_map(|part| &mut part.stations);
+        let edges = stations.flat_map(|station| &mut station.ports).map(|port| &mut port.edge);
+        let mut devices = edges.filter_map(|edge| match edge {
+            Edge::Device(device) => Some(device),
+            Edge::Ring(_) | Edge::Fused => None,
+        });
+        devices.try_for_each(XskPort::prefer_busy_poll)
+    }
+
     /// Has a waiter wake up for every port.
     ///
     /// # Errors
@@ -225,7 +243,10 @@ impl LiveLink {
     #[must_use]
     pub fn split(self) -> Vec<Self> {
         let lab = self.lab;
-        self.parts.into_iter().map(|part| Self { lab: lab.clone(), parts: vec![part] }).collect()
+        self.parts
+            .into_iter()
+            .map(|part| Self { lab: Arc::clone(&lab), parts: vec![part] })
+            .collect()
     }
 }
 
@@ -263,26 +284,36 @@ impl LiveLink {
             }
             part.forget_due();
         }
-        self.lab = lab;
+        self.lab = Arc::new(lab);
         true
     }
 
     /// Puts another version of the lab in place: profile, switches and services change, flows
-    /// live on (spec LAB-29). Where the machines differ it returns false and changes nothing.
-    pub fn apply(&mut self, lab: Lab, now: Time) -> bool {
-        if !self.lab.has_machines_of(&lab) {
-            return false;
-        }
-        for part in &mut self.parts {
-            for station in &mut part.stations {
-                if let Body::Node(node) = &mut station.body {
-                    node.apply(&lab, now);
-                }
-            }
-            part.forget_due();
-        }
-        self.lab = lab;
-        true
+    /// live on (spec LAB-29).
+    ///
+    /// # Errors
+    /// [`OtherMachines`]; nothing has changed.
+    pub fn apply(&mut self, mut snapshot: Snapshot, now: Time) -> Result<(), OtherMachines> {
+        while self.apply_next(&mut snapshot, now)?.is_some() {}
+        Ok(())
+    }
+
+    /// The same for the next node only, as [`Snapshot::install_next`] has it: between two polls it
+    /// takes a fraction of the time. All nodes have to be run here.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_next(
+        &mut self,
+        snapshot: &mut Snapshot,
+        now: Time,
+    ) -> Result<Option<Replaced>, OtherMachines> {
+        let Self { lab, parts } = self;
+        snapshot.install_next(
+            Arc::make_mut(lab),
+            |number| parts.iter_mut().find_map(|part| part.node_mut(number)),
+            now,
+        )
     }
 }
 
@@ -290,7 +321,7 @@ impl LiveLink {
 impl LiveLink {
     /// The lab.
     #[must_use]
-    pub const fn lab(&self) -> &Lab {
+    pub fn lab(&self) -> &Lab {
         &self.lab
     }
 
@@ -317,12 +348,7 @@ impl LiveLink {
 
     /// A node that is run here, to switch what can be switched.
     pub fn node_mut(&mut self, index: usize) -> Option<&mut Node<Frame>> {
-        let (part, number) = self.at_mut(ElementId::Node(index))?;
-        part.forget_due();
-        match &mut part.stations.get_mut(number)?.body {
-            Body::Node(node) => Some(node),
-            Body::Vpc(_) => None,
-        }
+        self.parts.iter_mut().find_map(|part| part.node_mut(index))
     }
 
     /// A device, to take its program off or put it on again; `None` for a port that has none.

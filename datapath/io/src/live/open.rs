@@ -1,6 +1,7 @@
 //! Opening ports and closing them: most of the time the kernel waits until nobody looks any more,
 //! so it is done for many ports at once.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -66,7 +67,7 @@ impl LiveLink {
             stations.push(Station::new(element, body_of(&lab, element), ports));
         }
         let part = Part::new(&lab, stations, bell, memory.arenas.clone());
-        Ok(Self { lab, parts: vec![part] })
+        Ok(Self { lab: Arc::new(lab), parts: vec![part] })
     }
 }
 

@@ -162,6 +162,18 @@ impl Part {
         self.stations.iter().position(|station| station.id == element)
     }
 
+    /// The node of this number in the lab, where it is run here, to change what it is programmed with.
+    pub(super) fn node_mut(&mut self, index: usize) -> Option<&mut Node<Frame>> {
+        let number = self.number_of(ElementId::Node(index))?;
+        let station = self.stations.get_mut(number)?;
+        // Its timers may be due at another time then.
+        station.due = Some(Time::ZERO);
+        match &mut station.body {
+            Body::Node(node) => Some(node),
+            Body::Vpc(_) => None,
+        }
+    }
+
     /// See [`LiveLink::poll`](super::LiveLink::poll).
     pub(super) fn poll(&mut self, now: Time) -> bool {
         let mut worked = !self.injections.is_empty() && self.inject(now);
@@ -435,7 +447,7 @@ fn adopt(batch: &mut Vec<Frame>, port: &mut PortState, queue: u16) {
         if std::ptr::eq(frame.arena(), port.arena) {
             return true;
         }
-        match copied(port.arena, frame) {
+        match copied(port.arena, frame.bytes()) {
             Some(own) => {
                 *frame = own;
                 crossings.copied += 1;

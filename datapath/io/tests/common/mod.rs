@@ -84,10 +84,15 @@ pub(crate) const SMALL: Rings = Rings { rx: 64, fill: 128, tx: 64 };
 
 /// An arena for `queues` queues in all, anchored in the calling thread's namespace.
 pub(crate) fn arena(queues: u32, rings: Rings) -> Arena {
-    veth("anchor0", "anchor1", 1);
+    arena_with_runs(queues, rings, 0, "anchor0")
+}
+
+/// The same with another anchor, and with runs of frames for longer packets.
+pub(crate) fn arena_with_runs(queues: u32, rings: Rings, runs: u32, anchor: &str) -> Arena {
+    veth(anchor, &format!("{anchor}-far"), 1);
     let frames = queues * rings.frames_per_queue() + 256;
-    let anchor = "anchor0".to_owned();
-    let config = ArenaConfig { anchor, anchor_queue: 0, rings, frames, held: 128 };
+    let anchor = anchor.to_owned();
+    let config = ArenaConfig { anchor, anchor_queue: 0, rings, frames, held: 128, runs };
     Arena::new(&config).expect("an arena")
 }
 

@@ -334,11 +334,7 @@ fn read_mtu(mtu: Option<&Written<Mtu>>, report: &mut Report) -> u16 {
         && text.parse::<u64>().is_ok_and(|mtu| mtu > Mtu::LARGEST)
     {
         let message = format!("mtu: expected {}, found {}", Mtu::expected(), quoted(text));
-        report.add_help(
-            *at,
-            message,
-            "with its headers a frame lies in 2 KiB, the most AF_XDP has",
-        );
+        report.add_help(*at, message, "8500 is the MTU of jumbo frames on ECS, the largest");
         return DEFAULT_MTU;
     }
     report.read_opt("mtu", mtu).map_or(DEFAULT_MTU, Mtu::as_u16)

@@ -142,6 +142,12 @@ impl Conntrack {
         self.flows.prefetch_flow(hash)
     }
 
+    /// Has the memory fetched for a flow that is confirmed after `ahead` others.
+    #[inline]
+    pub(super) fn prefetch_vacant(&self, ahead: u32) {
+        self.flows.prefetch_vacant(ahead);
+    }
+
     /// The connection that this flow has learned of.
     #[inline]
     pub(super) fn connection_of(&self, hash: u64) -> Option<Handle> {
@@ -189,11 +195,17 @@ impl Conntrack {
         rules: &ConntrackSwitches,
         now: Time,
     ) -> Option<NewFlow> {
-        if self.flows.len() >= self.flows.limit() || self.flows.has(hash, &packet.tuple) {
+        if self.flows.len() >= self.flows.limit() || !self.is_free(hash, &packet.tuple) {
             return None;
         }
         let entry = Entry::begin_plain(packet, ip, rules, now)?;
         Some(NewFlow { original: packet.tuple, reply: packet.tuple.turned(), entry })
+    }
+
+    /// Whether no flow, living or not, has this tuple, whose hash is `hash`.
+    #[inline]
+    pub(super) fn is_free(&self, hash: u64, tuple: &Tuple<Ipv4Addr>) -> bool {
+        !self.flows.has(hash, tuple)
     }
 
     /// Evicts an entry of a full table that is not assured, for a flow with this tuple: of the few
@@ -302,17 +314,39 @@ impl Conntrack {
     /// # Errors
     /// The reason for dropping the packet.
     pub fn confirm(&mut self, flow: &NewFlow, now: Time) -> Result<Handle, DropReason> {
-        let handle = self
-            .flows
-            .insert(
-                flow.original,
-                flow.reply,
-                Flow { entry: flow.entry, paths: LearnedPaths::default() },
-            )
-            .map_err(|e| match e {
-                InsertError::Full => DropReason::FlowTableFull,
-                InsertError::Clash(_) => DropReason::FlowClash,
-            })?;
+        let value = Flow { entry: flow.entry, paths: LearnedPaths::default() };
+        let stored = self.flows.insert(flow.original, flow.reply, value);
+        self.watch(stored, flow, now)
+    }
+
+    /// The same where no flow has its tuples, as the caller has seen; with their hashes.
+    ///
+    /// # Errors
+    /// The reason for dropping the packet.
+    #[inline]
+    pub(super) fn confirm_free(
+        &mut self,
+        (original, reply): (u64, u64),
+        flow: &NewFlow,
+        now: Time,
+    ) -> Result<Handle, DropReason> {
+        let value = Flow { entry: flow.entry, paths: LearnedPaths::default() };
+        let stored = self.flows.add((original, flow.original), (reply, flow.reply), value);
+        self.watch(stored, flow, now)
+    }
+
+    /// Has the timer look after a flow that was stored.
+    #[inline]
+    fn watch(
+        &mut self,
+        stored: Result<Handle, InsertError>,
+        flow: &NewFlow,
+        now: Time,
+    ) -> Result<Handle, DropReason> {
+        let handle = stored.map_err(|e| match e {
+            InsertError::Full => DropReason::FlowTableFull,
+            InsertError::Clash(_) => DropReason::FlowClash,
+        })?;
         self.patrol.watch(handle.slot, flow.entry.deadline.at(now), now);
         Ok(handle)
     }

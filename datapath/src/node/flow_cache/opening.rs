@@ -159,15 +159,15 @@ impl<B: Buffer> Node<B> {
             let fits = packet.total_len <= way.mtu && (room == 0 || frame.grow_front(room));
             fits.then_some((ending, way))
         });
-        let Some((ending, way)) = ending else {
+        let Some(known) = ending else {
             return self.walk_on(frame, picked, came, now, out);
         };
-        match self.conclude(&mut frame, packet, flow, ending, &way, now) {
+        match self.conclude(&mut frame, packet, hash, flow, &known, now) {
             Ok(()) => {
                 self.cache.hits += 1;
                 self.cache.openings += 1;
                 self.ledger.sent += 1;
-                out.departures.push(Departure { place: way.exit, frame });
+                out.departures.push(Departure { place: known.1.exit, frame });
             }
             Err(reason) => self.lose(Framed { frame, hop: None }, reason, out),
         }
@@ -222,9 +222,9 @@ impl<B: Buffer> Node<B> {
         &mut self,
         frame: &mut B,
         packet: &Plain,
+        hash: u64,
         mut flow: NewFlow,
-        ending: Ending,
-        way: &Way,
+        (ending, way): &(Ending, Way),
         now: Time,
     ) -> Result<(), DropReason> {
         let handle = self.ipvs.connect(packet.tuple, ending.server, None, now)?;
@@ -237,14 +237,19 @@ impl<B: Buffer> Node<B> {
             Masquerade::No => sent.src,
             Masquerade::Yes | Masquerade::Random => self.config.ip,
         };
+        let mut bound = with_source(sent, source, sent.src_port);
+        let mut reply_hash = self.conntrack.hash_of(&bound.turned());
         let random = ending.masquerade == Masquerade::Random;
-        let bound = self.unique_source(with_source(sent, source, sent.src_port), random, now);
-        let bound = bound.ok_or(DropReason::NoFreePort)?;
+        if random || !self.conntrack.is_free(reply_hash, &bound.turned()) {
+            bound = self.unique_source(bound, random, now).ok_or(DropReason::NoFreePort)?;
+            reply_hash = self.conntrack.hash_of(&bound.turned());
+        }
         flow.reply = bound.turned();
         if bound != sent {
             flow.set_src_nat();
         }
-        self.conntrack.confirm(&flow, now)?;
+        // Both of its tuples were seen to be nobody's.
+        self.conntrack.confirm_free((hash, reply_hash), &flow, now)?;
         let at = HEADER_LEN + way.link.room();
         if let Some((link, ip)) = frame.bytes_mut().split_at_mut_checked(at) {
             way.link.put(link);

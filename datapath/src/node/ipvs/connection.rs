@@ -222,8 +222,8 @@ pub struct ConnectionTable {
     records: Slab<Record>,
     /// By slot, as far as connections in mode fnat have come.
     fnat: Vec<Option<Fnat>>,
-    by_request: Index,
-    by_reply: Index,
+    /// By the tuples of requests and of answers.
+    index: Index,
     patrol: Patrol,
     serial: u32,
     /// Connections made, by class of their request and of their answer.
@@ -240,12 +240,11 @@ impl ConnectionTable {
     /// An empty table for `limit` connections; `seed` keys its hashes.
     #[must_use]
     pub fn new(limit: u32, seed: u64) -> Self {
-        let keys = limit as usize;
+        let keys = (limit as usize).saturating_mul(2);
         Self {
             records: Slab::with_capacity(limit),
             fnat: Vec::new(),
-            by_request: Index::with_capacity(keys, seed),
-            by_reply: Index::with_capacity(keys, seed),
+            index: Index::with_capacity(keys, seed),
             patrol: Patrol::new(limit),
             serial: 0,
             made: vec![0; CLASSES],
@@ -255,16 +254,20 @@ impl ConnectionTable {
     /// Touches all its memory.
     pub(super) fn populate(&mut self) {
         self.records.populate();
-        self.by_request.populate();
-        self.by_reply.populate();
+        self.index.populate();
     }
 
     /// Has fetched what looking for the connection of a packet whose tuple has this hash reads first,
     /// as a request and as an answer.
     #[inline]
     pub(in crate::node) fn prefetch(&self, hash: u64) {
-        self.by_request.prefetch(hash);
-        self.by_reply.prefetch(hash);
+        self.index.prefetch(hash);
+    }
+
+    /// Has the memory fetched for a connection that is made after `ahead` others.
+    #[inline]
+    pub(in crate::node) fn prefetch_vacant(&self, ahead: u32) {
+        self.records.prefetch_vacant(ahead);
     }
 
     /// Has the record of a connection fetched.
@@ -276,7 +279,7 @@ impl ConnectionTable {
     /// The state of things for packets with this tuple.
     #[must_use]
     pub fn watch(&self, tuple: &Tuple<Ipv4Addr>) -> Watch {
-        let class = class_of(self.by_request.hash_of(tuple));
+        let class = class_of(self.index.hash_of(tuple));
         Watch { class, made: self.made.get(usize::from(class)).copied().unwrap_or(0) }
     }
 
@@ -305,8 +308,10 @@ impl ConnectionTable {
     /// as a request nor as an answer.
     #[inline]
     pub(in crate::node) fn is_new(&self, hash: u64, tuple: &Tuple<Ipv4Addr>, now: Time) -> bool {
-        self.request_at(hash, tuple, now, false).is_none()
-            && self.by_reply.find(hash, |slot| self.answers(slot, tuple, now).is_some()).is_none()
+        let is = |slot| {
+            self.requests(slot, tuple, now, false) || self.answers(slot, tuple, now).is_some()
+        };
+        self.index.find(hash, is).is_none()
     }
 
     /// The serial number of the connection in a slot, where it lives and the tuple is of its answers.
@@ -339,7 +344,7 @@ impl ConnectionTable {
     }
 
     fn find(&self, tuple: &Tuple<Ipv4Addr>, now: Time, template: bool) -> Option<Handle> {
-        let hash = self.by_request.hash_of(tuple);
+        let hash = self.index.hash_of(tuple);
         self.records.handle_at(self.request_at(hash, tuple, now, template)?)
     }
 
@@ -352,23 +357,25 @@ impl ConnectionTable {
         now: Time,
         template: bool,
     ) -> Option<u32> {
-        self.by_request.find(hash, |slot| {
-            self.records.at(slot).is_some_and(|record| {
-                record.request == *tuple
-                    && record.role.is_template() == template
-                    && record.lives(now)
-            })
+        self.index.find(hash, |slot| self.requests(slot, tuple, now, template))
+    }
+
+    /// Whether the connection or template in a slot lives, and the tuple is of its requests.
+    #[inline]
+    fn requests(&self, slot: u32, tuple: &Tuple<Ipv4Addr>, now: Time, template: bool) -> bool {
+        self.records.at(slot).is_some_and(|record| {
+            record.request == *tuple && record.role.is_template() == template && record.lives(now)
         })
     }
 
     /// The newest living connection that a packet belongs to as an answer.
     #[must_use]
     pub fn find_reply(&self, tuple: &Tuple<Ipv4Addr>, now: Time) -> Option<Handle> {
-        let hash = self.by_reply.hash_of(tuple);
+        let hash = self.index.hash_of(tuple);
         let newest: Cell<Option<(u32, u32)>> = Cell::new(None);
         // Two connections of one client port to one destination through different virtual
         // addresses share this tuple. The visitor sees each and never says yes.
-        let _ = self.by_reply.find(hash, |slot| {
+        let _ = self.index.find(hash, |slot| {
             if let Some(serial) = self.answers(slot, tuple, now)
                 && newest.get().is_none_or(|(other, _)| is_newer(serial, other))
             {
@@ -399,10 +406,9 @@ impl ConnectionTable {
         self.set_fnat(handle.slot, local.map(|local| Fnat { local, toa }));
         // Slab and indexes have the same limit; what the slab took, they take too.
         let reply = self.reply_of(handle.slot, self.records.get(handle)?);
-        let (request_hash, reply_hash) =
-            (self.by_request.hash_of(&request), self.by_reply.hash_of(&reply));
-        let _ = self.by_request.insert(request_hash, handle.slot);
-        let _ = self.by_reply.insert(reply_hash, handle.slot);
+        let (request_hash, reply_hash) = (self.index.hash_of(&request), self.index.hash_of(&reply));
+        let _ = self.index.insert(request_hash, handle.slot);
+        let _ = self.index.insert(reply_hash, handle.slot);
         self.count_made(request_hash);
         self.count_made(reply_hash);
         self.patrol.watch(handle.slot, deadline.at(now), now);
@@ -449,7 +455,7 @@ impl ConnectionTable {
         let template = Record { request, destination, server, state, deadline, role };
         let handle = self.records.insert(template)?;
         self.set_fnat(handle.slot, None);
-        let _ = self.by_request.insert(self.by_request.hash_of(&request), handle.slot);
+        let _ = self.index.insert(self.index.hash_of(&request), handle.slot);
         self.patrol.watch(handle.slot, deadline.at(now), now);
         Some(handle)
     }
@@ -458,7 +464,7 @@ impl ConnectionTable {
     /// (ip_vs_check_template).
     pub(super) fn invalidate(&mut self, template: Handle) {
         let Some(entry) = self.records.get_mut(template) else { return };
-        self.by_request.remove(self.by_request.hash_of(&entry.request), template.slot);
+        self.index.remove(self.index.hash_of(&entry.request), template.slot);
         entry.request.dst_port = INVALID_PORT;
         entry.destination.1 = INVALID_PORT;
     }
@@ -538,9 +544,9 @@ impl ConnectionTable {
     pub(super) fn remove(&mut self, handle: Handle) -> Option<Connection> {
         let c = self.get(handle)?;
         self.records.remove(handle);
-        self.by_request.remove(self.by_request.hash_of(&c.request), handle.slot);
+        self.index.remove(self.index.hash_of(&c.request), handle.slot);
         if let Role::Flow { template, .. } = c.role {
-            self.by_reply.remove(self.by_reply.hash_of(&c.reply()), handle.slot);
+            self.index.remove(self.index.hash_of(&c.reply()), handle.slot);
             if let Some(template) = template.and_then(|slot| self.template_at(slot))
                 && let Role::Template { followers, .. } = &mut template.role
             {
@@ -602,7 +608,7 @@ impl ConnectionTable {
     }
 }
 
-/// The class of a tuple with this hash; both indexes hash with the same seed.
+/// The class of a tuple with this hash.
 const fn class_of(hash: u64) -> u16 {
     (hash >> 32) as u16 % CLASSES as u16
 }
