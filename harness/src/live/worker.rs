@@ -44,9 +44,9 @@ const DEFERRAL: [(&str, &str); 2] =
 pub enum Poll {
     /// Never sleeps: one core is always busy.
     Busy,
-    /// Never sleeps, and has the kernel receive when it asks rather than when frames arrive: about a
-    /// tenth more frames where the sending core is the limit, and half a millisecond for a request
-    /// and its answer, since what arrives while nobody asks waits for a timer.
+    /// Never sleeps, and has the kernel receive when it asks rather than when frames arrive: for full
+    /// load, where the sending core is the limit. A request and its answer take half a millisecond,
+    /// since what arrives while nobody asks waits for a timer.
     KernelBusy,
     /// Spins for a while, then sleeps until a frame arrives.
     #[default]
