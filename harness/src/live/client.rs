@@ -16,7 +16,7 @@ use datapath::link::ElementId;
 use super::daemon::READY;
 use super::protocol::{Answer, Envelope, Ledger, Reply, Request, Status, VERSION};
 use super::state::{COMING_UP, State};
-use super::worker::Forwarding;
+use super::worker::{Forwarding, shares};
 use crate::net::process;
 use crate::net::teardown::Removed;
 use crate::show::Query;
@@ -57,6 +57,9 @@ pub fn up(
     if !nix::unistd::geteuid().is_root() {
         bail!("a lab in namespaces needs root; `trunkline run --on memory` does not");
     }
+    let lab = datapath::lab::load(lab_text, "the lab file")?;
+    // Said before anything is made.
+    shares(&forwarding.of(lab), forwarding.workers)?;
     let state = State::create(name, lab_text)?;
     match state.write_forwarding(&forwarding).and_then(|()| start_daemon(&state, life)) {
         Ok(tie) => Ok(Client { state, _tie: tie.map(Arc::new) }),
