@@ -1,7 +1,8 @@
-//! The node against `calib`, in turns within each round: the figure that does not depend on how
+//! The node, and the whole fused link, against `calib`, in turns within each round: the figure that does not depend on how
 //! fast the machine happens to be.
 
 use benches::calib::Calibration;
+use benches::fused::FusedLink;
 use benches::scenario8::ClientNode;
 use benches::statistics::{Estimate, median};
 use benches::{BATCH, Work, time_each};
@@ -88,19 +89,25 @@ fn established() {
             nodes.push(Case::new(format!("node, {name}, {flows} flows"), work));
         }
     }
+    let mut link = Case::new("link, fused, 1000 flows".to_owned(), FusedLink::established(1_000));
     calib.turn();
     calib.figures.clear();
     for _ in 0..ROUNDS {
         calib.turn();
         nodes.iter_mut().for_each(Case::turn);
+        link.turn();
     }
     println!("{:<28} {:>9} {:>9} {:>17}", "", "ns/packet", "to calib", "95 % interval");
     println!("{:<28} {:>9.1}", calib.name, median(&calib.figures));
-    for case in nodes {
-        let rounds = case.figures.iter().zip(&calib.figures);
-        let ratios: Vec<f64> = rounds.map(|(node, calib)| node / calib).collect();
-        let Estimate { median: ratio, low, high, .. } = Estimate::of(&ratios);
-        let ns = median(&case.figures);
-        println!("{:<28} {ns:>9.1} {ratio:>9.2} {low:>9.2} .. {high:.2}", case.name);
+    for case in &nodes {
+        tell(&case.name, &case.figures, &calib.figures);
     }
+    tell(&link.name, &link.figures, &calib.figures);
+}
+
+/// Prints a case's figures and its ratio to `calib`.
+fn tell(name: &str, figures: &[f64], calib: &[f64]) {
+    let ratios: Vec<f64> = figures.iter().zip(calib).map(|(case, calib)| case / calib).collect();
+    let Estimate { median: ratio, low, high, .. } = Estimate::of(&ratios);
+    println!("{name:<28} {:>9.1} {ratio:>9.2} {low:>9.2} .. {high:.2}", median(figures));
 }

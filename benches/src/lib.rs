@@ -5,6 +5,7 @@
 //! guards a change is the number of instructions: see `src/bin/instructions.rs`.
 
 pub mod calib;
+pub mod fused;
 pub mod scenario8;
 pub mod statistics;
 pub mod tables;

@@ -20,7 +20,7 @@ use crate::Work;
 const FLOWS_A_POD: u32 = 51_200;
 
 /// A client's datagram is as long as the smallest frame allows.
-const PAYLOAD: [u8; 18] = [7; 18];
+pub(crate) const PAYLOAD: [u8; 18] = [7; 18];
 
 /// The client's node with established flows through it.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ fn place_of(flow: usize) -> Place {
 
 /// Two nodes, and for every 51,200 flows a client pod, a service and its endpoint. With ports of
 /// the node's own choice kept as they are, each service has room for as many masqueraded flows.
-fn lab_text(flows: u32, cache: bool) -> String {
+pub(crate) fn lab_text(flows: u32, cache: bool) -> String {
     let mut text = format!(
         "
 vpc:
@@ -195,7 +195,7 @@ limits: {{flows: {}}}
 }
 
 /// The 60-byte datagram of a flow to the load-balancer address.
-fn request(lab: &Lab, flow: u32) -> Vec<u8> {
+pub(crate) fn request(lab: &Lab, flow: u32) -> Vec<u8> {
     let number = (flow / FLOWS_A_POD) as usize;
     let (pod, service) = (&lab.pods[number], &lab.services[number]);
     let port = u16::try_from(1024 + flow % FLOWS_A_POD).expect("a port");

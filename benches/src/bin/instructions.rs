@@ -23,6 +23,7 @@ use std::net::Ipv4Addr;
 use std::process::{Command, ExitCode};
 
 use benches::calib::Calibration;
+use benches::fused::FusedLink;
 use benches::scenario8::ClientNode;
 use benches::tables::{Flows, Routes, Slots};
 use benches::way::{BALANCED, FORWARDED, Link, MASQUERADED};
@@ -45,7 +46,7 @@ const PLAIN_COPIES: &str =
 type Subject = (&'static str, fn());
 
 const NODE: ElementId = ElementId::Node(0);
-const SUBJECTS: [Subject; 18] = [
+const SUBJECTS: [Subject; 19] = [
     ("parse", parse),
     ("checksum of 64 bytes", || sum(64)),
     ("checksum of 1500 bytes", || sum(1_500)),
@@ -63,6 +64,7 @@ const SUBJECTS: [Subject; 18] = [
     ("node, to pod, walked", || handled(Link::udp(FORWARDED, false).requests(NODE))),
     ("node, new connection", || handled(ClientNode::with_newcomers(MANY, newcomers()))),
     ("VPC", || handled(Link::udp(FORWARDED, true).requests(ElementId::Vpc))),
+    ("link, S8, fused, one way", || handled(FusedLink::established(MANY))),
     ("link, S8, there and back", || asked(Link::udp(MASQUERADED, true), Link::round)),
 ];
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::libc;
 use xsk_rs::config::{FrameSize, Interface, QueueSize, UmemConfig};
@@ -53,7 +53,7 @@ pub struct ArenaConfig {
 
 impl ArenaConfig {
     /// Frames of the packet memory, those of the runs included.
-    fn memory(&self) -> u32 {
+    pub(crate) fn memory(&self) -> u32 {
         self.frames.saturating_add(self.runs.saturating_mul(RUN))
     }
 }
@@ -77,8 +77,10 @@ pub struct Arena {
     jumbo: bool,
     /// Number of the first run; of no frame where there is none.
     first_run: u32,
-    /// Descriptors of every frame at -4, 0 and +4 bytes from where packets are received.
-    descriptors: [Vec<FrameDesc>; 3],
+    /// Descriptors of every frame where packets are received.
+    received: Vec<FrameDesc>,
+    /// Descriptors at -4 and +4 bytes from there, of as many frames or more.
+    shifted: Arc<[Vec<FrameDesc>; 2]>,
     pool: Mutex<Pool>,
     /// Held for as long as the UMEM lives; never used.
     _anchor: Mutex<Bound>,
@@ -102,24 +104,20 @@ impl Arena {
     /// is tried again for up to two seconds.
     pub fn new(config: &ArenaConfig) -> Result<Self, ArenaError> {
         check(config)?;
-        // The library has no way to change where a descriptor points. A second memory of the
-        // same shape but with another headroom describes the same frames some bytes earlier or
-        // later; only its descriptors are kept.
-        let (_, pushed) = umem(config, HEADROOM - TAG as u32)?;
-        let (_, popped) = umem(config, HEADROOM + TAG as u32)?;
+        let shifted = shifted(config)?;
         let (umem, received) = umem(config, HEADROOM)?;
-        let descriptors = [pushed, received, popped];
-        verify(&descriptors)?;
+        verify(&received, PACKET_START)?;
         let anchor = anchor(config, &umem)?;
         // SAFETY: the descriptor belongs to this UMEM and has length 0, so nothing is read.
-        let first = unsafe { umem.data(&descriptors[1][0]) }.contents().as_ptr();
+        let first = unsafe { umem.data(&received[0]) }.contents().as_ptr();
         Ok(Self {
             base: first.expose_provenance() - PACKET_START,
             umem,
             rings: config.rings,
             jumbo: config.runs > 0,
             first_run: config.frames,
-            descriptors,
+            received,
+            shifted,
             pool: Mutex::new(Pool::new(config.frames, config.runs, config.held as usize)),
             _anchor: Mutex::new(anchor),
         })
@@ -156,7 +154,7 @@ impl Arena {
     /// Number of frames; of those that longer packets move into, a run of them counts as one.
     #[must_use]
     pub fn frames(&self) -> usize {
-        let behind = self.descriptors[1].len() - self.first_run as usize;
+        let behind = self.received.len() - self.first_run as usize;
         self.first_run as usize + behind / RUN as usize
     }
 
@@ -193,7 +191,7 @@ impl Arena {
 
     /// The descriptor with which a frame is lent to the kernel to receive into.
     pub(crate) fn empty(&self, number: u32) -> FrameDesc {
-        self.descriptors[1][number as usize]
+        self.received[number as usize]
     }
 
     /// The descriptor with which a frame is sent. None where it is a run, is not of this arena, or
@@ -202,8 +200,13 @@ impl Arena {
         if frame.is_run() || !std::ptr::eq(frame.arena(), self) {
             return None;
         }
-        let shift = (frame.start() + TAG).checked_sub(PACKET_START)?;
-        let table = self.descriptors.get(shift / TAG).filter(|_| shift % TAG == 0)?;
+        let [pushed, popped] = &*self.shifted;
+        let table = match (frame.start() + TAG).checked_sub(PACKET_START)? {
+            0 => pushed,
+            TAG => &self.received,
+            shift if shift == 2 * TAG => popped,
+            _ => return None,
+        };
         let mut descriptor = *table.get(frame.number() as usize)?;
         // SAFETY: the descriptor is of a frame of this UMEM, and the exclusive borrow of the only
         // `UmemFrame` of that number means that nobody, kernel included, accesses it meanwhile.
@@ -242,18 +245,33 @@ fn umem(config: &ArenaConfig, headroom: u32) -> Result<(Umem, Vec<FrameDesc>), A
     Umem::new(shape, frames, false).map_err(|e| refused(os_error(&e)))
 }
 
-/// Makes sure that the three sets of descriptors point where the rest of the crate computes.
-fn verify(descriptors: &[Vec<FrameDesc>; 3]) -> Result<(), ArenaError> {
-    for (set, shifted) in
-        descriptors.iter().zip([PACKET_START - TAG, PACKET_START, PACKET_START + TAG])
-    {
-        for (frame, descriptor) in set.iter().enumerate() {
-            if descriptor.addr() != frame * FRAME_SIZE + shifted {
-                return Err(ArenaError::Layout { frame });
-            }
-        }
+/// Descriptors of as many frames as an arena has, or more, at -4 and +4 bytes from where packets
+/// are received.
+///
+/// The library has no way to change where a descriptor points. A memory of the same shape but with
+/// another headroom describes the same frames some bytes earlier or later; only its descriptors are
+/// kept. They say nothing of the memory itself, so that all arenas share them.
+fn shifted(config: &ArenaConfig) -> Result<Arc<[Vec<FrameDesc>; 2]>, ArenaError> {
+    static KNOWN: Mutex<Option<Arc<[Vec<FrameDesc>; 2]>>> = Mutex::new(None);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = known.as_ref().filter(|known| known[0].len() >= config.memory() as usize) {
+        return Ok(Arc::clone(known));
     }
-    Ok(())
+    let (_, pushed) = umem(config, HEADROOM - TAG as u32)?;
+    let (_, popped) = umem(config, HEADROOM + TAG as u32)?;
+    verify(&pushed, PACKET_START - TAG)?;
+    verify(&popped, PACKET_START + TAG)?;
+    Ok(Arc::clone(known.insert(Arc::new([pushed, popped]))))
+}
+
+/// Makes sure that descriptors point where the rest of the crate computes.
+fn verify(descriptors: &[FrameDesc], start: usize) -> Result<(), ArenaError> {
+    let wrong =
+        |(frame, descriptor): &(usize, &FrameDesc)| descriptor.addr() != frame * FRAME_SIZE + start;
+    match descriptors.iter().enumerate().find(wrong) {
+        Some((frame, _)) => Err(ArenaError::Layout { frame }),
+        None => Ok(()),
+    }
 }
 
 /// Binds the memory's first socket to the anchor. All others take packets of several frames if and

@@ -56,12 +56,29 @@ const LADDER: [Rings; 5] = [
     Rings { rx: 16, fill: 32, tx: 16 },
 ];
 
+/// What one port needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortNeed {
+    /// Number of its queues that are bound to a socket; none where its link is fused.
+    pub queues: u16,
+    /// Most frames that came by it and wait in queues of its own, such as those of members.
+    pub held: u32,
+}
+
+impl From<u16> for PortNeed {
+    /// A port of so many queues, with nothing of its own waiting.
+    fn from(queues: u16) -> Self {
+        Self { queues, held: 0 }
+    }
+}
+
 /// What one element (a node, the VPC) needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ElementNeed {
-    /// Number of queues of each of its ports.
-    pub ports: Vec<u16>,
-    /// Most frames it may keep for itself: in its member queues, waiting for a neighbour.
+    /// Each of its ports.
+    pub ports: Vec<PortNeed>,
+    /// Most frames it may keep for itself by whatever port they came: fragments, what waits for a
+    /// neighbour.
     pub held: u32,
     /// Whether it meets packets longer than a frame.
     pub jumbo: bool,
@@ -180,30 +197,35 @@ pub fn plan(elements: &[ElementNeed]) -> Result<Plan, TooLarge> {
     Err(TooLarge { queues: u64::from(shared.queues()), bytes })
 }
 
-/// Ports that share an arena, with their queue counts.
+/// Ports that share an arena, with what they need.
 #[derive(Debug, Default)]
 struct Group {
-    ports: Vec<((usize, usize), u16)>,
+    ports: Vec<((usize, usize), PortNeed)>,
     held: u64,
     jumbo: bool,
 }
 
 impl Group {
     fn queues(&self) -> u32 {
-        self.ports.iter().map(|(_, queues)| u32::from(*queues)).sum()
+        self.ports.iter().map(|(_, need)| u32::from(need.queues)).sum()
+    }
+
+    /// Frames that wait in elements.
+    fn held(&self) -> u64 {
+        self.held + self.ports.iter().map(|(_, need)| u64::from(need.held)).sum::<u64>()
     }
 
     fn frames(&self, rings: Rings) -> u64 {
         let rings = u64::from(self.queues()) * u64::from(rings.frames_per_queue());
-        rings + self.held + BATCH as u64
+        rings + self.held() + BATCH as u64
     }
 
     fn planned(&self, rings: Rings) -> ArenaPlan {
         ArenaPlan {
             rings,
             frames: u32::try_from(self.frames(rings)).unwrap_or(u32::MAX),
-            held: u32::try_from(self.held).unwrap_or(u32::MAX),
-            runs: if self.jumbo { BATCH as u32 + self.held.min(HELD_RUNS) as u32 } else { 0 },
+            held: u32::try_from(self.held()).unwrap_or(u32::MAX),
+            runs: if self.jumbo { BATCH as u32 + self.held().min(HELD_RUNS) as u32 } else { 0 },
             ports: self.ports.iter().map(|(port, _)| *port).collect(),
             queues: self.queues(),
         }
@@ -213,8 +235,8 @@ impl Group {
 fn ports_of(
     at: usize,
     element: &ElementNeed,
-) -> impl Iterator<Item = ((usize, usize), u16)> + use<'_> {
-    element.ports.iter().enumerate().map(move |(port, queues)| ((at, port), *queues))
+) -> impl Iterator<Item = ((usize, usize), PortNeed)> + use<'_> {
+    element.ports.iter().enumerate().map(move |(port, need)| ((at, port), *need))
 }
 
 /// Puts the ports of an element into as few arenas as their order allows.
@@ -253,7 +275,7 @@ mod tests {
         }
         for arena in &plan.arenas {
             let queues: u32 =
-                arena.ports.iter().map(|&(e, p)| u32::from(elements[e].ports[p])).sum();
+                arena.ports.iter().map(|&(e, p)| u32::from(elements[e].ports[p].queues)).sum();
             assert_eq!(arena.queues, queues);
             let rings = queues * (arena.rings.fill + arena.rings.tx);
             assert!(arena.frames >= rings + arena.held + BATCH as u32);
@@ -267,10 +289,10 @@ mod tests {
     /// for the rest; the VPC at the far end of every trunk, and an outside port.
     fn lab(nodes: usize, pods: u16, held: u32) -> Vec<ElementNeed> {
         let trunk = pods + 1;
-        let mut node = vec![1; usize::from(pods)];
-        node.push(trunk);
-        let mut vpc = vec![trunk; nodes];
-        vpc.push(1);
+        let mut node = vec![PortNeed::from(1); usize::from(pods)];
+        node.push(trunk.into());
+        let mut vpc = vec![PortNeed::from(trunk); nodes];
+        vpc.push(1.into());
         let mut elements = vec![ElementNeed { ports: node, held, jumbo: false }; nodes];
         elements.push(ElementNeed { ports: vpc, held, jumbo: false });
         elements
@@ -314,7 +336,8 @@ mod tests {
 
     #[test]
     fn a_port_that_is_larger_than_an_arena_gets_one_to_itself() {
-        let lab = [ElementNeed { ports: vec![1, 250, 1], ..ElementNeed::default() }];
+        let ports = [1, 250, 1].map(PortNeed::from).to_vec();
+        let lab = [ElementNeed { ports, ..ElementNeed::default() }];
         let plan = plan(&lab).unwrap();
         check(&lab, &plan);
         assert!(plan.arena_of(0, 1).is_some_and(|at| plan.arenas[at].ports.len() == 1));

@@ -24,7 +24,8 @@
 //! # fn process(_: &mut Vec<datapath_io::UmemFrame<'_>>) {}
 //! fn worker() -> Result<(), Box<dyn std::error::Error>> {
 //!     // A pod's interface and a trunk with four queues; the element keeps 256 frames at most.
-//!     let plan = plan(&[ElementNeed { ports: vec![1, 4], held: 256, jumbo: false }])?;
+//!     let ports = vec![1.into(), 4.into()];
+//!     let plan = plan(&[ElementNeed { ports, held: 256, jumbo: false }])?;
 //!     let part = &plan.arenas[0];
 //!     let arena = Arena::new(&ArenaConfig {
 //!         anchor: "anchor0".to_owned(), // one end of a veth of our own, set up beforehand
@@ -103,7 +104,9 @@ pub use arena::{Arena, ArenaConfig};
 pub use error::{ArenaError, LinkError, PortError};
 pub use frame::UmemFrame;
 pub use large::LargePages;
-pub use live::{Frame, LiveLink, Memory, OpenError, Site, Tapped, memory_plan};
+pub use live::{
+    Frame, FusedQueue, LiveLink, Memory, OpenError, PortView, Rings, Site, Tapped, memory_plan,
+};
 pub use packet::PacketSocket;
 pub use pool::{Census, Faults};
 pub use port::{KernelCounters, QueueCounters, XskPort};

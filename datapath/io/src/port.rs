@@ -275,17 +275,20 @@ fn copies<'a>(
     arena: &'a Arena,
     packet: &UmemFrame<'_>,
 ) -> Option<SmallVec<[UmemFrame<'a>; RUN as usize]>> {
-    let copy = |bytes: &[u8]| {
-        let mut frame = arena.take()?;
-        // A packet that was pushed to its limit is a tag longer than an empty frame takes.
-        let fits = (bytes.len() <= ROOM || frame.grow_front(TAG)) && frame.set_len(bytes.len());
-        frame.bytes_mut().get_mut(..bytes.len())?.copy_from_slice(bytes);
-        fits.then_some(frame)
-    };
     if packet.pieces() == 1 {
-        return Some(smallvec![copy(packet.bytes())?]);
+        return Some(smallvec![copied(arena, packet.bytes())?]);
     }
-    packet.bytes().chunks(ROOM).map(copy).collect()
+    packet.bytes().chunks(ROOM).map(|bytes| copied(arena, bytes)).collect()
+}
+
+/// A copy of a packet in an arena, in a frame or, where it is longer, in a run. None where the arena
+/// has none left.
+pub(crate) fn copied<'a>(arena: &'a Arena, bytes: &[u8]) -> Option<UmemFrame<'a>> {
+    let mut frame = arena.take()?;
+    // A packet that was pushed to its limit is a tag longer than an empty frame takes.
+    let fits = (bytes.len() <= ROOM || frame.grow_front(TAG)) && frame.set_len(bytes.len());
+    frame.bytes_mut().get_mut(..bytes.len())?.copy_from_slice(bytes);
+    fits.then_some(frame)
 }
 
 impl<'a> Port<UmemFrame<'a>> for XskPort<'a> {

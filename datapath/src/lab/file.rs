@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::{
-    GroupKind, KubeProxyVersion, LocalNoEndpoint, Profile, RpFilter, Scheduler, VipPing,
+    GroupKind, KubeProxyVersion, Links, LocalNoEndpoint, Profile, RpFilter, Scheduler, VipPing,
 };
 use super::scalar::{
     Accept, Affinity, Int, Local, NodePort, PeerText, Port, PortProto, Ports, RuleProto,
@@ -50,6 +50,10 @@ pub struct File {
     pub limits: Option<Limits>,
     /// Seed of everything that is random in the lab; default 1.
     pub seed: Option<Written<Int<0, { u64::MAX }>>>,
+    /// How eth0 and eth1 of the nodes are joined to the VPC in namespaces. wired (default): by
+    /// veths, so that tagged frames really cross the trunk. fused: in memory, so that a packet
+    /// between nodes costs one receive and one send; the same journeys and counts, no devices.
+    pub links: Option<Written<Links>>,
 }
 
 /// The fabric: vSwitches, routes, security groups.

@@ -65,6 +65,7 @@ fn build(file: &File, report: &mut Report) -> Option<Lab> {
     let switches = settings::switches(file.switches.as_ref(), profile, report);
     let limits = settings::limits(file.limits.as_ref(), report);
     let seed = report.read_opt("seed", file.seed.as_ref()).map_or(1, |seed| seed.0);
+    let links = report.read_opt("links", file.links.as_ref()).unwrap_or_default();
     let book = Book::read(file, fabric.gateway_mac(), report);
     if !report.is_empty() {
         return None;
@@ -72,5 +73,18 @@ fn build(file: &File, report: &mut Report) -> Option<Lab> {
     let settled = settle::settle(machines, outside, &fabric, book, report);
     let (enis, nodes, pods, outside) = settled?;
     let vpc = fabric.into_model(routes);
-    Some(Lab { profile, switches, limits, seed, vpc, enis, nodes, pods, services, slbs, outside })
+    Some(Lab {
+        profile,
+        switches,
+        limits,
+        seed,
+        links,
+        vpc,
+        enis,
+        nodes,
+        pods,
+        services,
+        slbs,
+        outside,
+    })
 }

@@ -20,6 +20,8 @@ pub struct Lab {
     pub limits: Limits,
     /// Seed of everything that is random in the lab.
     pub seed: u64,
+    /// How the nodes' ENIs are joined to the VPC in namespaces.
+    pub links: Links,
     /// The fabric: vSwitches, routes, security groups.
     pub vpc: Vpc,
     /// Every ENI: for each node its primary and its trunk, for each pod its member.
@@ -51,6 +53,7 @@ impl Lab {
         let keys = [
             ("limits", self.limits == other.limits),
             ("seed", self.seed == other.seed),
+            ("links", self.links == other.links),
             ("vpc", self.vpc == other.vpc),
             ("pods", self.pods == other.pods),
             ("nodes", self.nodes == other.nodes && self.enis == other.enis),
@@ -59,6 +62,16 @@ impl Lab {
         ];
         keys.into_iter().find(|(_, same)| !same).map(|(key, _)| key)
     }
+}
+
+/// How the nodes' ENIs are joined to the VPC in namespaces (spec LINK-1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Links {
+    /// By veths: tagged frames really cross the trunk.
+    #[default]
+    Wired,
+    /// In memory: the next element gets the frame in its buffer.
+    Fused,
 }
 
 /// A generation of node programming (spec SCN profiles).

@@ -8,7 +8,7 @@ use schemars::Schema;
 
 use super::error::{alternatives, nearest, quoted};
 use super::model::{
-    GroupKind, KubeProxyVersion, LocalNoEndpoint, Profile, RpFilter, Scheduler, VipPing,
+    GroupKind, KubeProxyVersion, Links, LocalNoEndpoint, Profile, RpFilter, Scheduler, VipPing,
 };
 use crate::wire::{Mac, Protocol};
 
@@ -274,6 +274,7 @@ words!(GroupKind, "string", { "basic" => Self::Basic, "advanced" => Self::Advanc
 words!(LocalNoEndpoint, "string", { "fail" => Self::Fail, "fallback" => Self::Fallback });
 words!(KubeProxyVersion, "string", { "v1.20" => Self::V1_20, "v1.28" => Self::V1_28 }
     not { "1.20" => "v1.20", "1.28" => "v1.28" });
+words!(Links, "string", { "wired" => Self::Wired, "fused" => Self::Fused });
 words!(VipPing, "string", { "answer" => Self::Answer, "reject" => Self::Reject });
 words!(RpFilter, "integer", { "0" => Self::Off, "1" => Self::Strict, "2" => Self::Loose }
     not { "false" => "0", "off" => "0", "true" => "1", "strict" => "1", "loose" => "2" });

@@ -1,8 +1,10 @@
 //! The whole data link: which port of which element a wire joins to which, on every datapath.
 
+mod handover;
 mod memory;
 mod snapshot;
 
+pub use handover::{FusedCounters, Handover};
 pub use memory::{Delivery, Direction, MemoryLink, Tap};
 pub use snapshot::{OtherMachines, Replaced, Snapshot};
 
@@ -11,7 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::journey::PortId;
-use crate::lab::Lab;
+use crate::lab::{Lab, Links};
 use crate::node::{ETH0, ETH1, FIRST_CALI, HOST0};
 use crate::vpc::{Ports, VpcPort};
 use crate::wire::arp::{self, Arp, Operation};
@@ -152,6 +154,16 @@ pub fn peer_of(lab: &Lab, socket: Socket) -> Option<Peer> {
             }
             VpcPort::Outside(host) => Some(Peer::Host(HostId::Outside(host))),
         },
+    }
+}
+
+/// The port at the other end where the link between the two is fused: no device of this machine is
+/// there (spec LINK-1).
+#[must_use]
+pub fn fused_peer(lab: &Lab, socket: Socket) -> Option<Socket> {
+    match peer_of(lab, socket)? {
+        Peer::Socket(peer) if lab.links == Links::Fused => Some(peer),
+        _ => None,
     }
 }
 

@@ -40,16 +40,16 @@ impl Snapshot {
         Self { lab, nodes, fits: false }
     }
 
-    /// Puts the next node's in place, and with the last the lab itself, for which the snapshot
+    /// Puts the next node's in place, in the node of that number, and with the last the lab itself, for which the snapshot
     /// keeps what was there before. Nothing comes back once nothing is left to do. Until then no
     /// other snapshot may be put in place.
     ///
     /// # Errors
     /// [`OtherMachines`]; nothing has changed.
-    pub fn install_next<B: Buffer>(
+    pub fn install_next<'n, B: Buffer + 'n>(
         &mut self,
         lab: &mut Lab,
-        nodes: &mut [Node<B>],
+        node: impl FnOnce(usize) -> Option<&'n mut Node<B>>,
         now: Time,
     ) -> Result<Option<Replaced>, OtherMachines> {
         if !self.fits {
@@ -60,7 +60,7 @@ impl Snapshot {
         if self.nodes.len() == 0 {
             std::mem::swap(lab, &mut self.lab);
         }
-        Ok(nodes.get_mut(config.index).map(|node| Replaced(node.adopt(config, now))))
+        Ok(node(config.index).map(|node| Replaced(node.adopt(config, now))))
     }
 
     /// Puts all of it in place.
@@ -73,7 +73,7 @@ impl Snapshot {
         nodes: &mut [Node<B>],
         now: Time,
     ) -> Result<(), OtherMachines> {
-        while self.install_next(lab, nodes, now)?.is_some() {}
+        while self.install_next(lab, |number| nodes.get_mut(number), now)?.is_some() {}
         Ok(())
     }
 }

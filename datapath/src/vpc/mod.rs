@@ -9,6 +9,7 @@ mod deliver;
 mod fragments;
 mod ingress;
 mod judge;
+mod learned;
 mod network;
 mod ports;
 mod security_group;
@@ -29,6 +30,7 @@ use crate::element::{Departure, Element, Output, Place};
 use crate::fragment::Fragments;
 use crate::journey::{PortId, SgDirection, Step};
 use crate::lab::Lab;
+use crate::node::CacheCounters;
 use crate::port::Buffer;
 use crate::time::Time;
 use crate::verdict::DropReason;
@@ -51,6 +53,7 @@ pub struct Vpc<B> {
     counters: Counters,
     ledger: Ledger,
     fragments: Fragments<Waiting<B>>,
+    cache: CacheCounters,
 }
 
 /// Where a frame that was not dropped goes.
@@ -101,6 +104,7 @@ impl<B: Buffer> Vpc<B> {
             counters: Counters::new(lab),
             ledger: Ledger::default(),
             fragments: Fragments::new(lab.limits.fragments),
+            cache: CacheCounters::default(),
             network,
         }
     }
@@ -108,6 +112,15 @@ impl<B: Buffer> Vpc<B> {
     /// Takes one frame and does the bookkeeping for what becomes of it (spec LAW-2).
     fn take(&mut self, mut frame: B, place: Place, now: Time, out: &mut Output<B>) {
         self.ledger.received += 1;
+        if self.network.learns
+            && !out.journal.is_open()
+            && let Some(place) = self.follow(&mut frame, place.port, now)
+        {
+            self.cache.hits += 1;
+            self.ledger.sent += 1;
+            out.departures.push(Departure { place, frame });
+            return;
+        }
         let mut trace = Trace::arrival(&out.journal, frame.bytes(), place.port, now);
         match self.pass(&mut frame, place.port, now, &mut out.blanks, &mut trace) {
             Ok(Way::Out(place)) => {
@@ -172,9 +185,10 @@ impl<B: Buffer> Vpc<B> {
             Err(other) => return Err(unparsed(other)),
         };
         trace.packet(&packet);
-        let (ip, size) = (ingress::ip_mut(frame), packet.total_len);
+        let (ip, size, arrived) = (ingress::ip_mut(frame), packet.total_len, packet.tuple);
         let receiver = self.route(ip, &mut packet, &entry, size, now, trace)?;
         let place = self.leave(frame, receiver, &packet, trace)?;
+        self.learn(&entry, &arrived, &packet, receiver, now);
         self.count_received(receiver);
         Ok(Way::Out(place))
     }
@@ -233,6 +247,12 @@ impl<B> Vpc<B> {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.network.epoch
+    }
+
+    /// What the learned paths have done (spec VPC-25).
+    #[must_use]
+    pub fn cache_counters(&self) -> CacheCounters {
+        self.cache
     }
 
     /// One ENI's counters; `None` where the lab has no such ENI.

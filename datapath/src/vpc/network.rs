@@ -32,6 +32,12 @@ impl End {
         };
         u32::try_from(index).unwrap_or(u32::MAX) << 1 | kind
     }
+
+    /// Whose number it is.
+    pub(super) fn of_number(number: u32) -> Self {
+        let index = (number >> 1) as usize;
+        if number & 1 == 0 { Self::Eni(index) } else { Self::Outside(index) }
+    }
 }
 
 /// Who has an address.
@@ -95,6 +101,8 @@ pub(super) struct Network {
     pub(super) ports: Ports,
     pub(super) groups: SecurityGroups,
     pub(super) slbs: Vec<Slb>,
+    /// Paths are learned (spec VPC-25).
+    pub(super) learns: bool,
     /// Untagged frames on a trunk may be a member's (spec VPC-4).
     untagged_members: bool,
     enis: Vec<EniEntry>,
@@ -124,6 +132,7 @@ impl Network {
             ports,
             groups: SecurityGroups::new(lab),
             slbs: lab.slbs.clone(),
+            learns: lab.switches.flow_cache,
             untagged_members: !lab.switches.vlan_push,
             enis: enis(lab, ports, &nodes),
             nodes,

@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::network::End;
 use crate::journey::SgDirection;
 use crate::table::{Direction, FlowTable, Handle, InsertError, Wheel};
 use crate::time::Time;
@@ -78,14 +79,59 @@ pub(super) struct Backing {
     pub(super) backend: usize,
 }
 
+/// Where packets of one direction of a session at their sender go (spec VPC-25).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Learned {
+    /// One more than the receiver's number; 0 where no path is known.
+    receiver: u32,
+    /// The session at the receiver, or [`NOBODY`] outside.
+    inbound: Handle,
+    tagged: bool,
+}
+
+/// Names no session.
+const NOBODY: Handle = Handle { slot: u32::MAX, generation: 0 };
+
+impl Learned {
+    const NONE: Self = Self { receiver: 0, inbound: NOBODY, tagged: false };
+
+    /// The path of packets that come in with a tag or without, to `receiver`, where they belong to
+    /// the session `inbound`.
+    pub(super) fn new(receiver: End, inbound: Option<Handle>, tagged: bool) -> Self {
+        let receiver = receiver.number().checked_add(1).unwrap_or(0);
+        Self { receiver, inbound: inbound.unwrap_or(NOBODY), tagged }
+    }
+
+    /// Who receives; `None` where no path is known.
+    pub(super) fn receiver(&self) -> Option<End> {
+        self.receiver.checked_sub(1).map(End::of_number)
+    }
+
+    /// The session at the receiver.
+    pub(super) fn inbound(&self) -> Option<Handle> {
+        (self.inbound != NOBODY).then_some(self.inbound)
+    }
+
+    /// Whether the packets come in with a tag.
+    pub(super) fn tagged(&self) -> bool {
+        self.tagged
+    }
+}
+
 #[derive(Debug)]
 struct Session {
     last: Time,
+    /// For packets as the original key has them, and as the reply key.
+    learned: [Learned; 2],
     /// The load balancer's choice; `None` for a security group's session.
     backing: Option<Backing>,
 }
 
 impl Session {
+    fn new(now: Time, backing: Option<Backing>) -> Self {
+        Self { last: now, learned: [Learned::NONE; 2], backing }
+    }
+
     /// The first moment at which it is no more.
     fn ends(&self) -> Time {
         self.last + if self.backing.is_some() { BALANCER_IDLE } else { GROUP_IDLE }
@@ -132,6 +178,48 @@ impl Sessions {
         None
     }
 
+    /// The session that has this key and lives. Its life goes on as it was.
+    pub(super) fn alive(&self, key: &Key, now: Time) -> Option<Handle> {
+        let (handle, _) = self.flows.find(key)?;
+        self.flows.get(handle).filter(|session| session.ends() > now).map(|_| handle)
+    }
+
+    /// Keeps where packets with this key go, in the session that has it; whether there is one.
+    pub(super) fn learn(&mut self, key: &Key, learned: Learned, now: Time) -> bool {
+        let Some(met) =
+            self.flows.meet(self.flows.hash_of(key), key).filter(|met| met.value.ends() > now)
+        else {
+            return false;
+        };
+        let kept = met.value.learned.get_mut(met.direction as usize);
+        kept.map(|kept| *kept = learned).is_some()
+    }
+
+    /// Begins the life of the session of a packet anew, if it has one that lives and knows where
+    /// the packet goes. The walk would do the same to it.
+    #[inline]
+    pub(super) fn renew_learned(&mut self, key: &Key, now: Time) -> Option<Learned> {
+        let met = self.flows.meet(self.flows.hash_of(key), key)?;
+        let learned = *met.value.learned.get(met.direction as usize)?;
+        if learned.receiver == 0 || met.value.ends() <= now {
+            return None;
+        }
+        met.value.last = now;
+        Some(learned)
+    }
+
+    /// Begins a session's life anew; false where it has ended.
+    #[inline]
+    pub(super) fn renew_at(&mut self, handle: Handle, now: Time) -> bool {
+        match self.flows.get_mut(handle) {
+            Some(session) if session.ends() > now => {
+                session.last = now;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a session has this key. Its life goes on as it was.
     pub(super) fn knows(&self, key: &Key, now: Time) -> bool {
         let session = self.flows.find(key).and_then(|(handle, _)| self.flows.get(handle));
@@ -165,7 +253,7 @@ impl Sessions {
         }
         // A key may belong to a session whose time is up: at most to one each.
         let handle = loop {
-            match self.flows.insert(original, reply, Session { last: now, backing }) {
+            match self.flows.insert(original, reply, Session::new(now, backing)) {
                 Ok(handle) => break handle,
                 Err(InsertError::Full) => return Err(NotOpened::Full),
                 Err(InsertError::Clash(other)) => {

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod link_handover;
 mod local_addresses;
 mod table_flow;
 mod table_index;

@@ -3,6 +3,7 @@
 mod forward;
 mod fragments;
 mod groups;
+mod learned;
 mod properties;
 mod slb;
 mod support;

@@ -111,6 +111,7 @@ pub(crate) fn lab() -> Lab {
             link_queue: 256,
         },
         seed: 1,
+        links: datapath::lab::Links::Wired,
         vpc: VpcModel {
             cidr: "10.0.0.0/16".parse().expect("a range"),
             gateway_mac: GATEWAY,

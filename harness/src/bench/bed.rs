@@ -8,7 +8,7 @@ use datapath::journey::PortId;
 use datapath::lab::{Lab, VSwitch};
 use datapath::link::{ElementId, Peer, Socket, peer_of, ports_of};
 use datapath::node::{ETH0, ETH1, FIRST_CALI};
-use datapath_io::budget::{ElementNeed, Plan, plan};
+use datapath_io::budget::{ElementNeed, Plan, PortNeed, plan};
 use datapath_io::{Arena, ArenaConfig, Memory, XskPort};
 
 use super::far_end::{FarEnd, Host};
@@ -71,7 +71,7 @@ impl Bed {
         let ground = Ground::make(&lab, &text, anchors, Hosts::Stacks)?;
         let (home, anchor) = &ground.places.anchor;
         let (memory, ends) = namespace::run_in(home, || -> anyhow::Result<_> {
-            let memory = Memory::open(&lab, &[NODE], (home, anchor), enter)?;
+            let memory = Memory::open(&lab, &[NODE], (home, anchor), 0, enter)?;
             Ok((memory, far_memory(&far, anchor, own)?))
         })??;
         Ok(Self { lab, clients, memory, ground, ends })
@@ -175,7 +175,7 @@ fn queues(lab: &Lab, socket: Socket) -> u16 {
 /// The memory that the far ends of the wires that the bench uses need.
 fn far_plan(lab: &Lab, clients: u16) -> anyhow::Result<Plan> {
     let sockets = (0..clients).map(cali).chain([PRIMARY, TRUNK]);
-    let ports = sockets.map(|socket| queues(lab, socket)).collect();
+    let ports = sockets.map(|socket| PortNeed::from(queues(lab, socket))).collect();
     // What the bench has in hand is below what a memory keeps back for a batch.
     let plan = plan(&[ElementNeed { ports, held: 0, jumbo: false }])?;
     ensure!(plan.arenas.len() == 1, "{clients} pods need more than one packet memory");

@@ -19,7 +19,7 @@ use super::search::Goal;
 use super::session::Session;
 use super::tally::Tally;
 use crate::live::takeover::{self, Swap};
-use crate::live::worker::Worker;
+use crate::live::worker::{Forwarding, Worker};
 use benches::statistics::median;
 
 /// How to measure.
@@ -140,7 +140,7 @@ fn swap_for(
     let mut done = Vec::new();
     while swaps > 0.0 && began.elapsed() < time {
         shape.version += 1;
-        let lab = takeover::read(&setting.bed.lab, &shape.text())?;
+        let lab = takeover::read(&setting.bed.lab, Forwarding::default(), &shape.text())?;
         done.push(takeover::swap(worker, lab)?);
         let next = Duration::from_secs_f64(done.len() as f64 / swaps).min(time);
         setting.wait(next.saturating_sub(began.elapsed()))?;
@@ -152,7 +152,7 @@ fn swap_for(
 /// Tries what is no version of the lab: a mistake, and other machines. Gives what went wrong where
 /// either was taken, or has changed something.
 fn refuse(worker: &Worker, setting: &Setting<'_>, shape: &Shape) -> anyhow::Result<Vec<String>> {
-    let epoch = || worker.call(|link, _| link.nodes().first().map(|node| node.config().epoch));
+    let epoch = || worker.call(|link, _| link.nodes().first().map(|(_, node)| node.config().epoch));
     let before = epoch()?;
     let text = shape.text();
     let mut faults = Vec::new();
@@ -163,7 +163,7 @@ fn refuse(worker: &Worker, setting: &Setting<'_>, shape: &Shape) -> anyhow::Resu
         ),
         ("another seed", text.replace("seed: 1", "seed: 2")),
     ] {
-        if takeover::read(&setting.bed.lab, &bad).is_ok() {
+        if takeover::read(&setting.bed.lab, Forwarding::default(), &bad).is_ok() {
             faults.push(format!("a lab with {what} was not refused"));
         }
     }

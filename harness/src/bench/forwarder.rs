@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
-use datapath_io::{LiveLink, XskPort};
+use anyhow::{Context, anyhow};
+use datapath::link::Socket;
+use datapath_io::{LiveLink, PortView, Waiter, XskPort};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ use super::bed::{self, Bed, PRIMARY, cali};
 use super::frames::Frames;
 use super::l2fwd::L2fwd;
 use super::machine::pin;
-use crate::live::worker::{Poll, Worker};
+use crate::live::worker::{Poll, Seat, Worker};
 
 /// A forwarder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -45,10 +46,14 @@ impl Kind {
                 let (lab, memory) = (bed.lab.clone(), bed.memory.clone());
                 let sites = bed.ground.places.sites.clone();
                 let open = move || {
+                    let link = LiveLink::open(lab, &memory, None, &sites, bed::enter)?;
                     pin(core)?;
-                    Ok(LiveLink::open(lab, &memory, &sites, bed::enter)?)
+                    Ok(link)
                 };
-                Ok(Forwarder::Node(Worker::start(open, Poll::Busy)?))
+                Ok(Forwarder::Node(Worker::start(
+                    vec![Seat::new(Waiter::new()?, open)],
+                    Poll::Busy,
+                )?))
             }
         }
     }
@@ -107,9 +112,11 @@ impl Forwarder {
 }
 
 fn node_books(link: &LiveLink, clients: u16) -> anyhow::Result<Books> {
-    let (_, node, ports) = link.elements().next().context("the link has no node")?;
-    let port = |at: datapath::link::Socket| {
-        ports.get(usize::from(at.port.0)).context("the node has no such port")
+    let (id, node) = link.elements().into_iter().next().context("the link has no node")?;
+    let ports = link.ports(id);
+    let port = |at: Socket| match ports.get(usize::from(at.port.0)) {
+        Some((_, PortView::Device(port))) => Ok(*port),
+        _ => Err(anyhow!("the node has no such device")),
     };
     let pods = (0..clients).map(|pod| port(cali(pod))).collect::<anyhow::Result<Vec<_>>>()?;
     let mut books = wires(&pods, port(PRIMARY)?)?;

@@ -19,7 +19,7 @@ use crate::live::daemon;
 use crate::live::protocol::{FnatReport, Ledger};
 use crate::live::state::State;
 use crate::live::topology::host_namespace;
-use crate::live::worker::Poll;
+use crate::live::worker::Forwarding;
 use crate::net::namespace;
 
 /// Bring a lab up in network namespaces and forward until `down`.
@@ -30,9 +30,8 @@ pub struct Up {
     /// Name of the lab; by default the letters and digits of the file's name.
     #[arg(long)]
     name: Option<String>,
-    /// How the forwarder waits for frames.
-    #[arg(long, value_enum, default_value_t)]
-    poll: Poll,
+    #[command(flatten)]
+    forwarding: Forwarding,
 }
 
 impl Up {
@@ -44,7 +43,7 @@ impl Up {
         let mut out = std::io::stdout().lock();
         let (text, lab) = read_linted(&self.lab)?;
         let name = self.name.clone().unwrap_or_else(|| default_name(&self.lab));
-        let client = client::up(&name, &text, self.poll, Life::OfItsOwn)?;
+        let client = client::up(&name, &text, self.forwarding, Life::OfItsOwn)?;
         let (nodes, pods) = (lab.nodes.len(), lab.pods.len());
         writeln!(
             out,
@@ -341,9 +340,6 @@ fn print_ledger(ledger: &Ledger, out: &mut impl Write) -> std::io::Result<()> {
 pub struct Daemon {
     /// Name of the lab.
     name: String,
-    /// How the forwarder waits for frames.
-    #[arg(long, value_enum, default_value_t)]
-    poll: Poll,
     /// End with the process at the other end of standard input.
     #[arg(long)]
     tied: bool,
@@ -355,7 +351,7 @@ impl Daemon {
     /// # Errors
     /// Where the lab cannot be brought up.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        daemon::run(&self.name, self.poll, self.tied)?;
+        daemon::run(&self.name, self.tied)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::NO;
 use crate::journey::Style;
-use crate::live::worker::Poll;
+use crate::live::session::AfXdp;
 use crate::scenario::file::Profile;
 use crate::scenario::{
     self, Kind, NAME, Report, Wanted, cases, datapath, find, full, headline, names, run,
@@ -33,9 +33,8 @@ pub struct Run {
         default_value = "memory"
     )]
     on: Vec<Kind>,
-    /// How the forwarder waits for frames, on afxdp.
-    #[arg(long, value_enum, default_value_t)]
-    poll: Poll,
+    #[command(flatten, next_help_heading = "On afxdp")]
+    afxdp: AfXdp,
     /// Run this variant in place of the scenario itself.
     #[arg(long, value_name = "NAME", conflicts_with = "all_variants")]
     variant: Option<String>,
@@ -136,7 +135,7 @@ impl Run {
         for case in all {
             let first = runs.len();
             for kind in &self.on {
-                let mut run = run(datapath(*kind, self.poll).as_ref(), case.clone())?;
+                let mut run = run(datapath(*kind, self.afxdp).as_ref(), case.clone())?;
                 if let Some(check) = runs.get(first).map(|on| on.same_hops(&run)) {
                     run.checks.push(check);
                 }

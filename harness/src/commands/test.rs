@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use datapath::lab::Links;
 
 use super::NO;
 use crate::case::{CaseDatapath, Judged, Memory, Suite, Verdict, capture, junit, play, text};
 use crate::journey::Style;
 use crate::live::bed::Beds;
+use crate::live::topology::WiredOrFused;
 use crate::oracle;
 
 /// Play cases and hold every frame, and every table they ask for, against what is expected.
@@ -24,6 +26,9 @@ pub struct Test {
     /// The datapath to play them on.
     #[arg(long, value_enum, value_name = "DATAPATH", default_value_t)]
     on: On,
+    /// How the nodes' ENIs are joined to the VPC on afxdp; default as the labs say.
+    #[arg(long, value_enum, value_name = "LINKS")]
+    links: Option<WiredOrFused>,
     /// Only cases with this in their names.
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
@@ -66,10 +71,15 @@ impl On {
         }
     }
 
-    fn judge(self, suite: &Suite, guests: Option<usize>) -> anyhow::Result<Vec<Judged<'_>>> {
+    fn judge<'s>(
+        self,
+        suite: &'s Suite,
+        links: Option<WiredOrFused>,
+        guests: Option<usize>,
+    ) -> anyhow::Result<Vec<Judged<'s>>> {
         match self {
             Self::Memory => suite.judge(&Memory, self.tolerance()),
-            Self::Afxdp => suite.judge(&Beds::default(), self.tolerance()),
+            Self::Afxdp => suite.judge(&Beds::with_links(links.map(Links::from)), self.tolerance()),
             Self::Kernel => oracle::judge_expected(suite, guests, self.tolerance()),
         }
     }
@@ -110,7 +120,7 @@ impl Test {
             writeln!(out, "{} cases, {changed} changed", suite.instances.len())?;
             return Ok(ExitCode::SUCCESS);
         }
-        let judged = self.on.judge(&suite, self.jobs)?;
+        let judged = self.on.judge(&suite, self.links, self.jobs)?;
         self.tell(&judged, self.on.name())?;
         if let Some(path) = &self.junit {
             junit(path, &judged, self.on.name())?;

@@ -88,7 +88,7 @@ fn books(client: &Client) -> Check {
 
 fn links(client: &Client, fix: bool) -> anyhow::Result<Vec<Check>> {
     let lab = client.state().name();
-    let places = whole_places(&client.lab()?, lab)?;
+    let places = whole_places(&client.lab()?, lab, client.state().forwarding()?.workers)?;
     let found = deviations(client, &places)?;
     let mut findings = Vec::new();
     if fix {

@@ -106,7 +106,8 @@ impl Trial {
 
 /// A packet memory for two ports of one queue.
 fn arena() -> anyhow::Result<Arena> {
-    let plan = plan(&[ElementNeed { ports: vec![1, 1], held: 2, jumbo: false }])?;
+    let ports = vec![1.into(), 1.into()];
+    let plan = plan(&[ElementNeed { ports, held: 2, jumbo: false }])?;
     let part = plan.arenas.first().context("a plan without memory")?;
     Ok(Arena::new(&ArenaConfig {
         anchor: ANCHOR.into(),

@@ -64,7 +64,7 @@ pub(super) fn tune(client: &Client) -> anyhow::Result<Vec<Check>> {
         let why = "there is one processor alone: nothing can be moved off it";
         return Ok([CORE, SESSION, STEERING, THREADS].map(|id| Check::unknown(id, why)).into());
     }
-    let places = whole_places(&client.lab()?, state.name())?;
+    let places = whole_places(&client.lab()?, state.name(), state.forwarding()?.workers)?;
     let mut noted = read(state)?;
     let (own, wishes) = wishes(daemon, &processors, &places.topology)?;
     let others: Vec<_> = processors.into_iter().filter(|core| !own.contains(core)).collect();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use datapath::counters::LedgerReport;
 use datapath::element::Element;
-use datapath::lab::Lab;
+use datapath::lab::{Lab, Links};
 use datapath::link::{
     Direction, ElementId, HostId, Peer, Snapshot, Socket, arp_answer, peer_of, socket_of,
 };
@@ -34,6 +34,7 @@ const WIRE_BOUND: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub struct Beds {
     idle: Arc<Mutex<Vec<Stage>>>,
+    links: Option<Links>,
 }
 
 impl CaseDatapath for Beds {
@@ -45,11 +46,13 @@ impl CaseDatapath for Beds {
         if !nix::unistd::geteuid().is_root() {
             bail!("a lab in namespaces needs root; `trunkline test --on memory` does not");
         }
-        let mut stage = match self.take(lab)? {
+        let mut lab = lab.clone();
+        lab.links = self.links.unwrap_or(lab.links);
+        let mut stage = match self.take(&lab)? {
             Some(stage) => stage,
-            None => Stage::make(lab, text)?,
+            None => Stage::make(&lab, text)?,
         };
-        if !stage.link.renew(lab.clone()) {
+        if !stage.link.renew(lab) {
             bail!("a lab's ports are not those of its places");
         }
         stage.link.open_journals(HOPS);
@@ -61,6 +64,12 @@ impl CaseDatapath for Beds {
 }
 
 impl Beds {
+    /// Beds whose labs have these links, whatever their files say.
+    #[must_use]
+    pub fn with_links(links: Option<Links>) -> Self {
+        Self { links, ..Self::default() }
+    }
+
     /// An idle stage that fits a lab.
     fn take(&self, lab: &Lab) -> anyhow::Result<Option<Stage>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,8 +239,7 @@ impl Bed for LiveBed {
         while let Some(at) = self.stage()?.link.poll_at().filter(|at| *at <= until) {
             self.now = self.now.max(at);
             let now = self.now;
-            // No frame is on its way, so that only timers run.
-            self.stage()?.link.poll(now);
+            self.stage()?.link.run_timers(now);
             self.follow()?;
             self.run()?;
         }
@@ -241,20 +249,23 @@ impl Bed for LiveBed {
 
     fn apply(&mut self, lab: &Lab, _text: &str) -> anyhow::Result<()> {
         let now = self.now;
-        Ok(self.stage()?.link.apply(Snapshot::new(lab.clone()), now)?)
+        let link = &mut self.stage()?.link;
+        let mut lab = lab.clone();
+        lab.links = link.lab().links;
+        Ok(link.apply(Snapshot::new(lab), now)?)
     }
 
     fn tables(&mut self, node: usize) -> anyhow::Result<Tables> {
         let now = self.now;
         let link = &self.stage()?.link;
-        let at = link.nodes().get(node).context("the lab has no such node")?;
+        let at = link.nodes().into_iter().nth(node).context("the lab has no such node")?.1;
         Ok(tables(link.lab(), at, now))
     }
 
     fn drops(&mut self, element: ElementId) -> anyhow::Result<Vec<String>> {
-        let mut elements = self.stage()?.link.elements();
-        let found = elements.find(|(id, ..)| *id == element);
-        let (_, element, _) = found.context("the lab has no such element")?;
+        let elements = self.stage()?.link.elements();
+        let found = elements.into_iter().find(|(id, _)| *id == element);
+        let (_, element) = found.context("the lab has no such element")?;
         Ok(drops(element.ledger()))
     }
 
@@ -263,7 +274,8 @@ impl Bed for LiveBed {
         let hops = link.close_journals();
         let ledger =
             |element: &dyn Element<Frame>| LedgerReport::new(element.ledger(), element.held());
-        let ledgers = link.elements().map(|(id, element, _)| (id, ledger(element))).collect();
+        let elements = link.elements().into_iter();
+        let ledgers = elements.map(|(id, element)| (id, ledger(element))).collect();
         Some(Recording { hops, ledgers, ports: Vec::new(), frames_only: false })
     }
 }

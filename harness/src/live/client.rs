@@ -16,8 +16,7 @@ use datapath::link::ElementId;
 use super::daemon::READY;
 use super::protocol::{Answer, Envelope, Ledger, Reply, Request, Status, VERSION};
 use super::state::{COMING_UP, State};
-use super::worker::Poll;
-use crate::lab_file;
+use super::worker::{Forwarding, shares};
 use crate::net::process;
 use crate::net::teardown::Removed;
 use crate::show::Query;
@@ -49,12 +48,20 @@ pub enum Life {
 ///
 /// # Errors
 /// A bad lab file, a missing right, a name that is taken, or what the daemon says.
-pub fn up(name: &str, lab_text: &str, poll: Poll, life: Life) -> anyhow::Result<Client> {
+pub fn up(
+    name: &str,
+    lab_text: &str,
+    forwarding: Forwarding,
+    life: Life,
+) -> anyhow::Result<Client> {
     if !nix::unistd::geteuid().is_root() {
         bail!("a lab in namespaces needs root; `trunkline run --on memory` does not");
     }
+    let lab = datapath::lab::load(lab_text, "the lab file")?;
+    // Said before anything is made.
+    shares(&forwarding.of(lab), forwarding.workers)?;
     let state = State::create(name, lab_text)?;
-    match start_daemon(&state, poll, life) {
+    match state.write_forwarding(&forwarding).and_then(|()| start_daemon(&state, life)) {
         Ok(tie) => Ok(Client { state, _tie: tie.map(Arc::new) }),
         Err(error) => {
             let error = match log_tail(&state) {
@@ -67,12 +74,11 @@ pub fn up(name: &str, lab_text: &str, poll: Poll, life: Life) -> anyhow::Result<
     }
 }
 
-fn start_daemon(state: &State, poll: Poll, life: Life) -> anyhow::Result<Option<ChildStdin>> {
+fn start_daemon(state: &State, life: Life) -> anyhow::Result<Option<ChildStdin>> {
     let log = File::create(state.log()).context("create the daemon's log")?;
-    let poll = serde_json::to_value(poll)?;
     // This very program, even where its file has been replaced since.
     let mut daemon = Command::new("/proc/self/exe")
-        .args(["daemon", state.name(), "--poll", poll.as_str().unwrap_or("adaptive")])
+        .args(["daemon", state.name()])
         .args((life == Life::Tied).then_some("--tied"))
         .stdin(if life == Life::Tied { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
@@ -136,7 +142,7 @@ impl Client {
     /// # Errors
     /// Where its file cannot be read any more.
     pub fn lab(&self) -> anyhow::Result<Lab> {
-        lab_file::load(&self.state.lab_file())
+        self.state.lab()
     }
 
     /// Asks the daemon.

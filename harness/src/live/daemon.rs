@@ -17,8 +17,7 @@ use super::report;
 use super::state::State;
 use super::takeover;
 use super::topology::{Places, whole_places};
-use super::worker::{self, Poll, Worker};
-use crate::lab_file;
+use super::worker::{self, Forwarding, Poll, Worker};
 use crate::net::process::ProcessId;
 use crate::net::{self, namespace};
 use crate::show;
@@ -46,7 +45,7 @@ struct Running {
 ///
 /// # Errors
 /// Where the lab cannot be brought up. Whatever was made is removed again.
-pub fn run(name: &str, poll: Poll, tied: bool) -> anyhow::Result<()> {
+pub fn run(name: &str, tied: bool) -> anyhow::Result<()> {
     // A daemon belongs to no terminal. This fails only for a process that leads its group.
     let _ = nix::unistd::setsid();
     let state = State::of(name)?;
@@ -57,7 +56,7 @@ pub fn run(name: &str, poll: Poll, tied: bool) -> anyhow::Result<()> {
     signals.add(Signal::SIGINT);
     signals.thread_block().context("block signals")?;
     let unwinding = CleanUp(&state);
-    let ended = forward(&state, poll, signals, tied);
+    let ended = forward(&state, signals, tied);
     let cleaned = state.clean();
     drop(unwinding);
     ended?;
@@ -75,9 +74,9 @@ impl Drop for CleanUp<'_> {
     }
 }
 
-fn forward(state: &State, poll: Poll, signals: SigSet, tied: bool) -> anyhow::Result<()> {
+fn forward(state: &State, signals: SigSet, tied: bool) -> anyhow::Result<()> {
     datapath_io::log_libbpf();
-    let running = Arc::new(bring_up(state, poll)?);
+    let running = Arc::new(bring_up(state)?);
     let listener = UnixListener::bind(state.socket()).context("bind the control socket")?;
     let (end, ended) = bounded::<UnixStream>(1);
     let (stop, stopped) = bounded::<()>(2);
@@ -112,15 +111,15 @@ fn forward(state: &State, poll: Poll, signals: SigSet, tied: bool) -> anyhow::Re
 }
 
 /// Makes the namespaces and starts to forward.
-fn bring_up(state: &State, poll: Poll) -> anyhow::Result<Running> {
-    let lab = lab_file::load(&state.lab_file())?;
-    let places = whole_places(&lab, state.name())?;
+fn bring_up(state: &State) -> anyhow::Result<Running> {
+    let Forwarding { poll, workers, .. } = state.forwarding()?;
+    let lab = state.lab()?;
+    let places = whole_places(&lab, state.name(), workers)?;
     net::apply(&places.topology)?;
     if poll == Poll::KernelBusy {
         worker::defer_interrupts(&places)?;
     }
-    let (wired, sites) = (lab.clone(), places.clone());
-    let worker = Worker::start(move || worker::open(wired, &sites), poll)?;
+    let worker = Worker::start(worker::seats(&lab, &places, workers)?, poll)?;
     Ok(Running { lab, places, worker, began: Instant::now(), applying: Mutex::new(()) })
 }
 
@@ -198,8 +197,9 @@ fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
         }
         Request::Show { query } => {
             let table = worker.call(move |link, now| {
-                let nodes: Vec<_> = link.nodes().iter().collect();
-                show::take(&query, link.lab(), &nodes, link.vpc(), now)
+                let nodes: Vec<_> = link.nodes().into_iter().map(|(_, node)| node).collect();
+                let vpc = link.vpc().context("the VPC is not run")?;
+                Ok::<_, anyhow::Error>(show::take(&query, link.lab(), &nodes, vpc, now)?)
             })??;
             Ok(Answer::Table { text: table.text(), json: serde_json::to_value(&table)? })
         }
@@ -221,11 +221,11 @@ fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
         }
         Request::SetProgram { socket, attached } => {
             let site = places.sites.iter().find(|site| site.socket == socket);
-            let namespace = site.context("there is no such port")?.namespace.clone();
+            let namespace = site.context("there is no device at such a port")?.namespace.clone();
             worker.call(move |link, _| -> anyhow::Result<()> {
-                // Nothing else the forwarder does depends on the namespace it is in.
+                // Nothing else this thread does depends on the namespace it is in.
                 namespace::enter(&namespace)?;
-                let port = link.port_mut(socket).context("there is no such port")?;
+                let port = link.device_mut(socket).context("there is no such port")?;
                 Ok(port.set_attached(attached)?)
             })??;
             Ok(Answer::Done)
@@ -244,10 +244,11 @@ fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
 
 /// Has the link take over another version of the lab, and keeps its file.
 fn apply(running: &Running, text: &str) -> anyhow::Result<Answer> {
-    let lab = takeover::read(&running.lab, text)?;
+    let state = State::of(&running.places.name)?;
+    let lab = takeover::read(&running.lab, state.forwarding()?, text)?;
     let _one = running.applying.lock().map_err(|_| anyhow!("an earlier change has failed"))?;
     // What can fail comes first, so that a refusal changes nothing.
-    State::of(&running.places.name)?.write_lab(text)?;
+    state.write_lab(text)?;
     takeover::swap(&running.worker, lab)?;
     Ok(Answer::Done)
 }

@@ -219,7 +219,7 @@ pub struct FnatReport {
 pub struct Ledger {
     /// Every element.
     pub elements: BTreeMap<String, LedgerReport>,
-    /// What the flow cache of each node has done.
+    /// What the learned paths of each element have done.
     pub flow_caches: BTreeMap<String, CacheCounters>,
     /// Local ports and TOA of each node that has local addresses.
     pub fnat: BTreeMap<String, FnatReport>,

@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use datapath::counters::LedgerReport;
 use datapath::lab::Lab;
-use datapath::link::{Peer, Socket, peer_of};
+use datapath::link::{ElementId, Peer, Socket, peer_of};
 use datapath::node::CacheCounters;
-use datapath_io::{KernelCounters, LiveLink, QueueCounters};
+use datapath_io::{FusedQueue, KernelCounters, LiveLink, PortView, QueueCounters, XskPort};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::{FnatReport, Ledger};
-use super::topology::{Places, STACK_IFNAME, host_namespace};
+use super::topology::{Places, STACK_IFNAME, host_namespace, port_name};
 use crate::net::namespace;
-use crate::net::stats::{self, LinkStats};
+use crate::net::stats::{self, LinkStats, Links};
 
 /// One port.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -25,11 +25,11 @@ pub struct PortReport {
     pub element: String,
     /// The device.
     pub port: String,
-    /// The device's namespace.
-    pub namespace: String,
+    /// The device's namespace; `null` where the link is fused and has no device.
+    pub namespace: Option<String>,
     /// Every queue.
     pub queues: Vec<QueueReport>,
-    /// The device's own counters, as `ip -s link` shows them.
+    /// The device's own counters, as `ip -s link` shows them; of a fused link, what was handed over.
     pub link: LinkReport,
     /// The counters of the wire's other end where that is a host's stack.
     pub far: Option<LinkReport>,
@@ -47,13 +47,17 @@ pub struct QueueReport {
     pub tx: u64,
     /// Refused: too many on their way out.
     pub tx_full: u64,
+    /// Refused: too many waited at the other end of a fused link.
+    pub handover_full: u64,
     /// Refused: cannot be described, too long or too short.
     pub tx_invalid: u64,
     /// Refused: the device is gone.
     pub tx_gone: u64,
     /// Refused: no frame was free to copy it to, out of another memory or in pieces.
     pub tx_no_frame: u64,
-    /// Sent after being copied from another memory; no loss.
+    /// Lost at a fused link: no frame was free to copy one of another memory to.
+    pub handover_no_frame: u64,
+    /// Sent, or received by a fused link, after being copied from another memory; no loss.
     pub copied: u64,
     /// Descriptors to receive into that the kernel refused.
     pub rx_invalid: u64,
@@ -76,9 +80,11 @@ impl QueueReport {
         let all = [
             ("rx-no-memory", self.rx_no_memory),
             ("tx-full", self.tx_full),
+            ("handover-full", self.handover_full),
             ("tx-invalid", self.tx_invalid),
             ("tx-gone", self.tx_gone),
             ("tx-no-frame", self.tx_no_frame),
+            ("handover-no-frame", self.handover_no_frame),
             ("rx-dropped", self.rx_dropped),
             ("rx-ring-full", self.rx_ring_full),
             ("rx-invalid", self.rx_invalid),
@@ -119,50 +125,72 @@ impl From<&LinkStats> for LinkReport {
     }
 }
 
-/// What the forwarding thread alone can tell.
+/// What a port has counted itself.
+#[derive(Debug)]
+enum PortCounts {
+    Device(Vec<(QueueCounters, KernelCounters)>),
+    Fused(Vec<FusedQueue>),
+}
+
+/// What the forwarder alone can tell.
 #[derive(Debug)]
 pub struct Counted {
     elements: BTreeMap<String, LedgerReport>,
     flow_caches: BTreeMap<String, CacheCounters>,
     fnat: BTreeMap<String, FnatReport>,
-    queues: Vec<(Socket, Vec<(QueueCounters, KernelCounters)>)>,
+    ports: Vec<(Socket, PortCounts)>,
+    imbalances: Vec<String>,
 }
 
-/// Reads what the forwarding thread has counted; runs on that thread.
+/// Reads what the forwarder has counted, and checks its books at this moment.
 #[must_use]
 pub fn count(link: &LiveLink) -> Counted {
-    let nodes = link.lab().nodes.iter().zip(link.nodes());
-    let caches = nodes.map(|(named, node)| (named.name.clone(), node.cache_counters()));
-    let nodes = link.lab().nodes.iter().zip(link.nodes());
-    let fnat = nodes.filter(|(named, _)| !named.local_addresses.is_empty()).map(|(named, node)| {
-        let local_addresses = node.ipvs().local_addresses().ports().collect();
-        (named.name.clone(), FnatReport { local_addresses, toa: node.toa_counters() })
-    });
     let mut counted = Counted {
         elements: BTreeMap::new(),
-        flow_caches: caches.collect(),
-        fnat: fnat.collect(),
-        queues: Vec::new(),
+        flow_caches: BTreeMap::new(),
+        fnat: BTreeMap::new(),
+        ports: Vec::new(),
+        imbalances: link.imbalances(),
     };
-    for (id, element, ports) in link.elements() {
+    for (number, node) in link.nodes() {
+        let Some(named) = link.lab().nodes.get(number) else { continue };
+        counted.flow_caches.insert(named.name.clone(), node.cache_counters());
+        if !named.local_addresses.is_empty() {
+            let local_addresses = node.ipvs().local_addresses().ports().collect();
+            let fnat = FnatReport { local_addresses, toa: node.toa_counters() };
+            counted.fnat.insert(named.name.clone(), fnat);
+        }
+    }
+    if let Some(vpc) = link.vpc() {
+        let name = ElementId::Vpc.name(link.lab()).to_owned();
+        counted.flow_caches.insert(name, vpc.cache_counters());
+    }
+    for (id, element) in link.elements() {
         let report = LedgerReport::new(element.ledger(), element.held());
         counted.elements.insert(id.name(link.lab()).to_owned(), report);
-        for (number, port) in (0..).zip(ports) {
-            let socket = Socket { element: id, port: datapath::journey::PortId(number) };
-            let kernel = port.kernel_counters().unwrap_or_else(|error| {
-                tracing::error!(port = port.name(), %error, "the kernel tells no statistics");
-                Vec::new()
-            });
-            // Our own counters stand even where the kernel's cannot be had.
-            let kernel = kernel.into_iter().chain(std::iter::repeat(KernelCounters::default()));
-            let queues = port.counters().zip(kernel).collect();
-            counted.queues.push((socket, queues));
+        for (socket, port) in link.ports(id) {
+            let counts = match port {
+                PortView::Fused(queues) => PortCounts::Fused(queues),
+                PortView::Device(port) => PortCounts::Device(device_counts(port)),
+            };
+            counted.ports.push((socket, counts));
         }
     }
     counted
 }
 
-/// Joins what the forwarding thread has counted with the counters of every veth.
+fn device_counts(port: &XskPort<'_>) -> Vec<(QueueCounters, KernelCounters)> {
+    let kernel = port.kernel_counters().unwrap_or_else(|error| {
+        tracing::error!(port = port.name(), %error, "the kernel tells no statistics");
+        Vec::new()
+    });
+    // Our own counters stand even where the kernel's cannot be had.
+    let kernel = kernel.into_iter().chain(std::iter::repeat(KernelCounters::default()));
+    port.counters().zip(kernel).collect()
+}
+
+/// Joins what the forwarder has counted with the counters of every veth. `earlier` are imbalances
+/// found before.
 ///
 /// # Errors
 /// Where a namespace cannot be read.
@@ -170,34 +198,77 @@ pub fn ledger(
     lab: &Lab,
     places: &Places,
     counted: Counted,
-    imbalances: Vec<String>,
+    earlier: Vec<String>,
 ) -> anyhow::Result<Ledger> {
-    let Counted { elements, flow_caches, fnat, queues } = counted;
+    let Counted { elements, flow_caches, fnat, ports: counts, imbalances: now } = counted;
     let names: Vec<_> = places.topology.namespaces.iter().map(|n| n.name.clone()).collect();
     let links = stats::read_all(&names)?;
+    let mut ports = Vec::new();
+    for (socket, counts) in counts {
+        ports.push(match counts {
+            PortCounts::Device(queues) => device_report(lab, places, &links, socket, &queues)?,
+            PortCounts::Fused(queues) => fused_report(lab, socket, &queues),
+        });
+    }
+    let imbalances = if earlier.is_empty() { now } else { earlier };
+    Ok(Ledger { elements, flow_caches, fnat, ports, imbalances })
+}
+
+fn device_report(
+    lab: &Lab,
+    places: &Places,
+    links: &BTreeMap<String, Links>,
+    socket: Socket,
+    queues: &[(QueueCounters, KernelCounters)],
+) -> anyhow::Result<PortReport> {
     let link = |namespace: &str, ifname: &str| {
         links.get(namespace).and_then(|l| l.get(ifname)).map(LinkReport::from)
     };
-    let mut ports = Vec::new();
-    for (socket, queues) in queues {
-        let site = places.sites.iter().find(|site| site.socket == socket);
-        let site = site.context("a port without a place")?;
-        let veth = veth_counters(&site.namespace, &site.ifname)?;
-        let far = match peer_of(lab, socket) {
-            Some(Peer::Host(host)) => host_namespace(&places.name, lab, host)
-                .and_then(|namespace| link(&namespace, STACK_IFNAME)),
-            _ => None,
-        };
-        ports.push(PortReport {
-            element: socket.element.name(lab).to_owned(),
-            port: site.ifname.clone(),
-            namespace: site.namespace.clone(),
-            queues: (0..).zip(&queues).map(|(q, both)| queue_report(q, both, &veth)).collect(),
-            link: link(&site.namespace, &site.ifname).unwrap_or_default(),
-            far,
-        });
+    let site = places.sites.iter().find(|site| site.socket == socket);
+    let site = site.context("a port without a place")?;
+    let veth = veth_counters(&site.namespace, &site.ifname)?;
+    let far = match peer_of(lab, socket) {
+        Some(Peer::Host(host)) => host_namespace(&places.name, lab, host)
+            .and_then(|namespace| link(&namespace, STACK_IFNAME)),
+        _ => None,
+    };
+    Ok(PortReport {
+        element: socket.element.name(lab).to_owned(),
+        port: site.ifname.clone(),
+        namespace: Some(site.namespace.clone()),
+        queues: (0..).zip(queues).map(|(q, both)| queue_report(q, both, &veth)).collect(),
+        link: link(&site.namespace, &site.ifname).unwrap_or_default(),
+        far,
+    })
+}
+
+/// The end of a fused link counts as a device would: what could not be handed over it has dropped
+/// on sending.
+fn fused_report(lab: &Lab, socket: Socket, queues: &[FusedQueue]) -> PortReport {
+    let sum = |of: fn(&FusedQueue) -> u64| queues.iter().map(of).sum();
+    PortReport {
+        element: socket.element.name(lab).to_owned(),
+        port: port_name(lab, socket),
+        namespace: None,
+        queues: queues
+            .iter()
+            .map(|queue| QueueReport {
+                rx: queue.counters.rx,
+                tx: queue.counters.tx,
+                handover_full: queue.counters.full,
+                handover_no_frame: queue.no_frame,
+                copied: queue.copied,
+                ..QueueReport::default()
+            })
+            .collect(),
+        link: LinkReport {
+            rx_packets: sum(|queue| queue.counters.rx),
+            tx_packets: sum(|queue| queue.counters.tx),
+            rx_dropped: sum(|queue| queue.no_frame),
+            tx_dropped: sum(|queue| queue.counters.full),
+        },
+        far: None,
     }
-    Ok(Ledger { elements, flow_caches, fnat, ports, imbalances })
 }
 
 fn veth_counters(namespace: &str, ifname: &str) -> anyhow::Result<BTreeMap<String, u64>> {
@@ -216,9 +287,11 @@ fn queue_report(
         rx_no_memory: own.rx_no_memory,
         tx: own.tx,
         tx_full: own.tx_full,
+        handover_full: 0,
         tx_invalid: own.tx_invalid + kernel.tx_invalid,
         tx_gone: own.tx_gone,
         tx_no_frame: own.tx_no_frame,
+        handover_no_frame: 0,
         copied: own.copied,
         rx_invalid: kernel.rx_invalid,
         rx_dropped: kernel.rx_dropped,

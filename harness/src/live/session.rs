@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use clap::Args;
 use datapath::lab::Lab;
 use datapath::link::{ElementId, HostId, Socket, ports_of};
 
@@ -15,7 +16,7 @@ use super::private;
 use super::protocol::{Ledger, Request as Ask};
 use super::report::{LinkReport, PortReport};
 use super::topology::{host_ip, host_namespace, port_name};
-use super::worker::Poll;
+use super::worker::Forwarding;
 use crate::journey::{PortCount, Recording};
 use crate::net::{namespace, process};
 use crate::scenario::{Answer, Datapath, Request, Session};
@@ -32,10 +33,11 @@ const SILENCE: Duration = Duration::from_millis(200);
 const MARK: &str = "\ntrunkline-status:";
 
 /// The datapath on AF_XDP sockets.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub struct AfXdp {
-    /// How the forwarder waits for frames.
-    pub poll: Poll,
+    /// How the lab is forwarded.
+    #[command(flatten)]
+    pub forwarding: Forwarding,
 }
 
 impl Datapath for AfXdp {
@@ -46,9 +48,9 @@ impl Datapath for AfXdp {
     fn start(&self, lab: &Lab, text: &str) -> anyhow::Result<Box<dyn Session>> {
         let name = private::name();
         private::sweep()?;
-        let client = client::up(&name, text, self.poll, Life::Tied)?;
+        let client = client::up(&name, text, self.forwarding, Life::Tied)?;
         let mut session = LiveSession {
-            lab: lab.clone(),
+            lab: self.forwarding.of(lab.clone()),
             client,
             servers: Vec::new(),
             before: Vec::new(),

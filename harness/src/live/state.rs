@@ -1,13 +1,16 @@
 //! What a running lab leaves on disk: `/run/trunkline/L/` with the lab file, the daemon's
-//! identity, its control socket and its log.
+//! identity, its control socket, its log, and how it is forwarded.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use datapath::lab::Lab;
 
 use super::topology::check_name;
+use super::worker::Forwarding;
+use crate::lab_file;
 use crate::net::process::{self, ProcessId};
 use crate::net::{namespace, teardown};
 
@@ -54,6 +57,33 @@ impl State {
         })?;
         state.write_lab(lab_text)?;
         Ok(state)
+    }
+
+    /// Notes how the lab is forwarded.
+    ///
+    /// # Errors
+    /// Where the note cannot be written.
+    pub fn write_forwarding(&self, forwarding: &Forwarding) -> anyhow::Result<()> {
+        let text = serde_json::to_string(forwarding)?;
+        fs::write(self.path.join("forwarding"), text).context("write how the lab is forwarded")
+    }
+
+    /// How the lab is forwarded.
+    ///
+    /// # Errors
+    /// Where there is no note of it.
+    pub fn forwarding(&self) -> anyhow::Result<Forwarding> {
+        let text = fs::read_to_string(self.path.join("forwarding"));
+        let text = text.context("read how the lab is forwarded")?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// The lab as it is in force and forwarded.
+    ///
+    /// # Errors
+    /// Where its file cannot be read.
+    pub fn lab(&self) -> anyhow::Result<Lab> {
+        Ok(self.forwarding()?.of(lab_file::load(&self.lab_file())?))
     }
 
     /// Keeps the lab file. Whoever reads it meets the old one or the new one, whole.

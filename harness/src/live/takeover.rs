@@ -8,7 +8,7 @@ use anyhow::bail;
 use datapath::lab::Lab;
 use datapath::link::Snapshot;
 
-use super::worker::Worker;
+use super::worker::{Forwarding, Worker};
 
 /// How long it took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,12 +19,12 @@ pub struct Swap {
     pub stalled: Duration,
 }
 
-/// The lab of a file that a running lab is to take over.
+/// The lab of a file that a running lab, forwarded in this way, is to take over.
 ///
 /// # Errors
 /// A mistake in the file with its place, or the key that needs other machines than are up.
-pub fn read(running: &Lab, text: &str) -> anyhow::Result<Lab> {
-    let lab = datapath::lab::load(text, "the lab file")?;
+pub fn read(running: &Lab, forwarding: Forwarding, text: &str) -> anyhow::Result<Lab> {
+    let lab = forwarding.of(datapath::lab::load(text, "the lab file")?);
     if let Some(key) = running.other_machines(&lab) {
         bail!(
             "`{key}` differs from what is up: a running lab takes over its profile, switches and \

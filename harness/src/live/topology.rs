@@ -3,13 +3,16 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, bail};
-use datapath::lab::Lab;
-use datapath::link::{ElementId, HostId, Peer, Socket, peer_of, ports_of};
+use clap::ValueEnum;
+use datapath::lab::{Lab, Links};
+use datapath::link::{ElementId, HostId, Peer, Socket, fused_peer, peer_of, ports_of};
 use datapath::node::{ETH0, Interface};
 use datapath::vpc::OUTSIDE_MTU;
 use datapath::wire::Mac;
 use datapath_io::Site;
+use serde::{Deserialize, Serialize};
 
+use super::worker::shares;
 use crate::net::plan::{End, Namespace, Route, Topology, User, Veth};
 
 /// The next hop of every stack; a permanent neighbour, so it is never asked for.
@@ -19,6 +22,25 @@ pub(crate) const ANCHOR: (&str, &str) = ("anchor0", "anchor1");
 /// Name of the interface in every stack's namespace.
 pub const STACK_IFNAME: &str = "eth0";
 
+/// How the links between elements are, as the command line has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WiredOrFused {
+    /// By veths.
+    Wired,
+    /// In memory, without devices.
+    Fused,
+}
+
+impl From<WiredOrFused> for Links {
+    fn from(links: WiredOrFused) -> Self {
+        match links {
+            WiredOrFused::Wired => Self::Wired,
+            WiredOrFused::Fused => Self::Fused,
+        }
+    }
+}
+
 /// Everything about a lab's place on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
@@ -26,7 +48,7 @@ pub struct Places {
     pub name: String,
     /// What is to be made.
     pub topology: Topology,
-    /// Where each port of each element is.
+    /// Where each port of each element is; those of fused links are nowhere.
     pub sites: Vec<Site>,
     /// Namespace and device of the anchor.
     pub anchor: (String, String),
@@ -75,13 +97,16 @@ fn element_namespace(name: &str, lab: &Lab, element: ElementId) -> String {
     format!("{name}-{}", element.name(lab))
 }
 
-/// The places of a lab of that name, all of whose elements are forwarded by one daemon.
+/// The places of a lab of that name, all of whose elements are forwarded by one daemon on so many
+/// threads.
 ///
 /// # Errors
-/// Where the name does not fit, or the lab is too large for this machine.
-pub fn whole_places(lab: &Lab, name: &str) -> anyhow::Result<Places> {
-    let elements: Vec<_> = ElementId::all(lab).collect();
-    let arenas = datapath_io::memory_plan(lab, &elements)?.arenas.len();
+/// Where the name does not fit, the lab is too large for this machine, or too small for the threads.
+pub fn whole_places(lab: &Lab, name: &str, workers: u16) -> anyhow::Result<Places> {
+    let mut arenas = 0;
+    for share in shares(lab, workers)? {
+        arenas += datapath_io::memory_plan(lab, &share)?.arenas.len();
+    }
     places(lab, name, u16::try_from(arenas).context("too many packet memories")?)
 }
 
@@ -103,6 +128,9 @@ pub fn places(lab: &Lab, name: &str, anchors: u16) -> anyhow::Result<Places> {
     for element in ElementId::all(lab) {
         for (port, queues) in ports_of(lab, element) {
             let socket = Socket { element, port };
+            if fused_peer(lab, socket).is_some() {
+                continue;
+            }
             let site = site(lab, name, socket);
             if let Some(link) = link(lab, name, socket, &site, queues)? {
                 topology.links.push(link);

@@ -4,6 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::runtime::Runtime;
 
 use super::carrier;
 use super::connection::{self, Connection};
@@ -24,24 +28,29 @@ use super::plan::{End, Namespace, Sysctl, Topology, Veth};
 pub fn apply(topology: &Topology) -> Result<(), NetError> {
     topology.check()?;
     namespace::prepare_directory()?;
-    namespace::on_own_thread(|| {
-        let mut undo = Undo::default();
-        build(topology, &mut undo)?;
-        undo.made.clear();
-        Ok(())
-    })
+    let undo = Undo::default();
+    build(topology, &undo)?;
+    undo.made().clear();
+    Ok(())
 }
 
 /// The namespaces made so far. They are removed, and every veth with them, unless the list is
 /// cleared first; a guard rather than an error path, so that a panic undoes them too.
 #[derive(Default)]
 struct Undo<'t> {
-    made: Vec<&'t str>,
+    made: Mutex<Vec<&'t str>>,
+}
+
+impl<'t> Undo<'t> {
+    fn made(&self) -> MutexGuard<'_, Vec<&'t str>> {
+        // Nothing panics half-way through a change of it.
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
-        for name in self.made.drain(..).rev() {
+        for name in self.made().drain(..).rev() {
             if let Err(error) = namespace::delete(name) {
                 tracing::error!(%error, "left behind");
             }
@@ -61,49 +70,69 @@ struct Share<'t> {
 }
 
 /// Four rounds over the namespaces: all namespaces, then the links between them, then what is on
-/// the links, then the wait until they carry frames. Each round has one namespace open at a time, so the number of open files does not
-/// grow with the lab.
-fn build<'t>(topology: &'t Topology, undo: &mut Undo<'t>) -> Result<(), NetError> {
-    let runtime = connection::runtime()?;
-    for planned in &topology.namespaces {
-        namespace::create_here(&planned.name)?;
-        undo.made.push(&planned.name);
-        for sysctl in &planned.sysctls {
-            write_sysctl(&planned.name, sysctl)?;
-        }
-    }
+/// the links, then the wait until they carry frames. A round is done by several threads, each of
+/// which has one namespace open at a time, so the number of open files does not grow with the lab.
+fn build<'t>(topology: &'t Topology, undo: &Undo<'t>) -> Result<(), NetError> {
     let shares = shares(topology);
-    let connect = |planned: &Namespace| {
-        namespace::enter(&planned.name)?;
-        Connection::open(&runtime).map_err(|error| failed(&planned.name, "open netlink", error))
-    };
-    for planned in &topology.namespaces {
-        let Some(share) = shares.get(planned.name.as_str()) else { continue };
+    each(topology, |_, planned| {
+        namespace::create_here(&planned.name)?;
+        undo.made().push(&planned.name);
+        planned.sysctls.iter().try_for_each(|sysctl| write_sysctl(&planned.name, sysctl))
+    })?;
+    each(topology, |runtime, planned| {
+        let share = shares.get(planned.name.as_str()).filter(|share| !share.links.is_empty());
+        let Some(share) = share else { return Ok(()) };
         // A link is made from the namespace of its first end: some kernels look for a link of
         // the same name or index where the request comes from, not where the link is to be.
-        let connection = connect(planned)?;
-        for link in &share.links {
+        let connection = connect(runtime, planned)?;
+        share.links.iter().try_for_each(|link| {
             let [_, End { namespace: far, .. }] = link.in_order();
             let home = File::open(namespace::path(far))
                 .map_err(|error| failed(far, "open it for a link's end", error))?;
-            links::make(&connection, link, home.as_fd())?;
-        }
-    }
-    for planned in &topology.namespaces {
-        let connection = connect(planned)?;
+            links::make(&connection, link, home.as_fd())
+        })
+    })?;
+    each(topology, |runtime, planned| {
+        let connection = connect(runtime, planned)?;
         if planned.loopback {
             links::set_loopback_up(&connection, &planned.name)?;
         }
-        if let Some(share) = shares.get(planned.name.as_str()) {
-            links::configure(&connection, &share.ends)?;
-        }
-    }
-    for planned in &topology.namespaces {
-        let Some(share) = shares.get(planned.name.as_str()) else { continue };
+        let share = shares.get(planned.name.as_str());
+        share.map_or(Ok(()), |share| links::configure(&connection, &share.ends))
+    })?;
+    each(topology, |runtime, planned| {
+        let Some(share) = shares.get(planned.name.as_str()) else { return Ok(()) };
         namespace::enter(&planned.name)?;
-        carrier::wait(&runtime, &planned.name, share.up.clone())?;
-    }
-    Ok(())
+        carrier::wait(runtime, &planned.name, share.up.clone())
+    })
+}
+
+/// A connection to a namespace, which the calling thread is in from now on.
+fn connect<'r>(runtime: &'r Runtime, planned: &Namespace) -> Result<Connection<'r>, NetError> {
+    namespace::enter(&planned.name)?;
+    Connection::open(runtime).map_err(|error| failed(&planned.name, "open netlink", error))
+}
+
+/// Threads of a round. The kernel makes most changes one after the other; what they leave it is
+/// waiting for processors to have seen a change, and that goes on at the same time.
+const THREADS: usize = 8;
+
+/// Does something for each namespace, in no order, on threads that end with this call.
+fn each<'t>(
+    topology: &'t Topology,
+    work: impl Fn(&Runtime, &'t Namespace) -> Result<(), NetError> + Sync,
+) -> Result<(), NetError> {
+    let next = AtomicUsize::new(0);
+    let run = || {
+        let runtime = connection::runtime()?;
+        while let Some(planned) = topology.namespaces.get(next.fetch_add(1, Ordering::Relaxed)) {
+            // Where one fails nobody begins with another.
+            work(&runtime, planned)
+                .inspect_err(|_| next.store(topology.namespaces.len(), Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    namespace::on_own_threads(THREADS.min(topology.namespaces.len()), run)
 }
 
 fn shares(topology: &Topology) -> HashMap<&str, Share<'_>> {

@@ -209,6 +209,26 @@ pub fn run_in<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> Result<T,
     })
 }
 
+/// Runs `work` on so many threads of its own at the same time. The first error counts.
+pub(super) fn on_own_threads(
+    threads: usize,
+    work: impl Fn() -> Result<(), NetError> + Sync,
+) -> Result<(), NetError> {
+    std::thread::scope(|scope| {
+        let spawn = |_| {
+            let thread = std::thread::Builder::new().name("netns".to_owned());
+            let spawned = thread.spawn_scoped(scope, &work);
+            spawned.map_err(|cause| NetError::Own { attempt: "starting a thread", cause })
+        };
+        let started: Vec<_> = (0..threads).map(spawn).collect();
+        let done: Vec<Result<(), NetError>> = started
+            .into_iter()
+            .map(|thread| thread?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect();
+        done.into_iter().collect()
+    })
+}
+
 /// Runs `work` on a thread of its own, so that whatever it does to its namespace ends with it.
 pub(super) fn on_own_thread<T: Send>(
     work: impl FnOnce() -> Result<T, NetError> + Send,

@@ -28,7 +28,6 @@ pub use verdict::{Denial, denial, eni_of, flow_of};
 use clap::ValueEnum;
 
 use crate::live::session::AfXdp;
-use crate::live::worker::Poll;
 use crate::memory::Memory;
 use crate::oracle::KernelNodes;
 
@@ -44,12 +43,12 @@ pub enum Kind {
     Kernel,
 }
 
-/// The datapath of a kind; `poll` is how one on AF_XDP waits for frames.
+/// The datapath of a kind; `afxdp` is the one on AF_XDP.
 #[must_use]
-pub fn datapath(kind: Kind, poll: Poll) -> Box<dyn Datapath> {
+pub fn datapath(kind: Kind, afxdp: AfXdp) -> Box<dyn Datapath> {
     match kind {
         Kind::Memory => Box::new(Memory),
-        Kind::Afxdp => Box::new(AfXdp { poll }),
+        Kind::Afxdp => Box::new(afxdp),
         Kind::Kernel => Box::new(KernelNodes),
     }
 }

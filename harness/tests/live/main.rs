@@ -9,6 +9,7 @@ mod cases;
 mod control;
 mod datagrams;
 mod doctor;
+mod fused;
 mod jumbo;
 mod kill;
 mod netns_scripts;

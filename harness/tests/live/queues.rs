@@ -59,9 +59,10 @@ fn at_b(ledger: &serde_json::Value, lab: &datapath::lab::Lab) -> u64 {
 
 /// Floods VID 101 by `flood_queue` while its member queue is not served, and sends VID 102 its
 /// thousand. Every one of those arrives; what the flood lost is counted at its own member queue.
-fn flood_leaves_the_other_member_whole(flood_queue: u16) {
-    let test = TestLab::up(TWO_MEMBERS);
-    let lab = datapath::lab::load(TWO_MEMBERS, "two members").expect("a lab");
+fn flood_leaves_the_other_member_whole(links: &str, flood_queue: u16) {
+    let text = format!("links: {links}\n{TWO_MEMBERS}");
+    let test = TestLab::up(&text);
+    let lab = datapath::lab::load(&text, "two members").expect("a lab");
     let limit = u64::from(lab.limits.member_queue);
     // The first frame makes the node ask for the pod; from then on nothing waits.
     inject(&test, 2, frame(&lab, 1, 102), 1);
@@ -97,13 +98,20 @@ fn flood_leaves_the_other_member_whole(flood_queue: u16) {
 #[test]
 fn a_flood_from_the_vpc_on_its_own_queue() {
     if is_root() {
-        flood_leaves_the_other_member_whole(1);
+        flood_leaves_the_other_member_whole("wired", 1);
     }
 }
 
 #[test]
 fn a_flood_that_arrives_on_another_queue() {
     if is_root() {
-        flood_leaves_the_other_member_whole(2);
+        flood_leaves_the_other_member_whole("wired", 2);
+    }
+}
+
+#[test]
+fn a_flood_by_a_fused_link() {
+    if is_root() {
+        flood_leaves_the_other_member_whole("fused", 1);
     }
 }
