@@ -8,6 +8,10 @@ use crate::error::{ProgError, at, missing};
 use crate::object::{Loaded, object};
 use crate::{DATAGRAM, datagram};
 
+/// Bytes of what the program expects: a datagram's headers, the number of its destination ports,
+/// each rounded up to eight.
+const EXPECTED: usize = 56;
+
 /// What a [`Counter`] has counted, in frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -32,20 +36,19 @@ impl fmt::Debug for Counter {
 
 impl Counter {
     /// Loads a program that expects datagrams with the headers of `expected` (untagged, without
-    /// IP options), but for the source port, with which the UDP checksum changes. The payload is
-    /// held against the checksum of `expected` only.
+    /// IP options), but for the source port, the destination port, which may be any of `ports`
+    /// from that of `expected` on, and the UDP checksum, which changes with both. The payload is
+    /// held against the checksum only.
     ///
     /// # Errors
     /// [`ProgError::ShortFrame`], or [`ProgError::Kernel`] where the rights are missing.
-    pub fn load(expected: &[u8]) -> Result<Self, ProgError> {
-        let headers = datagram(expected)?;
+    pub fn load(expected: &[u8], ports: u16) -> Result<Self, ProgError> {
+        let mut value = [0; EXPECTED];
+        value[..DATAGRAM].copy_from_slice(datagram(expected)?);
+        value[EXPECTED - 8..EXPECTED - 4].copy_from_slice(&u32::from(ports).to_ne_bytes());
         let loaded = Loaded::load(object!("count"), 0, |map| {
-            // The map of counts has no initial value.
-            let value = map.initial_value_mut().and_then(|value| value.get_mut(..DATAGRAM));
-            if let Some(value) = value {
-                value.copy_from_slice(headers);
-            }
-            Ok(())
+            let named = map.name().to_str().is_some_and(|name| name.ends_with(".rodata"));
+            if named { map.set_initial_value(&value) } else { Ok(()) }
         })?;
         Ok(Self { loaded })
     }

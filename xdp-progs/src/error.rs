@@ -18,13 +18,8 @@ pub enum ProgError {
     },
     /// Not an untagged datagram: shorter than its headers.
     ShortFrame,
-    /// So many source ports do not exist from that one on.
-    NoSuchPorts {
-        /// The first one asked for.
-        first_port: u16,
-        /// How many were asked for.
-        flows: u16,
-    },
+    /// A range of ports is empty.
+    NoPorts,
     /// The kernel or libbpf refused a step.
     Kernel {
         /// What was being done.
@@ -47,9 +42,7 @@ impl fmt::Display for ProgError {
                 write!(f, "queue {queue} does not exist: the program was loaded for {queues}")
             }
             Self::ShortFrame => f.write_str("a frame is too short for a datagram's headers"),
-            Self::NoSuchPorts { first_port, flows } => {
-                write!(f, "there are no {flows} source ports from {first_port} on")
-            }
+            Self::NoPorts => f.write_str("a range of ports is empty"),
             Self::Kernel { step, source } => {
                 write!(f, "cannot {step} the XDP program: {source}")?;
                 match source.kind() {

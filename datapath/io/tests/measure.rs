@@ -1,16 +1,19 @@
-//! The two XDP programs that measure, over a real veth.
+//! The XDP programs that measure, over real veths.
 
 mod common;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use common::{PATIENCE, SMALL, arena, in_netns, settle, veth};
 use datapath::port::{Buffer, Port};
 use datapath_io::{Arena, XskPort, link};
-use xdp_progs::{Counter, Counts, Offer, ProgError};
+use xdp_progs::{Counter, Counts, Devmap, Offer, ProgError};
 
-const FIRST_PORT: u16 = 65_500;
-const FLOWS: u16 = 36;
+/// Ports of clients up to the last there is, and of the service.
+const CLIENTS: RangeInclusive<u16> = 65_524..=65_535;
+const SERVICES: RangeInclusive<u16> = 53..=55;
+const FLOWS: usize = 12 * 3;
 
 /// The one's complement sum of the words of some bytes.
 fn sum(bytes: &[u8]) -> u16 {
@@ -25,12 +28,18 @@ fn udp_sum(frame: &[u8]) -> u16 {
     sum(&[&frame[26..34], &[0, 17], &frame[38..40], &frame[34..]].concat())
 }
 
-/// A datagram of a flow with right checksums.
+/// A datagram to the first service port with right checksums.
 fn datagram(port: u16) -> Vec<u8> {
+    datagram_to(port, *SERVICES.start())
+}
+
+/// A datagram of a flow with right checksums.
+fn datagram_to(port: u16, service: u16) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
     frame.extend([0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
     frame.extend(port.to_be_bytes());
-    frame.extend([0, 53, 0, 26, 0, 0]);
+    frame.extend(service.to_be_bytes());
+    frame.extend([0, 26, 0, 0]);
     frame.extend(*b"some eighteen byte");
     let header = !sum(&frame[14..34]);
     frame[24..26].copy_from_slice(&header.to_be_bytes());
@@ -74,12 +83,12 @@ fn every_flow_is_offered_in_turn_with_a_right_checksum() {
     in_netns(|| {
         let arena = arena(1, SMALL);
         let mut near = near(&arena);
-        let offer = Offer::load(link::index("far").unwrap(), FIRST_PORT, FLOWS).unwrap();
+        let offer = Offer::load(link::index("far").unwrap(), &CLIENTS, &SERVICES).unwrap();
         let (mut seen, mut frames) = (BTreeMap::new(), Vec::new());
         // The kernel starts each call with fresh copies; the turn goes on.
         for _ in 0..4 {
-            let count = u32::from(FLOWS) / 2;
-            offer.send(&datagram(FIRST_PORT), count).unwrap();
+            let count = FLOWS as u32 / 2;
+            offer.send(&datagram(*CLIENTS.start()), count).unwrap();
             for _ in 0..PATIENCE {
                 near.receive(0, 64, &mut frames);
                 if frames.len() >= count as usize {
@@ -87,23 +96,48 @@ fn every_flow_is_offered_in_turn_with_a_right_checksum() {
                 }
             }
             for frame in frames.drain(..) {
-                let port = u16::from_be_bytes([frame.bytes()[34], frame.bytes()[35]]);
-                assert_eq!(frame.bytes(), datagram(port), "port {port}");
-                *seen.entry(port).or_insert(0) += 1;
+                let port = |at| u16::from_be_bytes([frame.bytes()[at], frame.bytes()[at + 1]]);
+                let flow = (port(36), port(34));
+                assert_eq!(frame.bytes(), datagram_to(flow.1, flow.0), "{flow:?}");
+                *seen.entry(flow).or_insert(0) += 1;
             }
         }
         let twice_each: BTreeMap<_, _> =
-            (FIRST_PORT..=FIRST_PORT + (FLOWS - 1)).map(|port| (port, 2)).collect();
+            SERVICES.flat_map(|to| CLIENTS.map(move |from| ((to, from), 2))).collect();
         assert_eq!(seen, twice_each);
-        assert_eq!(offer.offered().unwrap(), 2 * u64::from(FLOWS));
+        assert_eq!(offer.offered().unwrap(), 2 * FLOWS as u64);
     });
 }
 
 #[test]
-fn ports_beyond_the_last_are_refused() {
-    let refused = Offer::load(1, FIRST_PORT, FLOWS + 1);
-    assert!(matches!(refused, Err(ProgError::NoSuchPorts { .. })), "{refused:?}");
-    assert!(matches!(Offer::load(1, 1, 0), Err(ProgError::NoSuchPorts { .. })));
+fn ranges_without_a_port_are_refused() {
+    let empty = RangeInclusive::new(2, 1);
+    assert!(matches!(Offer::load(1, &empty, &SERVICES), Err(ProgError::NoPorts)));
+    assert!(matches!(Offer::load(1, &CLIENTS, &empty), Err(ProgError::NoPorts)));
+}
+
+#[test]
+fn a_devmap_hands_frames_on_with_the_next_hops_addresses() {
+    in_netns(|| {
+        let arena = arena(2, SMALL);
+        let mut near = near(&arena);
+        veth("out", "end", 1);
+        let mut end = XskPort::open(&arena, "end", 1).expect("the port behind");
+        let (dst, src) = ([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 8]);
+        let mut devmap = Devmap::load(link::index("out").unwrap(), [dst, src]).unwrap();
+        devmap.attach(index("far")).unwrap();
+        send(&mut near, &[datagram(7)]);
+        let mut frames = Vec::new();
+        for _ in 0..PATIENCE {
+            end.receive(0, 64, &mut frames);
+            if !frames.is_empty() {
+                break;
+            }
+        }
+        let expected = [&dst[..], &src, &datagram(7)[12..]].concat();
+        let arrived: Vec<_> = frames.iter().map(|frame| frame.bytes().to_vec()).collect();
+        assert_eq!(arrived, [expected]);
+    });
 }
 
 #[test]
@@ -111,9 +145,9 @@ fn only_the_expected_datagram_of_any_flow_is_right() {
     in_netns(|| {
         let arena = arena(1, SMALL);
         let mut near = near(&arena);
-        let mut counter = Counter::load(&datagram(1)).unwrap();
+        let mut counter = Counter::load(&datagram(1), 3).unwrap();
         counter.attach(index("far")).unwrap();
-        let right: Vec<_> = (0..50).map(|flow| datagram(flow * 1_301)).collect();
+        let right: Vec<_> = (0..50).map(|flow| datagram_to(flow * 1_301, 53 + flow % 3)).collect();
         send(&mut near, &right);
         assert_eq!(counts(&counter, 50), Counts { right: 50, wrong: 0 });
         // Any byte of the headers, in any flow.
@@ -127,7 +161,9 @@ fn only_the_expected_datagram_of_any_flow_is_right() {
         send(&mut near, &wrong);
         let mut no_checksum = datagram(3);
         no_checksum[40..42].fill(0);
+        let other_services = [datagram_to(5, 52), datagram_to(5, 56)];
         send(&mut near, &[no_checksum, datagram(4)[..41].to_vec()]);
-        assert_eq!(counts(&counter, 94), Counts { right: 50, wrong: 44 });
+        send(&mut near, &other_services);
+        assert_eq!(counts(&counter, 96), Counts { right: 50, wrong: 46 });
     });
 }

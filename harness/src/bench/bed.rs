@@ -5,19 +5,23 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, bail};
 use datapath::journey::PortId;
-use datapath::lab::{Lab, Pod, VSwitch};
+use datapath::lab::{Lab, Pod, ServicePort, VSwitch};
 use datapath::link::{ElementId, Peer, Socket, peer_of, ports_of};
 use datapath::node::{ETH0, ETH1, FIRST_CALI};
 use datapath_io::budget::{ElementNeed, plan};
 use datapath_io::{Arena, ArenaConfig, Memory, XskPort};
 
 use super::far_end::Host;
+use super::frames::Flows;
 use crate::live::private::{Ground, Hosts};
 use crate::live::topology::{STACK_IFNAME, host_namespace};
 use crate::net::stats::LinkStats;
 use crate::net::{namespace, stats};
 
 const LAB: &str = include_str!("../../../scenarios/bench.yaml");
+
+/// Room for flows beside those that are measured.
+const SPARE: u32 = 1_024;
 
 /// The node under test.
 const NODE: ElementId = ElementId::Node(0);
@@ -51,15 +55,15 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Makes everything; on failure nothing is left.
+    /// Makes everything, with a node that can hold these flows; on failure nothing is left.
     ///
     /// # Errors
     /// A missing right, or what the kernel refuses.
-    pub fn make() -> anyhow::Result<Self> {
+    pub fn make(flows: Flows) -> anyhow::Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             bail!("a lab in namespaces needs root");
         }
-        let lab = datapath::lab::load(LAB, "bench.yaml")?;
+        let lab = lab(flows)?;
         let own = u16::try_from(datapath_io::memory_plan(&lab, &[NODE])?.arenas.len())?;
         let ground = Ground::make(&lab, LAB, own + 1, Hosts::Stacks)?;
         let (home, anchor) = &ground.places.anchor;
@@ -134,6 +138,19 @@ impl Bed {
         let link: Option<&LinkStats> = links.get(&device.ifname);
         Ok(link.context("the device is gone")?.tx_dropped)
     }
+}
+
+/// The lab, with as many ports of its service as the flows have, and room for them.
+fn lab(flows: Flows) -> anyhow::Result<Lab> {
+    let mut lab = datapath::lab::load(LAB, "bench.yaml")?;
+    let service = lab.services.first_mut().context("the lab has no service")?;
+    let first = service.ports.first().cloned().context("the service has no port")?;
+    for further in 1..flows.services {
+        let (port, target_port) = (first.port + further, first.target_port + further);
+        service.ports.push(ServicePort { port, target_port, ..first.clone() });
+    }
+    lab.limits.flows = lab.limits.flows.max(flows.count() + SPARE);
+    Ok(lab)
 }
 
 /// Moves the calling thread into a namespace, as [`Memory`] and `LiveLink` want it.

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use datapath::port::{Buffer, Port};
 use datapath::wire::arp::{Arp, Operation};
 use datapath::wire::{Mac, ethernet};
-use datapath_io::XskPort;
+use datapath_io::{Waiter, XskPort};
 
 /// Frames taken or sent at once.
 pub const BATCH: usize = 64;
@@ -44,6 +44,14 @@ impl FarEnd {
     #[must_use]
     pub fn received(&self) -> u64 {
         self.port.counters().map(|queue| queue.rx).sum()
+    }
+
+    /// Has a waiter wake up for what comes here.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn register(&self, waiter: &Waiter) -> std::io::Result<()> {
+        waiter.add_port(0, &self.port)
     }
 
     /// Sends a frame; false where the wire has no room for it now.

@@ -7,7 +7,8 @@ use xdp_progs::Offer;
 
 use super::bed::{Bed, CALI};
 use super::far_end::{BATCH, FarEnd};
-use super::frames::{FIRST_PORT, Frames};
+use super::forwarder::Kind;
+use super::frames::{Frames, Requests};
 use crate::net::namespace;
 
 /// Datagrams sent by one system call of the live generator: half a second or more. The call ends
@@ -15,7 +16,19 @@ use crate::net::namespace;
 const LIVE_FRAMES: u32 = 1 << 22;
 
 /// How the load comes into the node's wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    ValueEnum,
+)]
 #[serde(rename_all = "camelCase")]
 pub enum Input {
     /// As socket buffers, as a pod's stack sends: the generator's core is the limit.
@@ -42,10 +55,8 @@ pub enum Generator<'a> {
     Skb {
         /// Where.
         pod: &'a mut FarEnd,
-        /// The request of each flow.
-        requests: Vec<Vec<u8>>,
-        /// The flow whose turn it is.
-        next: usize,
+        /// What is sent.
+        requests: Requests,
     },
     /// Has the kernel run a program that sends.
     Live {
@@ -57,27 +68,27 @@ pub enum Generator<'a> {
 }
 
 impl<'a> Generator<'a> {
-    /// Makes it ready to send the requests of all flows from the pod's end.
+    /// Makes it ready to send the requests of all flows from the pod's end, as a forwarder of
+    /// that kind takes them.
     ///
     /// # Errors
     /// Where its program cannot be loaded.
     pub fn new(
         input: Input,
+        kind: Kind,
         bed: &Bed,
         frames: &Frames,
         pod: &'a mut FarEnd,
     ) -> anyhow::Result<Self> {
+        let request = kind.request(frames, 0);
         Ok(match input {
-            Input::Skb => {
-                let requests = (0..frames.flows).map(|flow| frames.request(flow)).collect();
-                Self::Skb { pod, requests, next: 0 }
-            }
+            Input::Skb => Self::Skb { pod, requests: Requests::new(request, frames.flows)? },
             Input::Live => {
                 let device = bed.far(CALI)?;
                 let index = || datapath_io::link::index(&device.ifname);
                 let index = namespace::run_in(&device.namespace, index)??;
-                let program = Offer::load(index, FIRST_PORT, frames.flows)?;
-                Self::Live { program, request: frames.request(0) }
+                let program = Offer::load(index, &frames.flows.clients(), &frames.services().1)?;
+                Self::Live { program, request }
             }
         })
     }
@@ -89,13 +100,13 @@ impl<'a> Generator<'a> {
     /// What the kernel refuses.
     pub fn offer(&mut self) -> anyhow::Result<()> {
         match self {
-            Self::Skb { pod, requests, next } => {
+            Self::Skb { pod, requests } => {
                 for _ in 0..BATCH {
                     // Where the wire is full, this flow has the next turn again.
-                    if !requests.get(*next).is_some_and(|request| pod.send(0, request)) {
+                    if !pod.send(0, requests.current()) {
                         break;
                     }
-                    *next = (*next + 1) % requests.len();
+                    requests.advance();
                 }
                 pod.flush();
             }

@@ -1,5 +1,6 @@
 //! The machine: which cores are used, and how its speed is told.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -137,6 +138,17 @@ pub struct Machine {
     pub priority_raised: bool,
     /// Whether this program was built with optimisation.
     pub optimised: bool,
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kernel, processor, cores, generator_core, forwarder_core, .. } = self;
+        write!(f, "Linux {kernel}, {processor}, ")?;
+        write!(
+            f,
+            "generator on core {generator_core}, forwarder on core {forwarder_core} of {cores}"
+        )
+    }
 }
 
 impl Machine {

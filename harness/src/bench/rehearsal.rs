@@ -1,17 +1,17 @@
-//! Before anything is measured, one datagram of every flow goes the whole way, and where the node
-//! forwards so does its answer: what arrives must be right to the last byte, and the node has seen
-//! every flow both ways afterwards.
+//! Before anything is measured, one datagram of every flow goes the whole way, and through what
+//! keeps flows so does its answer: what arrives must be right to the last byte, and every flow has
+//! been seen both ways afterwards.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use super::bed::{Bed, PRIMARY, TRUNK};
+use super::bed::{Bed, PRIMARY};
 use super::far_end::FarEnd;
 use super::forwarder::Kind;
 use super::frames::Frames;
 
 /// Datagrams on their way at one time.
-const AT_ONCE: u16 = 16;
+const AT_ONCE: u32 = 32;
 /// How long a datagram may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -19,26 +19,30 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 #[error("flow {flow}: expected the frame\n  {expected}\nand got\n  {arrived}")]
 pub struct WrongFrame {
-    flow: u16,
+    flow: u32,
     expected: String,
     arrived: String,
 }
 
-/// Sends a datagram of every flow through a forwarder that has just been started, and through a
-/// node an answer to each. Returns how many frames have left by eth0.
+/// Sends a datagram of every flow through a forwarder that has just been started, and through one
+/// that keeps flows an answer to each. Returns how many frames have left by eth0.
 ///
 /// # Errors
 /// [`WrongFrame`], or where a far end cannot be opened.
 pub fn rehearse(bed: &Bed, kind: Kind, frames: &Frames, pod: &mut FarEnd) -> anyhow::Result<u64> {
-    let gateway = bed.gateway();
+    let (gateway, flows) = (bed.gateway(), frames.flows.count());
     let mut vpc = FarEnd::new(bed.open_far(PRIMARY)?, gateway);
-    let request = |flow| (frames.request(flow), kind.expected(frames, flow));
-    exchange(frames.flows, (pod, 0), &mut vpc, request)?;
-    if kind == Kind::Node {
-        let mut trunk = FarEnd::new(bed.open_far(TRUNK)?, gateway);
-        let answer = |flow| (frames.answer(flow), frames.answered(flow));
-        let queue = bed.lab.trunk_queue(0, bed.pod()?.vid);
-        exchange(frames.flows, (&mut trunk, queue), pod, answer)?;
+    let request = |flow| [kind.request(frames, flow), kind.expected(frames, flow)];
+    exchange(flows, (pod, 0), &mut vpc, request)?;
+    let answer = |flow| kind.answer(frames, flow);
+    match kind.answered_at() {
+        None => {}
+        Some(PRIMARY) => exchange(flows, (&mut vpc, 0), pod, answer)?,
+        Some(socket) => {
+            let mut end = FarEnd::new(bed.open_far(socket)?, gateway);
+            let queue = bed.lab.trunk_queue(0, bed.pod()?.vid);
+            exchange(flows, (&mut end, queue), pod, answer)?;
+        }
     }
     Ok(vpc.received())
 }
@@ -46,10 +50,10 @@ pub fn rehearse(bed: &Bed, kind: Kind, frames: &Frames, pod: &mut FarEnd) -> any
 /// Sends the first of each flow's frames `from` one end, and waits for the second at another.
 /// Frames arrive in the order in which they were sent.
 fn exchange(
-    flows: u16,
+    flows: u32,
     (from, queue): (&mut FarEnd, u16),
     to: &mut FarEnd,
-    frames: impl Fn(u16) -> (Vec<u8>, Vec<u8>),
+    frames: impl Fn(u32) -> [Vec<u8>; 2],
 ) -> anyhow::Result<()> {
     let mut next = 0;
     while next < flows {
@@ -57,7 +61,7 @@ fn exchange(
         let end = if next == 0 { 1 } else { flows.min(next + AT_ONCE) };
         let some = next..end;
         for flow in some.clone() {
-            from.send(queue, &frames(flow).0);
+            from.send(queue, &frames(flow)[0]);
         }
         from.flush();
         let mut arrived = Vec::new();
@@ -68,7 +72,7 @@ fn exchange(
         }
         let mut arrived = arrived.into_iter();
         for flow in some {
-            let (expected, got) = (frames(flow).1, arrived.next());
+            let ([_, expected], got) = (frames(flow), arrived.next());
             if got.as_ref() != Some(&expected) {
                 let arrived = got.map_or_else(|| "none".to_owned(), |got| hex(&got));
                 return Err(WrongFrame { flow, expected: hex(&expected), arrived }.into());

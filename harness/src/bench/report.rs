@@ -7,16 +7,19 @@ use std::fmt::{self, Write};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::forwarder::Kind;
+use super::forwarder::Row;
 use super::generator::Input;
+use super::latency::LatencyReport;
 use super::machine::Machine;
 use super::window::Window;
 use benches::statistics::Estimate;
 
 /// Version of the report's form. Grows when a field changes its meaning or goes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// A machine whose slowest calibration took so much longer than its fastest has changed speed.
 const STEADY: f64 = 1.15;
+/// How wide the interval of a figure that holds may be (spec BENCH-10).
+const NARROW: f64 = 0.06;
 
 /// The report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,50 +28,85 @@ const STEADY: f64 = 1.15;
 pub struct Report {
     /// Version of this form.
     pub version: u32,
-    /// Whether every frame was right, the books add up, and the expected ratio was reached.
+    /// Whether every frame was right, the books add up, and the expected ratios were reached.
     pub passed: bool,
+    /// Whether the user ended it before all rounds were measured.
+    pub interrupted: bool,
     /// What was measured on.
     pub machine: Machine,
-    /// Flows, all of them established both ways before.
-    pub flows: u16,
     /// Bytes of a frame on a wire, checksum included.
     pub frame_bytes: usize,
-    /// Each input.
-    pub inputs: Vec<InputReport>,
+    /// Rates, for each load.
+    pub loads: Vec<LoadReport>,
+    /// Times of requests until their answers.
+    pub latency: Vec<LatencyReport>,
+    /// What was asked for and could not be measured.
+    pub absent: Vec<Absent>,
     /// The machine's speed meanwhile.
     pub calibration: Calibration,
-    /// The least ratio that was asked for.
-    pub expected: Option<f64>,
 }
 
-/// What was measured under one input.
+/// What was measured under one load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct InputReport {
-    /// Which.
+pub struct LoadReport {
+    /// How it came in.
     pub input: Input,
-    /// The reference, in million frames a second, over the rounds.
-    pub l2fwd_mpps: Estimate,
-    /// The node.
-    pub node_mpps: Estimate,
-    /// The node's share of the reference of the same round, over the rounds.
-    pub ratio: Estimate,
-    /// Every round.
-    pub rounds: Vec<Round>,
+    /// Its flows, established both ways before where the forwarder keeps flows.
+    pub flows: u32,
+    /// Every forwarder.
+    pub rows: Vec<RowReport>,
 }
 
-/// Both forwarders, one right after the other.
+/// What was measured of one forwarder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Round {
-    /// Which was measured first.
-    pub first: Kind,
-    /// The reference.
-    pub l2fwd: Window,
-    /// The node.
-    pub node: Window,
-    /// The node's share of the reference.
+pub struct RowReport {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub about: String,
+    /// Processors used, the sender's included.
+    pub cores: usize,
+    /// Million frames a second, over the rounds.
+    pub mpps: Estimate,
+    /// Processor time of the forwarder for each frame, in nanoseconds; that of sender and forwarder
+    /// together where `withSender` says so.
+    pub ns_per_packet: Estimate,
+    /// Whether one processor sends and forwards, so that the two cannot be told apart.
+    pub with_sender: bool,
+    /// The node's rate divided by this one's of the same round; none of the node itself.
+    pub node_ratio: Option<Estimate>,
+    /// This rate divided by the reference's of the same round; none where that was not measured.
+    pub reference_ratio: Option<Estimate>,
+    /// What was expected of the node's ratio.
+    pub expected: Option<Expectation>,
+    /// Every round, the first begun by the first row, each later one by the next.
+    pub rounds: Vec<Window>,
+}
+
+/// What was expected of a ratio, and what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Expectation {
+    /// The ratio asked for: the least of rates, the most of times.
     pub ratio: f64,
+    /// Whether the median reaches it.
+    pub reached: bool,
+    /// Whether, besides, the interval is narrow enough to trust it: less than 0.06.
+    pub holds: bool,
+}
+
+/// A forwarder that was asked for and not measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Absent {
+    /// Its name.
+    pub name: String,
+    /// Under which input; none where it is under all.
+    pub input: Option<Input>,
+    /// Why.
+    pub reason: String,
 }
 
 /// How long a fixed piece of arithmetic took before each round.
@@ -94,26 +132,76 @@ impl Calibration {
     }
 }
 
-impl InputReport {
-    /// Sums up rounds.
+impl Expectation {
+    /// That a ratio is at least so much.
     #[must_use]
-    pub fn of(input: Input, rounds: Vec<Round>) -> Self {
+    pub fn least(ratio: f64, found: Estimate) -> Self {
+        Self::of(ratio, found, found.median >= ratio)
+    }
+
+    /// That a ratio is at most so much.
+    #[must_use]
+    pub fn most(ratio: f64, found: Estimate) -> Self {
+        Self::of(ratio, found, found.median <= ratio)
+    }
+
+    fn of(ratio: f64, found: Estimate, reached: bool) -> Self {
+        Self { ratio, reached, holds: reached && found.high - found.low < NARROW }
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = match (self.reached, self.holds) {
+            (true, true) => "holds",
+            (true, false) => "reached, interval wide",
+            (false, _) => "NOT REACHED",
+        };
+        write!(f, "{}: {found}", self.ratio)
+    }
+}
+
+impl RowReport {
+    /// Sums up the rounds of a row.
+    #[must_use]
+    pub fn of(row: Row, rounds: &[Window]) -> Self {
         let over =
-            |value: fn(&Round) -> f64| Estimate::of(&rounds.iter().map(value).collect::<Vec<_>>());
+            |value: fn(&Window) -> f64| Estimate::of(&rounds.iter().map(value).collect::<Vec<_>>());
         Self {
-            input,
-            l2fwd_mpps: over(|round| round.l2fwd.mpps),
-            node_mpps: over(|round| round.node.mpps),
-            ratio: over(|round| round.ratio),
-            rounds,
+            name: row.to_string(),
+            about: row.about(),
+            cores: row.cores(),
+            mpps: over(|window| window.mpps),
+            ns_per_packet: over(|window| window.forwarder_ns.unwrap_or(window.generator_ns)),
+            with_sender: rounds.iter().any(|window| window.forwarder_ns.is_none()),
+            node_ratio: None,
+            reference_ratio: None,
+            expected: None,
+            rounds: rounds.to_vec(),
         }
+    }
+
+    /// Holds the node's rounds against this row's.
+    pub fn compare_node(&mut self, node: &[Window]) {
+        self.node_ratio = Some(ratio(node, &self.rounds));
+    }
+
+    /// Holds this row's rounds against the reference's.
+    pub fn compare_reference(&mut self, reference: &[Window]) {
+        self.reference_ratio = Some(ratio(&self.rounds, reference));
     }
 
     /// Whatever was not as it must be.
     pub fn faults(&self) -> impl Iterator<Item = &str> {
-        let windows = self.rounds.iter().flat_map(|round| [&round.l2fwd, &round.node]);
-        windows.flat_map(|window| window.faults.iter().map(String::as_str))
+        self.rounds.iter().flat_map(|window| window.faults.iter().map(String::as_str))
     }
+}
+
+/// One rate divided by another of the same round, over the rounds.
+fn ratio(of: &[Window], to: &[Window]) -> Estimate {
+    let each = of.iter().zip(to);
+    let each = each.map(|(of, to)| if to.mpps > 0.0 { of.mpps / to.mpps } else { 0.0 });
+    Estimate::of(&each.collect::<Vec<_>>())
 }
 
 impl Report {
@@ -127,71 +215,101 @@ impl Report {
     }
 
     fn write(&self, to: &mut impl Write) -> fmt::Result {
-        let machine = &self.machine;
         writeln!(to, "pod -> ClusterIP -> endpoint on another node, one node wired")?;
-        writeln!(to, "{} flows, {}-byte UDP", self.flows, self.frame_bytes)?;
-        writeln!(
-            to,
-            "Linux {}, {}, generator on core {}, forwarder on core {} of {}",
-            machine.kernel,
-            machine.processor,
-            machine.generator_core,
-            machine.forwarder_core,
-            machine.cores
-        )?;
-        if !machine.optimised {
+        writeln!(to, "{}-byte UDP; {}", self.frame_bytes, self.machine)?;
+        if !self.machine.optimised {
             writeln!(to, "built without optimisation: the figures mean nothing")?;
         }
-        if !machine.priority_raised {
+        if !self.machine.priority_raised {
             writeln!(to, "the priority could not be raised: other work takes its share")?;
         }
         if self.calibration.varied {
             let Calibration { fastest, slowest, .. } = self.calibration;
             writeln!(to, "the machine's speed varied ({fastest:.0} to {slowest:.0} ms)")?;
         }
-        for input in &self.inputs {
-            input.write(to)?;
+        for load in &self.loads {
+            load.write(to)?;
         }
-        for fault in self.inputs.iter().flat_map(InputReport::faults) {
-            writeln!(to, "FAULT {fault}")?;
+        LatencyReport::write_all(&self.latency, to)?;
+        if !self.absent.is_empty() {
+            writeln!(to, "\nnot measured")?;
+        }
+        for Absent { name, input, reason } in &self.absent {
+            let input = input.map_or("", Input::name);
+            writeln!(to, "  {name:<25} {input:<5} {reason}")?;
+        }
+        let rows = || self.loads.iter().flat_map(|load| &load.rows);
+        for row in rows() {
+            for fault in row.faults() {
+                writeln!(to, "FAULT {}: {fault}", row.name)?;
+            }
+        }
+        if self.interrupted {
+            writeln!(to, "\ninterrupted: only the complete rounds are here")?;
+        }
+        Ok(())
+    }
+}
+
+impl LoadReport {
+    fn write(&self, to: &mut impl Write) -> fmt::Result {
+        let Self { input, flows, rows } = self;
+        let rounds = rows.first().map_or(0, |row| row.rounds.len());
+        writeln!(to, "\n{} input, {flows} flows, {rounds} rounds", input.name())?;
+        writeln!(
+            to,
+            "  {:<25} cores   Mpps  ns/packet  node/row  95 % interval    row/l2fwd  expected",
+            "row"
+        )?;
+        for row in rows {
+            row.write(to)?;
+        }
+        writeln!(to, "  lost, of what was offered")?;
+        for row in rows {
+            writeln!(to, "    {:<23} {}", row.name, row.losses())?;
+        }
+        if rows.iter().any(|row| row.with_sender) {
+            writeln!(to, "  * sender and forwarder together, on one core")?;
+        }
+        Ok(())
+    }
+}
+
+impl RowReport {
+    fn write(&self, to: &mut impl Write) -> fmt::Result {
+        let Self { name, cores, mpps, ns_per_packet, .. } = self;
+        let sender = if self.with_sender { '*' } else { ' ' };
+        let ns = ns_per_packet.median;
+        write!(to, "  {name:<25} {cores:>5} {:>6.3}  {ns:>8.0}{sender}", mpps.median)?;
+        match self.node_ratio {
+            Some(Estimate { median, low, high, .. }) => {
+                write!(to, "  {median:>8.3}  {low:.3} to {high:.3}")?;
+            }
+            None => write!(to, "  {:>8}  {:14}", "", "")?,
+        }
+        match self.reference_ratio {
+            Some(Estimate { median, .. }) => write!(to, "  {median:>9.3}")?,
+            None => write!(to, "  {:>9}", "")?,
         }
         match self.expected {
-            Some(least) if self.passed => writeln!(to, "\nevery ratio is {least} or more"),
-            Some(least) => writeln!(to, "\nexpected: every ratio {least} or more, no fault"),
-            None => Ok(()),
+            Some(expected) => writeln!(to, "  {expected}"),
+            None => writeln!(to),
         }
     }
-}
 
-impl InputReport {
-    fn write(&self, to: &mut impl Write) -> fmt::Result {
-        let Self { input, l2fwd_mpps, node_mpps, ratio, rounds } = self;
-        writeln!(to, "\n{}, {} rounds", input.name(), rounds.len())?;
-        for (name, estimate) in [("l2fwd", l2fwd_mpps), ("node", node_mpps)] {
-            let Estimate { median, low, high, .. } = estimate;
-            writeln!(to, "  {name:<6} {median:.3} Mpps ({low:.3} to {high:.3})")?;
+    /// Where frames were lost, as shares of what was offered.
+    fn losses(&self) -> String {
+        let mut lost = BTreeMap::new();
+        let mut offered = 0;
+        for window in &self.rounds {
+            offered += window.offered;
+            for (place, count) in &window.losses {
+                *lost.entry(place.as_str()).or_insert(0) += count;
+            }
         }
-        let Estimate { median, low, high, confidence } = ratio;
-        let confidence = confidence * 100.0;
-        writeln!(to, "  ratio  {median:.3}      ({low:.3} to {high:.3}, {confidence:.0} % sure)")?;
-        let windows = |of: fn(&Round) -> &Window| losses(rounds.iter().map(of));
-        writeln!(to, "  lost   l2fwd: {}", windows(|round| &round.l2fwd))?;
-        writeln!(to, "         node:  {}", windows(|round| &round.node))
+        let share = |count: u64| 100.0 * count as f64 / offered.max(1) as f64;
+        let each = lost.into_iter().map(|(place, count)| format!("{place} {:.1} %", share(count)));
+        let each: Vec<_> = each.collect();
+        if each.is_empty() { "nothing".to_owned() } else { each.join(", ") }
     }
-}
-
-/// Where frames were lost in some windows, as shares of what was offered.
-fn losses<'a>(windows: impl Iterator<Item = &'a Window>) -> String {
-    let mut lost = BTreeMap::new();
-    let mut offered = 0;
-    for window in windows {
-        offered += window.offered;
-        for (place, count) in &window.losses {
-            *lost.entry(place.as_str()).or_insert(0) += count;
-        }
-    }
-    let share = |count: u64| 100.0 * count as f64 / offered.max(1) as f64;
-    let each: Vec<_> =
-        lost.into_iter().map(|(place, count)| format!("{place} {:.1} %", share(count))).collect();
-    if each.is_empty() { "nothing".to_owned() } else { each.join(", ") }
 }

@@ -11,13 +11,13 @@ use crate::net::namespace;
 pub struct Sink(Counter);
 
 impl Sink {
-    /// Counts frames like this one from now on.
+    /// Counts frames like this one, to any of so many ports, from now on.
     ///
     /// # Errors
     /// Where the program cannot be loaded or attached.
-    pub fn open(bed: &Bed, expected: &[u8]) -> anyhow::Result<Self> {
+    pub fn open(bed: &Bed, expected: &[u8], ports: u16) -> anyhow::Result<Self> {
         let device = bed.far(PRIMARY)?;
-        let mut counter = Counter::load(expected)?;
+        let mut counter = Counter::load(expected, ports)?;
         namespace::run_in(&device.namespace, || -> anyhow::Result<()> {
             let index = datapath_io::link::index(&device.ifname)?;
             Ok(counter.attach(index.cast_signed())?)

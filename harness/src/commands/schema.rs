@@ -42,7 +42,7 @@ pub enum Form {
     Ledger,
     /// What `show -o json` prints.
     Show,
-    /// What `bench smoke --json` writes.
+    /// What `bench smoke --json` and `bench compare --json` write.
     Bench,
     /// What `doctor --json` prints.
     Doctor,

@@ -10,10 +10,11 @@ use datapath::port::{Buffer, Port};
 use datapath::wire::Mac;
 use datapath_io::{Frame, XskPort};
 
-use super::bed::{Bed, CALI, Device, PRIMARY};
-use super::forwarder::{Books, wires};
-use super::frames::Frames;
-use super::machine::pin;
+use crate::bench::bed::{Bed, CALI, Device, PRIMARY};
+use crate::bench::clock::Clock;
+use crate::bench::forwarder::{Books, Forwarder, wires};
+use crate::bench::frames::Frames;
+use crate::bench::machine::pin;
 use crate::net::namespace;
 
 /// Frames taken from a queue in one turn, as a live link does.
@@ -24,6 +25,7 @@ const BATCH: usize = 64;
 pub struct L2fwd {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<anyhow::Result<Books>>>,
+    clock: Clock,
 }
 
 impl L2fwd {
@@ -45,7 +47,7 @@ impl L2fwd {
                 anyhow::Ok(XskPort::open(arena, &ifname, 1)?)
             });
             let (mut pod, mut eth0) = (pod?, eth0?);
-            let _ = opened.send(());
+            let _ = opened.send(Clock::Thread(nix::unistd::gettid().as_raw()));
             run(&mut pod, &mut eth0, macs, &stopped);
             let mut books = wires(&pod, &eth0)?;
             let dropped: u64 = books.dropped.values().sum();
@@ -54,22 +56,26 @@ impl L2fwd {
             }
             Ok(books)
         })?;
-        let l2fwd = Self { stop, thread: Some(thread) };
         // Where nothing is said the thread has ended, and says why.
         match is_open.recv() {
-            Ok(()) => Ok(l2fwd),
-            Err(_) => Err(l2fwd.stop().err().unwrap_or_else(|| anyhow!("l2fwd has ended"))),
+            Ok(clock) => Ok(Self { stop, thread: Some(thread), clock }),
+            Err(_) => Err(join(thread).err().unwrap_or_else(|| anyhow!("l2fwd has ended"))),
         }
     }
+}
 
-    /// Stops it and closes its ports.
-    ///
-    /// # Errors
-    /// Why it could not be started, or not tell what it has counted.
-    pub fn stop(mut self) -> anyhow::Result<Books> {
+fn join(thread: JoinHandle<anyhow::Result<Books>>) -> anyhow::Result<Books> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+impl Forwarder for L2fwd {
+    fn clock(&self) -> Option<Clock> {
+        Some(self.clock)
+    }
+
+    fn stop(mut self: Box<Self>) -> anyhow::Result<Option<Books>> {
         self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().context("l2fwd has no thread")?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        join(self.thread.take().context("l2fwd has no thread")?).map(Some)
     }
 }
 
