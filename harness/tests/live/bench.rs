@@ -136,7 +136,7 @@ fn flows_of_several_service_ports_are_measured() {
     }
     let folder = tempfile::tempdir().expect("make a folder");
     let file = folder.path().join("report.json");
-    let more = ["--only", "node", "--flows", &(MANY - 1).to_string(), "--json"];
+    let more = ["--only=node", "--input=skb", "--flows", &(MANY - 1).to_string(), "--json"];
     let file_name = file.to_str().expect("a path");
     let (output, lab) = shortest("compare", &[&more[..], &[file_name]].concat());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
