@@ -67,15 +67,23 @@ impl Ovs {
             line.extend(["--", "add-port", "br0", name, "--", "set", "interface", name]);
             line.extend(["type=afxdp", "options:xdp-mode=native", number]);
         }
-        vsctl(&self.folder, &self.namespace, &line)?;
+        vsctl(&self.folder, &self.namespace, &line).with_context(|| self.complaint())?;
         // A port that could not be opened is an entry in the database and nothing else.
         for name in [pod, eth0] {
             let error = vsctl(&self.folder, &self.namespace, &["get", "interface", name, "error"])?;
             if !matches!(error.trim(), "[]" | "") {
-                bail!("port {name}: {}", error.trim());
+                bail!("port {name}: {} ({})", error.trim(), self.complaint());
             }
         }
         Ok(())
+    }
+
+    /// The last errors that the switch has logged.
+    fn complaint(&self) -> String {
+        let log = self.folder.path().join("ovs-vswitchd.log");
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        let errors: Vec<_> = log.lines().filter(|line| line.contains("|ERR|")).collect();
+        errors[errors.len().saturating_sub(3)..].join(" / ")
     }
 
     fn add_flows(&self, frames: &Frames) -> anyhow::Result<()> {
