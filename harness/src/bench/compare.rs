@@ -199,7 +199,11 @@ impl Lanes {
         progress: &mut impl FnMut(Progress<'_>),
     ) -> anyhow::Result<()> {
         for (input, row) in self.order(number) {
-            let measured = setting.measure(row, input, pod);
+            let mut measured = setting.measure(row, input, pod);
+            if measured.as_ref().is_err_and(|error| !(error.is::<Interrupted>() || is_ours(row))) {
+                // The programs of others sometimes fail to open a port that was just given up.
+                measured = setting.measure(row, input, pod);
+            }
             let Some(lane) = self.lanes.iter_mut().find(|l| (l.input, l.row) == (input, row))
             else {
                 continue;

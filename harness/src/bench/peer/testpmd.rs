@@ -15,8 +15,8 @@ use crate::net::process::spawn_in;
 use super::process::{Guarded, wait_for_text};
 use super::tools::program;
 
-/// What it says last before it forwards; what comes after it keeps to itself until it ends.
-const READY: &str = "Checking link statuses";
+/// What it says once it forwards.
+const FORWARDS: &str = "Press enter to exit";
 
 /// A running testpmd. Its control thread is on the generator's core, where it sleeps.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Testpmd {
 }
 
 impl Testpmd {
-    /// Starts it in the node's namespace and waits until its ports are open.
+    /// Starts it in the node's namespace and waits until it forwards.
     ///
     /// # Errors
     /// Where it is not installed, or does not come to forwarding; it is ended then.
@@ -35,8 +35,11 @@ impl Testpmd {
         let log = tempfile::tempdir().context("make a folder")?;
         let said = log.path().join("testpmd.log");
         let output = File::create(&said)?;
-        let mut command = Command::new(program("dpdk-testpmd").context("it is not installed")?);
+        // Into a file it would say nothing before it ends, were it not for stdbuf.
+        let mut command = Command::new(program("stdbuf").context("stdbuf is not installed")?);
         command
+            .arg("-oL")
+            .arg(program("dpdk-testpmd").context("it is not installed")?)
             .args(["-l", &format!("{},{}", cores.generator, cores.forwarder)])
             .args(["--main-lcore", &cores.generator.to_string()])
             // Huge pages gain nothing for a packet memory in copy mode.
@@ -52,7 +55,7 @@ impl Testpmd {
             .stderr(output);
         let process = Guarded::new(spawn_in(&pod.namespace, &mut command)?);
         let mut testpmd = Self { process, _log: log };
-        wait_for_text(&mut testpmd.process, &said, READY)?;
+        wait_for_text(&mut testpmd.process, &said, FORWARDS)?;
         Ok(testpmd)
     }
 }
