@@ -12,12 +12,14 @@ use super::generator::Input;
 use super::latency::LatencyReport;
 use super::machine::Machine;
 use super::window::Window;
-use benches::statistics::Estimate;
+use benches::statistics::{Estimate, median};
 
 /// Version of the report's form. Grows when a field changes its meaning or goes.
 pub const VERSION: u32 = 2;
 /// A machine whose slowest calibration took so much longer than its fastest has changed speed.
 const STEADY: f64 = 1.15;
+/// Share of its core that a generator has when nothing else works there.
+const ALONE: f64 = 0.95;
 /// How wide the interval of a figure that holds may be (spec BENCH-10).
 const NARROW: f64 = 0.06;
 
@@ -268,6 +270,11 @@ impl LoadReport {
         for row in rows {
             writeln!(to, "    {:<23} {}", row.name, row.losses())?;
         }
+        let share = rows.iter().map(RowReport::generator_share).fold(f64::INFINITY, f64::min);
+        if share < ALONE {
+            let percent = share * 100.0;
+            writeln!(to, "  other work ran: a generator had {percent:.0} % of its core")?;
+        }
         if rows.iter().any(|row| row.with_sender) {
             writeln!(to, "  * sender and forwarder together, on one core")?;
         }
@@ -295,6 +302,12 @@ impl RowReport {
             Some(expected) => writeln!(to, "  {expected}"),
             None => writeln!(to),
         }
+    }
+
+    /// How much of its core the generator had, which never rests: the median over the rounds.
+    fn generator_share(&self) -> f64 {
+        let share = |window: &Window| window.generator_ns * window.mpps / 1e3;
+        median(&self.rounds.iter().map(share).collect::<Vec<_>>())
     }
 
     /// Where frames were lost, as shares of what was offered.
