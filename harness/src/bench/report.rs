@@ -20,6 +20,8 @@ pub const VERSION: u32 = 2;
 const STEADY: f64 = 1.15;
 /// Share of its core that a generator has when nothing else works there.
 const ALONE: f64 = 0.95;
+/// How sure the interval of a figure that holds has to be: few rounds have no more than their range.
+const SURE: f64 = 0.95;
 /// How wide the interval of a figure that holds may be (spec BENCH-10).
 const NARROW: f64 = 0.06;
 
@@ -148,7 +150,8 @@ impl Expectation {
     }
 
     fn of(ratio: f64, found: Estimate, reached: bool) -> Self {
-        Self { ratio, reached, holds: reached && found.high - found.low < NARROW }
+        let sure = found.confidence >= SURE && found.high - found.low < NARROW;
+        Self { ratio, reached, holds: reached && sure }
     }
 }
 
