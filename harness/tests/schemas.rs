@@ -50,7 +50,7 @@ fn yaml(path: &Path) -> Value {
 
 #[test]
 fn the_lab_schema_accepts_the_labs_and_no_unknown_key() {
-    let labs = ["article", "article-slb", "bench"].map(|n| format!("scenarios/{n}.yaml"));
+    let labs = ["article", "article-slb"].map(|n| format!("scenarios/{n}.yaml"));
     let more = ["derived", "kernel", "base"].map(|n| format!("datapath/tests/labs/{n}.yaml"));
     for lab in labs.into_iter().chain(more) {
         let lab = yaml(&repository(&lab));
@@ -81,7 +81,7 @@ fn the_scenario_schema_accepts_the_scenarios() {
     let files = folder.map(|entry| entry.expect("an entry").path());
     let is_scenario = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.ends_with(".yaml") && !name.starts_with("article") && name != "bench.yaml"
+        name.ends_with(".yaml") && !name.starts_with("article")
     };
     let scenarios: Vec<_> = files.filter(is_scenario).collect();
     assert!(scenarios.len() >= 14);

@@ -6,11 +6,16 @@ use libbpf_rs::{MapCore, MapFlags};
 
 use crate::error::{ProgError, at, missing};
 use crate::object::{Loaded, object};
-use crate::{DATAGRAM, datagram};
+use crate::{DATAGRAM, PAYLOAD};
 
-/// Bytes of what the program expects: a datagram's headers, the number of its destination ports,
-/// each rounded up to eight.
-const EXPECTED: usize = 56;
+/// Bytes of an entry of the program's expected headers: a segment's, rounded up.
+const ENTRY: usize = 56;
+/// Bytes of the variables that the loader sets.
+const ORDER: usize = 8;
+/// Buckets of [`Times`] to every power of two, and below the first.
+const FINE: usize = 128;
+/// All of them: the longest time is below 2^32 ns.
+const BUCKETS: usize = 26 * FINE;
 
 /// What a [`Counter`] has counted, in frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +24,35 @@ pub struct Counts {
     pub right: u64,
     /// Any other frame.
     pub wrong: u64,
+}
+
+/// How long frames were on their way: how many took about how long. A bucket is less than 1 % of
+/// its time wide; times wrap at 4.29 s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Times(Vec<u64>);
+
+impl Times {
+    /// The times since `before`, which was read from the same counter.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let pairs = self.0.iter().zip(&before.0);
+        Self(pairs.map(|(now, then)| now.saturating_sub(*then)).collect())
+    }
+
+    /// Each bucket that has any: the time at its upper end, in nanoseconds, and how many.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let full = self.0.iter().enumerate().filter(|(_, count)| **count > 0);
+        full.map(|(bucket, count)| (upper_end(bucket), *count))
+    }
+}
+
+/// The longest time of a bucket, in nanoseconds.
+const fn upper_end(bucket: usize) -> u64 {
+    if bucket < FINE {
+        return bucket as u64;
+    }
+    let shift = bucket / FINE - 1;
+    (((bucket - shift * FINE) as u64 + 1) << shift) - 1
 }
 
 /// Counts and drops every frame of an interface: the end of a measured way.
@@ -35,21 +69,41 @@ impl fmt::Debug for Counter {
 }
 
 impl Counter {
-    /// Loads a program that expects datagrams with the headers of `expected` (untagged, without
-    /// IP options), but for the source port, the destination port, which may be any of `ports`
-    /// from that of `expected` on, and the UDP checksum, which changes with both. The payload is
-    /// held against the checksum only.
+    /// Loads a program that expects frames with the headers of one of `streams` (untagged UDP or
+    /// TCP, without options), but for the source port, with which the checksum changes. The
+    /// payload is held against the checksum only. Where there are several streams, a frame's
+    /// payload begins with the number of its own, in network byte order; where it is `stamped`,
+    /// bytes 2 to 5 are the time at which it was sent, the low 32 bits of the monotonic clock's
+    /// nanoseconds in the machine's order, and bytes 6 to 9 its complement.
     ///
     /// # Errors
     /// [`ProgError::ShortFrame`], or [`ProgError::Kernel`] where the rights are missing.
-    pub fn load(expected: &[u8], ports: u16) -> Result<Self, ProgError> {
-        let mut value = [0; EXPECTED];
-        value[..DATAGRAM].copy_from_slice(datagram(expected)?);
-        value[EXPECTED - 8..EXPECTED - 4].copy_from_slice(&u32::from(ports).to_ne_bytes());
+    pub fn load(streams: &[Vec<u8>], stamped: bool) -> Result<Self, ProgError> {
+        if streams.iter().any(|frame| frame.len() < DATAGRAM + PAYLOAD) {
+            return Err(ProgError::ShortFrame);
+        }
+        // As many as are counted fit into a few bytes of a frame.
+        let count = streams.len() as u32;
+        let order = [count, u32::from(stamped)].map(u32::to_ne_bytes).concat();
         let loaded = Loaded::load(object!("count"), 0, |map| {
-            let named = map.name().to_str().is_some_and(|name| name.ends_with(".rodata"));
-            if named { map.set_initial_value(&value) } else { Ok(()) }
+            let name = map.name().to_str().unwrap_or_default().to_owned();
+            if name == "expected" {
+                return map.set_max_entries(count.max(1));
+            }
+            let variables = map.initial_value_mut().filter(|_| name.ends_with(".rodata"));
+            if let Some(value) = variables.and_then(|value| value.get_mut(..ORDER)) {
+                value.copy_from_slice(&order);
+            }
+            Ok(())
         })?;
+        for (stream, frame) in (0_u32..).zip(streams) {
+            let mut entry = [0; ENTRY];
+            let length = frame.len().min(ENTRY);
+            entry[..length].copy_from_slice(&frame[..length]);
+            let expected = loaded.map("expected")?;
+            let put = expected.update(&stream.to_ne_bytes(), &entry, MapFlags::ANY);
+            put.map_err(at("put a stream into"))?;
+        }
         Ok(Self { loaded })
     }
 
@@ -66,12 +120,46 @@ impl Counter {
     /// # Errors
     /// What the kernel says; it has no reason to refuse.
     pub fn counts(&self) -> Result<Counts, ProgError> {
-        let found = self.loaded.map("counts")?.lookup_percpu(&[0; 4], MapFlags::ANY);
-        let each = found.map_err(at("read the counts of"))?.ok_or_else(missing)?;
-        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
-        Ok(each.iter().fold(Counts::default(), |sum, one| {
-            let (right, wrong) = one.split_at(one.len().min(8));
-            Counts { right: sum.right + word(right), wrong: sum.wrong + word(wrong) }
+        let each = self.each("counts", 0)?;
+        Ok(each.iter().fold(Counts::default(), |sum, one| Counts {
+            right: sum.right + word(one, 0),
+            wrong: sum.wrong + word(one, 1),
         }))
+    }
+
+    /// How long right frames were on their way so far, where they are stamped. Takes milliseconds:
+    /// one system call a bucket.
+    ///
+    /// # Errors
+    /// What the kernel says; it has no reason to refuse.
+    pub fn times(&self) -> Result<Times, ProgError> {
+        let counted =
+            |bucket| Ok(self.each("times", bucket)?.iter().map(|one| word(one, 0)).sum::<u64>());
+        (0..BUCKETS as u32).map(counted).collect::<Result<_, _>>().map(Times)
+    }
+
+    /// An entry of a map, as each processor has it.
+    fn each(&self, map: &str, at_key: u32) -> Result<Vec<Vec<u8>>, ProgError> {
+        let found = self.loaded.map(map)?.lookup_percpu(&at_key.to_ne_bytes(), MapFlags::ANY);
+        found.map_err(at("read the counts of"))?.ok_or_else(missing)
+    }
+}
+
+/// The 64-bit number at a place of an entry.
+fn word(bytes: &[u8], place: usize) -> u64 {
+    let bytes = bytes.get(place * 8..place * 8 + 8).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u64::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_follow_each_other_without_a_gap() {
+        assert_eq!([0, 127, 128, 255].map(upper_end), [0, 127, 128, 255]);
+        assert_eq!([256, 257, 383, 384].map(upper_end), [257, 259, 511, 515]);
+        assert_eq!(upper_end(BUCKETS - 1), u64::from(u32::MAX));
+        assert!((1..BUCKETS).all(|at| upper_end(at) > upper_end(at - 1)));
     }
 }

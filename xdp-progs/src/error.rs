@@ -18,8 +18,13 @@ pub enum ProgError {
     },
     /// Not an untagged datagram: shorter than its headers.
     ShortFrame,
-    /// A range of ports is empty.
-    NoPorts,
+    /// So many source ports do not exist from that one on.
+    NoSuchPorts {
+        /// The first one asked for.
+        first_port: u16,
+        /// How many were asked for.
+        flows: u16,
+    },
     /// The kernel or libbpf refused a step.
     Kernel {
         /// What was being done.
@@ -42,7 +47,9 @@ impl fmt::Display for ProgError {
                 write!(f, "queue {queue} does not exist: the program was loaded for {queues}")
             }
             Self::ShortFrame => f.write_str("a frame is too short for a datagram's headers"),
-            Self::NoPorts => f.write_str("a range of ports is empty"),
+            Self::NoSuchPorts { first_port, flows } => {
+                write!(f, "there are no {flows} source ports from {first_port} on")
+            }
             Self::Kernel { step, source } => {
                 write!(f, "cannot {step} the XDP program: {source}")?;
                 match source.kind() {

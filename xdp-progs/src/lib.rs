@@ -28,7 +28,7 @@ mod object;
 mod offer;
 mod redirect;
 
-pub use count::{Counter, Counts};
+pub use count::{Counter, Counts, Times};
 pub use devmap::Devmap;
 pub use error::ProgError;
 pub use offer::Offer;
@@ -36,6 +36,9 @@ pub use redirect::{Redirect, Verdict};
 
 /// Bytes of the headers of an untagged datagram: Ethernet, IPv4 without options, UDP.
 const DATAGRAM: usize = 42;
+/// Where the program that counts finds what a frame carries: behind a datagram's headers, or a
+/// segment's, and how many bytes that are with the time at which it was sent.
+const PAYLOAD: usize = 10;
 
 /// The headers of a datagram.
 fn datagram(frame: &[u8]) -> Result<&[u8], ProgError> {

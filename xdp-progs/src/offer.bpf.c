@@ -9,40 +9,32 @@
 
 /* What the loader sets, in one piece, so that it does not depend on the order of variables. */
 const volatile struct {
-	__u32 ifindex;       /* where to send, in the network namespace of whoever runs this */
-	__u32 first_client;  /* the source ports are `clients` numbers from this one on */
-	__u32 clients;
-	__u32 first_service; /* the destination ports, alike */
-	__u32 services;
+	__u32 ifindex;    /* where to send, in the network namespace of whoever runs this */
+	__u32 first_port; /* the flows' source ports are `flows` numbers from this one on */
+	__u32 flows;
 } order;
 
 struct {
 	__u64 offered; /* datagrams handed to the device */
-	__u32 client;  /* the flow whose turn it is */
-	__u32 service;
+	__u32 next;    /* the flow whose turn it is */
 } progress;
 
 SEC("xdp")
 int offer(struct xdp_md *ctx)
 {
-	struct datagram *d = (void *)(long)ctx->data;
-	__u32 client, service, sum;
+	struct headers *d = (void *)(long)ctx->data;
+	__u32 port, sum;
 
 	if ((void *)d + DATAGRAM > (void *)(long)ctx->data_end)
 		return XDP_DROP;
-	client = __builtin_bswap16(order.first_client + progress.client);
-	service = __builtin_bswap16(order.first_service + progress.service);
-	if (++progress.client >= order.clients) {
-		progress.client = 0;
-		if (++progress.service >= order.services)
-			progress.service = 0;
-	}
-	/* RFC 1624: the new sum is the old one less the old ports plus the new ones. */
-	sum = fold((__u16)~d->check + (__u16)~d->src_port + (__u16)~d->dst_port + client + service);
-	d->src_port = client;
-	d->dst_port = service;
+	port = __builtin_bswap16(order.first_port + progress.next);
+	if (++progress.next >= order.flows)
+		progress.next = 0;
+	/* RFC 1624: the new sum is the old one less the old port plus the new one. */
+	sum = fold((__u16)~d->l4[1] + (__u16)~d->src_port + port);
+	d->src_port = port;
 	/* A checksum of zero means none; all ones says the same as a sum. */
-	d->check = sum == 0xffff ? 0xffff : ~sum;
+	d->l4[1] = sum == 0xffff ? 0xffff : ~sum;
 	progress.offered++;
 	return bpf_redirect(order.ifindex, 0);
 }

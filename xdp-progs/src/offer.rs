@@ -1,7 +1,6 @@
 //! Loading and running `offer.bpf.c`.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 
 use libbpf_rs::{MapCore, MapFlags, ProgramInput};
 
@@ -22,26 +21,17 @@ impl fmt::Debug for Offer {
 }
 
 impl Offer {
-    /// Loads a program that sends out of the interface with this index: from every port of
-    /// `clients` in turn to the first port of `services`, then to the next, and so on.
+    /// Loads a program that sends out of the interface with this index, from `flows` source
+    /// ports in turn, the first of them `first_port`.
     ///
     /// # Errors
-    /// [`ProgError::NoPorts`] where a range is empty; [`ProgError::Kernel`] where the rights are
-    /// missing.
-    pub fn load(
-        ifindex: u32,
-        clients: &RangeInclusive<u16>,
-        services: &RangeInclusive<u16>,
-    ) -> Result<Self, ProgError> {
-        if clients.is_empty() || services.is_empty() {
-            return Err(ProgError::NoPorts);
+    /// [`ProgError::NoSuchPorts`] where there are not so many ports;
+    /// [`ProgError::Kernel`] where the rights are missing.
+    pub fn load(ifindex: u32, first_port: u16, flows: u16) -> Result<Self, ProgError> {
+        if flows == 0 || first_port.checked_add(flows - 1).is_none() {
+            return Err(ProgError::NoSuchPorts { first_port, flows });
         }
-        let range = |ports: &RangeInclusive<u16>| {
-            let (first, last) = (u32::from(*ports.start()), u32::from(*ports.end()));
-            [first, last - first + 1]
-        };
-        let [[client, clients], [service, services]] = [range(clients), range(services)];
-        let order = [ifindex, client, clients, service, services].map(u32::to_ne_bytes).concat();
+        let order = [ifindex, first_port.into(), flows.into()].map(u32::to_ne_bytes).concat();
         let loaded = Loaded::load(object!("offer"), 0, |map| {
             let named = map.name().to_str().is_some_and(|name| name.ends_with(".rodata"));
             if named { map.set_initial_value(&order) } else { Ok(()) }
@@ -50,7 +40,7 @@ impl Offer {
     }
 
     /// Sends `count` copies of `frame`, an untagged datagram with a right checksum, each with the
-    /// ports of the next flow. The interface is looked up in the calling thread's network
+    /// source port of the next flow. The interface is looked up in the calling thread's network
     /// namespace. A signal ends it early.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::fmt;
 use datapath::element::{Departure, Element, Output, Place};
 use datapath::journey::{Hop, Journal, PortId};
 use datapath::lab::Lab;
-use datapath::link::{Direction, ElementId, Socket, ports_of};
+use datapath::link::{Direction, ElementId, OtherMachines, Replaced, Snapshot, Socket, ports_of};
 use datapath::node::Node;
 use datapath::port::{Buffer, Port};
 use datapath::time::Time;
@@ -259,16 +259,25 @@ impl LiveLink {
     }
 
     /// Puts another version of the lab in place: profile, switches and services change, flows
-    /// live on (spec LAB-29). Where the machines differ it returns false and changes nothing.
-    pub fn apply(&mut self, lab: Lab, now: Time) -> bool {
-        if !self.lab.has_machines_of(&lab) {
-            return false;
-        }
-        for node in &mut self.nodes {
-            node.apply(&lab, now);
-        }
-        self.lab = lab;
-        true
+    /// live on (spec LAB-29).
+    ///
+    /// # Errors
+    /// [`OtherMachines`]; nothing has changed.
+    pub fn apply(&mut self, snapshot: Snapshot, now: Time) -> Result<(), OtherMachines> {
+        snapshot.install(&mut self.lab, &mut self.nodes, now)
+    }
+
+    /// The same for the next node only, as [`Snapshot::install_next`] has it: between two polls it
+    /// takes a fraction of the time.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_next(
+        &mut self,
+        snapshot: &mut Snapshot,
+        now: Time,
+    ) -> Result<Option<Replaced>, OtherMachines> {
+        snapshot.install_next(&mut self.lab, &mut self.nodes, now)
     }
 
     /// One turn: takes what has arrived on every queue of every port, processes it, sends what

@@ -3,17 +3,14 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 
 use common::{PATIENCE, SMALL, arena, in_netns, settle, veth};
 use datapath::port::{Buffer, Port};
 use datapath_io::{Arena, XskPort, link};
 use xdp_progs::{Counter, Counts, Devmap, Offer, ProgError};
 
-/// Ports of clients up to the last there is, and of the service.
-const CLIENTS: RangeInclusive<u16> = 65_524..=65_535;
-const SERVICES: RangeInclusive<u16> = 53..=55;
-const FLOWS: usize = 12 * 3;
+const FIRST_PORT: u16 = 65_500;
+const FLOWS: u16 = 36;
 
 /// The one's complement sum of the words of some bytes.
 fn sum(bytes: &[u8]) -> u16 {
@@ -28,18 +25,12 @@ fn udp_sum(frame: &[u8]) -> u16 {
     sum(&[&frame[26..34], &[0, 17], &frame[38..40], &frame[34..]].concat())
 }
 
-/// A datagram to the first service port with right checksums.
-fn datagram(port: u16) -> Vec<u8> {
-    datagram_to(port, *SERVICES.start())
-}
-
 /// A datagram of a flow with right checksums.
-fn datagram_to(port: u16, service: u16) -> Vec<u8> {
+fn datagram(port: u16) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
     frame.extend([0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
     frame.extend(port.to_be_bytes());
-    frame.extend(service.to_be_bytes());
-    frame.extend([0, 26, 0, 0]);
+    frame.extend([0, 53, 0, 26, 0, 0]);
     frame.extend(*b"some eighteen byte");
     let header = !sum(&frame[14..34]);
     frame[24..26].copy_from_slice(&header.to_be_bytes());
@@ -83,12 +74,12 @@ fn every_flow_is_offered_in_turn_with_a_right_checksum() {
     in_netns(|| {
         let arena = arena(1, SMALL);
         let mut near = near(&arena);
-        let offer = Offer::load(link::index("far").unwrap(), &CLIENTS, &SERVICES).unwrap();
+        let offer = Offer::load(link::index("far").unwrap(), FIRST_PORT, FLOWS).unwrap();
         let (mut seen, mut frames) = (BTreeMap::new(), Vec::new());
         // The kernel starts each call with fresh copies; the turn goes on.
         for _ in 0..4 {
-            let count = FLOWS as u32 / 2;
-            offer.send(&datagram(*CLIENTS.start()), count).unwrap();
+            let count = u32::from(FLOWS) / 2;
+            offer.send(&datagram(FIRST_PORT), count).unwrap();
             for _ in 0..PATIENCE {
                 near.receive(0, 64, &mut frames);
                 if frames.len() >= count as usize {
@@ -96,24 +87,23 @@ fn every_flow_is_offered_in_turn_with_a_right_checksum() {
                 }
             }
             for frame in frames.drain(..) {
-                let port = |at| u16::from_be_bytes([frame.bytes()[at], frame.bytes()[at + 1]]);
-                let flow = (port(36), port(34));
-                assert_eq!(frame.bytes(), datagram_to(flow.1, flow.0), "{flow:?}");
-                *seen.entry(flow).or_insert(0) += 1;
+                let port = u16::from_be_bytes([frame.bytes()[34], frame.bytes()[35]]);
+                assert_eq!(frame.bytes(), datagram(port), "port {port}");
+                *seen.entry(port).or_insert(0) += 1;
             }
         }
         let twice_each: BTreeMap<_, _> =
-            SERVICES.flat_map(|to| CLIENTS.map(move |from| ((to, from), 2))).collect();
+            (FIRST_PORT..=FIRST_PORT + (FLOWS - 1)).map(|port| (port, 2)).collect();
         assert_eq!(seen, twice_each);
-        assert_eq!(offer.offered().unwrap(), 2 * FLOWS as u64);
+        assert_eq!(offer.offered().unwrap(), 2 * u64::from(FLOWS));
     });
 }
 
 #[test]
-fn ranges_without_a_port_are_refused() {
-    let empty = RangeInclusive::new(2, 1);
-    assert!(matches!(Offer::load(1, &empty, &SERVICES), Err(ProgError::NoPorts)));
-    assert!(matches!(Offer::load(1, &CLIENTS, &empty), Err(ProgError::NoPorts)));
+fn ports_beyond_the_last_are_refused() {
+    let refused = Offer::load(1, FIRST_PORT, FLOWS + 1);
+    assert!(matches!(refused, Err(ProgError::NoSuchPorts { .. })), "{refused:?}");
+    assert!(matches!(Offer::load(1, 1, 0), Err(ProgError::NoSuchPorts { .. })));
 }
 
 #[test]
@@ -145,9 +135,9 @@ fn only_the_expected_datagram_of_any_flow_is_right() {
     in_netns(|| {
         let arena = arena(1, SMALL);
         let mut near = near(&arena);
-        let mut counter = Counter::load(&datagram(1), 3).unwrap();
+        let mut counter = Counter::load(&[datagram(1)], false).unwrap();
         counter.attach(index("far")).unwrap();
-        let right: Vec<_> = (0..50).map(|flow| datagram_to(flow * 1_301, 53 + flow % 3)).collect();
+        let right: Vec<_> = (0..50).map(|flow| datagram(flow * 1_301)).collect();
         send(&mut near, &right);
         assert_eq!(counts(&counter, 50), Counts { right: 50, wrong: 0 });
         // Any byte of the headers, in any flow.
@@ -161,9 +151,52 @@ fn only_the_expected_datagram_of_any_flow_is_right() {
         send(&mut near, &wrong);
         let mut no_checksum = datagram(3);
         no_checksum[40..42].fill(0);
-        let other_services = [datagram_to(5, 52), datagram_to(5, 56)];
-        send(&mut near, &[no_checksum, datagram(4)[..41].to_vec()]);
-        send(&mut near, &other_services);
-        assert_eq!(counts(&counter, 96), Counts { right: 50, wrong: 46 });
+        send(&mut near, &[no_checksum, datagram(4)[..51].to_vec()]);
+        assert_eq!(counts(&counter, 94), Counts { right: 50, wrong: 44 });
+    });
+}
+
+/// A segment of a stream with a right TCP checksum, which carries a time.
+fn segment(stream: u16, port: u16, sent: u32) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    frame.extend([0x45, 0, 0, 50, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    frame.extend(port.to_be_bytes());
+    frame.extend([0, 80, 0, 0, 1, 0, 0, 0, 2, 0, 0x50, 0x18, 4, 0, 0, 0, 0, 0]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(sent.to_ne_bytes());
+    frame.extend((!sent).to_ne_bytes());
+    let header = !sum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&header.to_be_bytes());
+    let check = !sum(&[&frame[26..34], &[0, 6, 0, 30], &frame[34..]].concat());
+    frame[50..52].copy_from_slice(&check.to_be_bytes());
+    frame
+}
+
+#[test]
+fn segments_are_held_against_their_stream_and_timed() {
+    in_netns(|| {
+        let arena = arena(1, SMALL);
+        let mut near = near(&arena);
+        let streams = [segment(0, 1, 0), segment(1, 1, 0)];
+        let mut counter = Counter::load(&streams, true).unwrap();
+        counter.attach(index("far")).unwrap();
+        let right: Vec<_> =
+            (0..40).map(|flow| segment(flow % 2, flow * 1_301, u32::from(flow) << 20)).collect();
+        send(&mut near, &right);
+        assert_eq!(counts(&counter, 40), Counts { right: 40, wrong: 0 });
+        let before = counter.times().unwrap();
+        assert_eq!(before.iter().map(|(_, count)| count).sum::<u64>(), 40);
+        // Any byte of the headers but for those that the checksum leaves open together.
+        let wrong: Vec<_> = (0..54)
+            .map(|at| {
+                let mut frame = segment(1, 2_000 + at, 7);
+                frame[usize::from(at)] ^= 0x10;
+                frame
+            })
+            .collect();
+        send(&mut near, &wrong);
+        send(&mut near, &[segment(2, 1, 0), segment(0, 1, 0)[..60].to_vec()]);
+        assert_eq!(counts(&counter, 96), Counts { right: 40, wrong: 56 });
+        assert_eq!(counter.times().unwrap().since(&before).iter().count(), 0);
     });
 }

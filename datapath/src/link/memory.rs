@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ElementId, HostId, Peer, Socket, arp_answer, is_arp, peer_of, ports_of, socket_of};
+use super::{
+    ElementId, HostId, Peer, Snapshot, Socket, arp_answer, is_arp, peer_of, ports_of, socket_of,
+};
 use crate::element::{Departure, Element, Output, Place};
 use crate::journey::Hop;
 use crate::lab::Lab;
@@ -123,14 +125,7 @@ impl MemoryLink {
     /// change, flows live on (spec LAB-29). Where the machines differ it returns false and changes
     /// nothing.
     pub fn apply(&mut self, lab: Lab) -> bool {
-        if !self.lab.has_machines_of(&lab) {
-            return false;
-        }
-        for node in &mut self.nodes {
-            node.apply(&lab, self.now);
-        }
-        self.lab = lab;
-        true
+        Snapshot::new(lab).install(&mut self.lab, &mut self.nodes, self.now).is_ok()
     }
 
     /// The present.

@@ -1,8 +1,10 @@
 //! The whole data link: which port of which element a wire joins to which, on every datapath.
 
 mod memory;
+mod snapshot;
 
 pub use memory::{Delivery, Direction, MemoryLink, Tap};
+pub use snapshot::{OtherMachines, Replaced, Snapshot};
 
 use std::fmt;
 

@@ -163,15 +163,24 @@ impl<B: Buffer> Node<B> {
     /// Has the services, rules, routes and switches of another version of its lab, one with the same
     /// machines (spec LAB-29). Flows and connections live on.
     pub fn apply(&mut self, lab: &Lab, now: Time) {
-        let old = Arc::clone(&self.config);
-        let Some(config) = NodeConfig::new(lab, old.index, old.epoch + 1) else { return };
+        if let Some(config) = NodeConfig::new(lab, self.config.index, self.config.epoch) {
+            self.adopt(config, now);
+        }
+    }
+
+    /// The same with a configuration that was made elsewhere, from that version of the lab. What
+    /// the node had before comes back, so that it is dropped where time does not matter.
+    pub fn adopt(&mut self, mut config: NodeConfig, now: Time) -> Arc<NodeConfig> {
+        config.epoch = self.config.epoch + 1;
         self.ipvs.set(config.switches.ipvs);
-        self.config = Arc::new(config);
+        let old = std::mem::replace(&mut self.config, Arc::new(config));
         self.decisions.forget();
-        let (ipvs, graceful) = (&self.ipvs, lab.switches.ipvs.graceful_termination);
+        let graceful = self.config.switches.ipvs.graceful_termination;
+        let ipvs = &self.ipvs;
         let in_use = |key, address| ipvs.in_use(key, address).filter(|_| graceful);
         let changes = self.graceful.sync(&old.services, &self.config.services, now, in_use);
         self.change_services(changes, now);
+        old
     }
 
     /// Its neighbours by port and address, in a fixed order.

@@ -3,30 +3,27 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use datapath::journey::PortId;
-use datapath::lab::{Lab, Pod, ServicePort, VSwitch};
+use datapath::lab::{Lab, VSwitch};
 use datapath::link::{ElementId, Peer, Socket, peer_of, ports_of};
 use datapath::node::{ETH0, ETH1, FIRST_CALI};
-use datapath_io::budget::{ElementNeed, plan};
+use datapath_io::budget::{ElementNeed, Plan, plan};
 use datapath_io::{Arena, ArenaConfig, Memory, XskPort};
 
-use super::far_end::Host;
-use super::frames::Flows;
+use super::far_end::{FarEnd, Host};
+use super::lab::Shape;
 use crate::live::private::{Ground, Hosts};
 use crate::live::topology::{STACK_IFNAME, host_namespace};
-use crate::net::stats::LinkStats;
 use crate::net::{namespace, stats};
-
-const LAB: &str = include_str!("../../../scenarios/bench.yaml");
-
-/// Room for flows beside those that are measured.
-const SPARE: u32 = 1_024;
 
 /// The node under test.
 const NODE: ElementId = ElementId::Node(0);
-/// Where requests come in: the node's end of the client pod's veth.
-pub const CALI: Socket = Socket { element: NODE, port: PortId(FIRST_CALI) };
+/// Where requests of a pod come in: the node's end of its veth.
+#[must_use]
+pub const fn cali(pod: u16) -> Socket {
+    Socket { element: NODE, port: PortId(FIRST_CALI + pod) }
+}
 /// Where requests leave: the node's primary ENI.
 pub const PRIMARY: Socket = Socket { element: NODE, port: ETH0 };
 /// Where answers come in: the node's trunk ENI.
@@ -46,6 +43,8 @@ pub struct Device {
 pub struct Bed {
     /// The lab.
     pub lab: Lab,
+    /// Pods that send.
+    pub clients: u16,
     /// The memory of the node's ports, which all forwarders use in turn.
     pub memory: Memory,
     /// Where everything is.
@@ -55,23 +54,27 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Makes everything, with a node that can hold these flows; on failure nothing is left.
+    /// Makes everything; on failure nothing is left.
     ///
     /// # Errors
     /// A missing right, or what the kernel refuses.
-    pub fn make(flows: Flows) -> anyhow::Result<Self> {
+    pub fn make(shape: &Shape) -> anyhow::Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             bail!("a lab in namespaces needs root");
         }
-        let lab = lab(flows)?;
+        let text = shape.text();
+        let lab = datapath::lab::load(&text, "the bench's lab")?;
         let own = u16::try_from(datapath_io::memory_plan(&lab, &[NODE])?.arenas.len())?;
-        let ground = Ground::make(&lab, LAB, own + 1, Hosts::Stacks)?;
+        let clients = shape.clients;
+        let far = far_plan(&lab, clients)?;
+        let anchors = own + u16::try_from(far.arenas.len())?;
+        let ground = Ground::make(&lab, &text, anchors, Hosts::Stacks)?;
         let (home, anchor) = &ground.places.anchor;
         let (memory, ends) = namespace::run_in(home, || -> anyhow::Result<_> {
             let memory = Memory::open(&lab, &[NODE], (home, anchor), enter)?;
-            Ok((memory, far_memory(&lab, anchor, own)?))
+            Ok((memory, far_memory(&far, anchor, own)?))
         })??;
-        Ok(Self { lab, memory, ground, ends })
+        Ok(Self { lab, clients, memory, ground, ends })
     }
 
     /// The device of one of the node's ports.
@@ -111,6 +114,25 @@ impl Bed {
         Ok(port?)
     }
 
+    /// Opens the pods' ends of their wires.
+    ///
+    /// # Errors
+    /// Where one cannot be bound.
+    pub fn open_pods(&self) -> anyhow::Result<Vec<FarEnd>> {
+        let pods = (0..self.clients).map(|number| {
+            let pod = self.lab.pods.get(usize::from(number)).context("the lab has no such pod")?;
+            Ok(FarEnd::new(self.open_far(cali(number))?, Host { ip: pod.ip, mac: pod.mac }))
+        });
+        pods.collect()
+    }
+
+    /// The queue of the trunk by which answers to a pod come in.
+    #[must_use]
+    pub fn trunk_queue(&self, pod: u16) -> u16 {
+        let pod = self.lab.pods.get(usize::from(pod));
+        pod.map_or(0, |pod| self.lab.trunk_queue(0, pod.vid))
+    }
+
     /// The node's next hop in the VPC.
     #[must_use]
     pub fn gateway(&self) -> Host {
@@ -120,37 +142,24 @@ impl Bed {
         Host { ip, mac: self.lab.vpc.gateway_mac }
     }
 
-    /// The client pod.
-    ///
-    /// # Errors
-    /// Where the lab has no pod.
-    pub fn pod(&self) -> anyhow::Result<&Pod> {
-        self.lab.pods.first().context("the lab has no pod")
-    }
-
-    /// Frames that the kernel has thrown away because they found no room in the wire, going out
-    /// of this device.
+    /// Frames that the kernel has thrown away because they found no room in the wire: going out
+    /// of the pods, and out of the node's eth0.
     ///
     /// # Errors
     /// Where the counters cannot be read.
-    pub fn lost(&self, device: &Device) -> anyhow::Result<u64> {
-        let links = stats::read(&device.namespace)?;
-        let link: Option<&LinkStats> = links.get(&device.ifname);
-        Ok(link.context("the device is gone")?.tx_dropped)
+    pub fn lost(&self) -> anyhow::Result<[u64; 2]> {
+        let pods = (0..self.clients).map(|pod| self.far(cali(pod)));
+        let pods = pods.collect::<anyhow::Result<Vec<_>>>()?;
+        let eth0 = self.near(PRIMARY)?;
+        let namespaces: Vec<_> = pods.iter().chain([&eth0]).map(|d| &d.namespace).collect();
+        let all = stats::read_all(&namespaces)?;
+        let dropped = |device: &Device| {
+            let link = all.get(&device.namespace).and_then(|links| links.get(&device.ifname));
+            link.map(|link| link.tx_dropped).context("the device is gone")
+        };
+        let from_pods = pods.iter().map(dropped).sum::<anyhow::Result<u64>>()?;
+        Ok([from_pods, dropped(&eth0)?])
     }
-}
-
-/// The lab, with as many ports of its service as the flows have, and room for them.
-fn lab(flows: Flows) -> anyhow::Result<Lab> {
-    let mut lab = datapath::lab::load(LAB, "bench.yaml")?;
-    let service = lab.services.first_mut().context("the lab has no service")?;
-    let first = service.ports.first().cloned().context("the service has no port")?;
-    for further in 1..flows.services {
-        let (port, target_port) = (first.port + further, first.target_port + further);
-        service.ports.push(ServicePort { port, target_port, ..first.clone() });
-    }
-    lab.limits.flows = lab.limits.flows.max(flows.count() + SPARE);
-    Ok(lab)
 }
 
 /// Moves the calling thread into a namespace, as [`Memory`] and `LiveLink` want it.
@@ -163,11 +172,17 @@ fn queues(lab: &Lab, socket: Socket) -> u16 {
     ports.into_iter().find(|(port, _)| *port == socket.port).map_or(1, |(_, queues)| queues)
 }
 
-/// A memory for the far ends of the three wires that the bench uses.
-fn far_memory(lab: &Lab, anchor: &str, queue: u16) -> anyhow::Result<&'static Arena> {
-    let ports = [CALI, PRIMARY, TRUNK].map(|socket| queues(lab, socket));
+/// The memory that the far ends of the wires that the bench uses need.
+fn far_plan(lab: &Lab, clients: u16) -> anyhow::Result<Plan> {
+    let sockets = (0..clients).map(cali).chain([PRIMARY, TRUNK]);
+    let ports = sockets.map(|socket| queues(lab, socket)).collect();
     // What the bench has in hand is below what a memory keeps back for a batch.
-    let plan = plan(&[ElementNeed { ports: ports.to_vec(), held: 0, jumbo: false }])?;
+    let plan = plan(&[ElementNeed { ports, held: 0, jumbo: false }])?;
+    ensure!(plan.arenas.len() == 1, "{clients} pods need more than one packet memory");
+    Ok(plan)
+}
+
+fn far_memory(plan: &Plan, anchor: &str, queue: u16) -> anyhow::Result<&'static Arena> {
     let part = plan.arenas.first().context("a plan without a memory")?;
     let config = ArenaConfig {
         anchor: anchor.to_owned(),

@@ -1,27 +1,29 @@
-//! What is measured, and what it is held against: each stands on the same veths, between the
-//! same far ends.
+//! What is measured: the node as it forwards in a lab, the least that forwards at all, and other
+//! forwarders. Each stands on the same veths, between the same far ends; the node and the reference
+//! have the same packet memory, ring sizes, batch and core besides.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Debug};
+use std::fmt;
 
 use anyhow::Context;
+use crossbeam::channel::bounded;
 use datapath::link::Socket;
-use datapath_io::XskPort;
+use datapath_io::{LiveLink, XskPort};
 
-use super::bed::{Bed, PRIMARY, TRUNK};
+use super::bed::{self, Bed, PRIMARY, TRUNK, cali};
 use super::clock::Clock;
 use super::frames::Frames;
 use super::generator::Input;
-use super::machine::Cores;
+use super::l2fwd::L2fwd;
+use super::machine::{Cores, pin};
 use super::peer::devmap::Devmap;
 use super::peer::kernel::Kernel;
-use super::peer::l2fwd::L2fwd;
-use super::peer::node::Node;
 use super::peer::ovs::Ovs;
 use super::peer::testpmd::Testpmd;
+use crate::live::worker::{Poll, Worker};
 
 /// What forwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The node, with everything it does to a packet.
     Node,
@@ -46,7 +48,7 @@ pub enum Kind {
 }
 
 /// Which processors the kernel uses where it forwards itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spread {
     /// The sender's does it all, as it is without settings.
     Sender,
@@ -57,7 +59,7 @@ pub enum Spread {
 }
 
 /// A row of a comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     /// What forwards.
     pub kind: Kind,
@@ -65,22 +67,62 @@ pub struct Row {
     pub spread: Spread,
 }
 
-/// Everything there is, with its name and in how many ways it spreads.
-const KINDS: [(Kind, &str, &[Spread]); 10] = {
+/// Everything there is, and in how many ways it spreads.
+const KINDS: [(Kind, &[Spread]); 10] = {
     use Spread::{Rps, Sender, Threaded};
     [
-        (Kind::Node, "node", &[Sender]),
-        (Kind::L2fwd, "l2fwd", &[Sender]),
-        (Kind::Testpmd, "testpmd", &[Sender]),
-        (Kind::Ovs, "ovs", &[Sender]),
-        (Kind::Devmap, "devmap", &[Sender, Threaded]),
-        (Kind::Forward, "kernel-forward", &[Sender, Rps, Threaded]),
-        (Kind::Rules, "kernel-rules", &[Sender, Rps, Threaded]),
-        (Kind::Rules200, "kernel-200-rules", &[Sender, Rps, Threaded]),
-        (Kind::Nat, "kernel-nft", &[Sender, Rps, Threaded]),
-        (Kind::Ipvs, "kernel-ipvs", &[Sender, Rps, Threaded]),
+        (Kind::Node, &[Sender]),
+        (Kind::L2fwd, &[Sender]),
+        (Kind::Testpmd, &[Sender]),
+        (Kind::Ovs, &[Sender]),
+        (Kind::Devmap, &[Sender, Threaded]),
+        (Kind::Forward, &[Sender, Rps, Threaded]),
+        (Kind::Rules, &[Sender, Rps, Threaded]),
+        (Kind::Rules200, &[Sender, Rps, Threaded]),
+        (Kind::Nat, &[Sender, Rps, Threaded]),
+        (Kind::Ipvs, &[Sender, Rps, Threaded]),
     ]
 };
+
+impl Kind {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::L2fwd => "l2fwd",
+            Self::Testpmd => "testpmd",
+            Self::Ovs => "ovs",
+            Self::Devmap => "devmap",
+            Self::Forward => "kernel-forward",
+            Self::Rules => "kernel-rules",
+            Self::Rules200 => "kernel-200-rules",
+            Self::Nat => "kernel-nft",
+            Self::Ipvs => "kernel-ipvs",
+        }
+    }
+
+    /// Where answers come in, for what keeps flows.
+    #[must_use]
+    pub const fn answered_at(self) -> Option<Socket> {
+        match self {
+            Self::Node => Some(TRUNK),
+            Self::Nat | Self::Ipvs | Self::Ovs => Some(PRIMARY),
+            Self::L2fwd | Self::Devmap | Self::Testpmd => None,
+            Self::Forward | Self::Rules | Self::Rules200 => None,
+        }
+    }
+
+    const fn is_kernel(self) -> bool {
+        matches!(self, Self::Forward | Self::Rules | Self::Rules200 | Self::Nat | Self::Ipvs)
+    }
+}
+
+impl From<Kind> for Row {
+    fn from(kind: Kind) -> Self {
+        Self { kind, spread: Spread::Sender }
+    }
+}
 
 impl Row {
     /// The node.
@@ -90,7 +132,7 @@ impl Row {
 
     /// Every row, in the order in which reports show them.
     pub fn all() -> impl Iterator<Item = Self> {
-        KINDS.iter().flat_map(|(kind, _, ways)| {
+        KINDS.iter().flat_map(|(kind, ways)| {
             ways.iter().map(|spread| Self { kind: *kind, spread: *spread })
         })
     }
@@ -105,7 +147,7 @@ impl Row {
     #[must_use]
     pub fn about(self) -> String {
         let what = match self.kind {
-            Kind::Node => "one node wired, the full pipeline, scenario S8",
+            Kind::Node => "one node wired, the full pipeline",
             Kind::L2fwd => "bare AF_XDP forwarder, MAC addresses only",
             Kind::Devmap => "XDP redirect by a devmap, MAC addresses only",
             Kind::Forward => "kernel router, one route, no NAT",
@@ -137,15 +179,12 @@ impl Row {
     /// Why it takes no frames that come in this way; `None` where it does.
     #[must_use]
     pub fn refuses(self, input: Input) -> Option<&'static str> {
-        let is_kernel = matches!(
-            self.kind,
-            Kind::Forward | Kind::Rules | Kind::Rules200 | Kind::Nat | Kind::Ipvs
-        );
         match (input, self.kind) {
-            (Input::Live, _) if is_kernel => {
+            (Input::Live, kind) if kind.is_kernel() => {
                 Some("a veth takes XDP frames only where a NAPI is at its other end")
             }
             (Input::Live, Kind::Ovs) => Some("the XDP generator sends no tags"),
+            (Input::Sockets, Kind::Ovs) => Some("a pod's stack sends no tags"),
             _ => None,
         }
     }
@@ -154,20 +193,17 @@ impl Row {
     ///
     /// # Errors
     /// Where a port cannot be opened or a tool refuses; nothing is left then.
-    pub fn start(
-        self,
-        bed: &Bed,
-        frames: &Frames,
-        cores: Cores,
-    ) -> anyhow::Result<Box<dyn Forwarder>> {
+    pub fn start(self, bed: &Bed, frames: &Frames, cores: Cores) -> anyhow::Result<Forwarder> {
         Ok(match self.kind {
-            Kind::Node => Box::new(Node::start(bed, cores.forwarder)?),
-            Kind::L2fwd => Box::new(L2fwd::start(bed, frames, cores.forwarder)?),
-            Kind::Devmap => Box::new(Devmap::start(bed, frames, self.spread, cores)?),
-            Kind::Testpmd => Box::new(Testpmd::start(bed, frames, cores)?),
-            Kind::Ovs => Box::new(Ovs::start(bed, frames, cores)?),
+            Kind::L2fwd => Forwarder::L2fwd(L2fwd::start(bed, frames, cores.forwarder)?),
+            Kind::Node => start_node(bed, cores.forwarder)?,
+            Kind::Devmap => {
+                Forwarder::Peer(Box::new(Devmap::start(bed, frames, self.spread, cores)?))
+            }
+            Kind::Testpmd => Forwarder::Peer(Box::new(Testpmd::start(bed, frames, cores)?)),
+            Kind::Ovs => Forwarder::Peer(Box::new(Ovs::start(bed, frames, cores)?)),
             Kind::Forward | Kind::Rules | Kind::Rules200 | Kind::Nat | Kind::Ipvs => {
-                Box::new(Kernel::start(self, bed, frames, cores)?)
+                Forwarder::Peer(Box::new(Kernel::start(self, bed, frames, cores)?))
             }
         })
     }
@@ -175,8 +211,7 @@ impl Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = KINDS.iter().find(|(kind, ..)| *kind == self.kind);
-        f.write_str(name.map_or("", |(_, name, _)| name))?;
+        f.write_str(self.kind.name())?;
         f.write_str(match self.spread {
             Spread::Sender => "",
             Spread::Rps => "-rps",
@@ -185,59 +220,28 @@ impl fmt::Display for Row {
     }
 }
 
-impl Kind {
-    /// What the pod sends.
-    #[must_use]
-    pub fn request(self, frames: &Frames, flow: u32) -> Vec<u8> {
-        match self {
-            Self::Ovs => frames.tagged_request(flow),
-            _ => frames.request(flow),
-        }
-    }
-
-    /// What a request of a flow has become where it leaves.
-    #[must_use]
-    pub fn expected(self, frames: &Frames, flow: u32) -> Vec<u8> {
-        match self {
-            Self::L2fwd | Self::Devmap | Self::Testpmd => frames.passed_on(flow),
-            Self::Node | Self::Ovs | Self::Ipvs => frames.forwarded(flow),
-            Self::Forward | Self::Rules | Self::Rules200 => frames.routed(flow),
-            Self::Nat => frames.masqueraded(flow),
-        }
-    }
-
-    /// Where answers come in, for what keeps flows.
-    #[must_use]
-    pub const fn answered_at(self) -> Option<Socket> {
-        match self {
-            Self::Node => Some(TRUNK),
-            Self::Nat | Self::Ipvs | Self::Ovs => Some(PRIMARY),
-            Self::L2fwd | Self::Devmap | Self::Testpmd => None,
-            Self::Forward | Self::Rules | Self::Rules200 => None,
-        }
-    }
-
-    /// The answer to a request of a flow, and what the pod gets of it.
-    #[must_use]
-    pub fn answer(self, frames: &Frames, flow: u32) -> [Vec<u8>; 2] {
-        match self {
-            Self::Node => [frames.answer(flow), frames.answered(flow)],
-            Self::Nat => [frames.masqueraded_answer(flow), frames.answered(flow)],
-            Self::Ovs => [frames.plain_answer(flow), frames.tagged_answered(flow)],
-            Self::Ipvs => [frames.plain_answer(flow), frames.answered(flow)],
-            _ => [frames.routed_answer(flow), frames.answered(flow)],
-        }
-    }
+fn start_node(bed: &Bed, core: usize) -> anyhow::Result<Forwarder> {
+    let (lab, memory) = (bed.lab.clone(), bed.memory.clone());
+    let sites = bed.ground.places.sites.clone();
+    let (tell, told) = bounded(1);
+    let open = move || {
+        pin(core)?;
+        let _ = tell.send(Clock::this_thread());
+        Ok(LiveLink::open(lab, &memory, &sites, bed::enter)?)
+    };
+    let worker = Worker::start(open, Poll::Busy)?;
+    let clock = told.recv().context("the forwarder has no thread")?;
+    Ok(Forwarder::Node { worker, clock })
 }
 
 /// What a forwarder has counted, in frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
-    /// Taken from the pod's wire.
+    /// Taken from the pods' wires.
     pub received: u64,
     /// Handed to eth0's wire.
     pub sent: u64,
-    /// Lost on the pod's wire because the forwarder was too slow.
+    /// Lost on the pods' wires because the forwarder was too slow.
     pub ring_full: u64,
     /// Lost there for other reasons.
     pub rx_dropped: u64,
@@ -247,28 +251,92 @@ pub struct Books {
     pub imbalances: Vec<String>,
 }
 
-/// A running forwarder. It is stopped, and what it has changed is as before, when dropped.
-pub trait Forwarder: Debug {
+/// A forwarder that does not tell what it has counted. It is stopped, and what it has changed is as
+/// before, when dropped.
+pub trait Peer: fmt::Debug {
     /// Whose time its work takes; `None` where it is the sender's.
     fn clock(&self) -> Option<Clock>;
-
-    /// Stops it. `None` of one that does not tell what it has counted.
-    ///
-    /// # Errors
-    /// Where it had stopped by itself.
-    fn stop(self: Box<Self>) -> anyhow::Result<Option<Books>>;
 }
 
-/// What two ports have counted.
-pub(super) fn wires(pod: &XskPort<'_>, eth0: &XskPort<'_>) -> anyhow::Result<Books> {
-    let kernel = pod.kernel_counters().context("read the kernel's counters")?;
+/// A running forwarder. It is stopped and its ports are closed when dropped.
+#[derive(Debug)]
+pub enum Forwarder {
+    /// See [`Kind::L2fwd`].
+    L2fwd(L2fwd),
+    /// See [`Kind::Node`].
+    Node {
+        /// Its thread.
+        worker: Worker,
+        /// The time of that.
+        clock: Clock,
+    },
+    /// Any other.
+    Peer(Box<dyn Peer>),
+}
+
+impl Forwarder {
+    /// What it has counted so far; `None` of one that does not tell.
+    ///
+    /// # Errors
+    /// Where it has stopped by itself.
+    pub fn books(&self, clients: u16) -> anyhow::Result<Option<Books>> {
+        match self {
+            Self::L2fwd(l2fwd) => l2fwd.books().map(Some),
+            Self::Node { worker, .. } => {
+                let mut books = worker.call(move |link, _| node_books(link, clients))??;
+                books.imbalances.extend(worker.imbalances());
+                Ok(Some(books))
+            }
+            Self::Peer(_) => Ok(None),
+        }
+    }
+
+    /// Whose time its work takes; `None` where it is the sender's.
+    #[must_use]
+    pub fn clock(&self) -> Option<Clock> {
+        match self {
+            Self::L2fwd(l2fwd) => Some(l2fwd.clock()),
+            Self::Node { clock, .. } => Some(*clock),
+            Self::Peer(peer) => peer.clock(),
+        }
+    }
+
+    /// The node's thread, where it is a node.
+    #[must_use]
+    pub const fn worker(&self) -> Option<&Worker> {
+        match self {
+            Self::Node { worker, .. } => Some(worker),
+            Self::L2fwd(_) | Self::Peer(_) => None,
+        }
+    }
+}
+
+fn node_books(link: &LiveLink, clients: u16) -> anyhow::Result<Books> {
+    let (_, node, ports) = link.elements().next().context("the link has no node")?;
+    let port = |at: datapath::link::Socket| {
+        ports.get(usize::from(at.port.0)).context("the node has no such port")
+    };
+    let pods = (0..clients).map(|pod| port(cali(pod))).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut books = wires(&pods, port(PRIMARY)?)?;
+    let drops = node.ledger().dropped.nonzero();
+    books.dropped.extend(drops.map(|(reason, count)| (reason.name().to_owned(), count)));
+    books.imbalances = link.imbalances();
+    Ok(books)
+}
+
+/// What the ports of the way have counted: those of the pods, and eth0.
+pub(super) fn wires(pods: &[&XskPort<'_>], eth0: &XskPort<'_>) -> anyhow::Result<Books> {
     let refused: u64 = eth0.counters().map(|q| q.tx_full + q.tx_invalid + q.tx_gone).sum();
-    Ok(Books {
-        received: pod.counters().map(|queue| queue.rx).sum(),
+    let mut books = Books {
         sent: eth0.counters().map(|queue| queue.tx).sum(),
-        ring_full: kernel.iter().map(|queue| queue.rx_ring_full).sum(),
-        rx_dropped: kernel.iter().map(|queue| queue.rx_dropped).sum(),
         dropped: (refused > 0).then(|| ("port".to_owned(), refused)).into_iter().collect(),
-        imbalances: Vec::new(),
-    })
+        ..Books::default()
+    };
+    for pod in pods {
+        let kernel = pod.kernel_counters().context("read the kernel's counters")?;
+        books.received += pod.counters().map(|queue| queue.rx).sum::<u64>();
+        books.ring_full += kernel.iter().map(|queue| queue.rx_ring_full).sum::<u64>();
+        books.rx_dropped += kernel.iter().map(|queue| queue.rx_dropped).sum::<u64>();
+    }
+    Ok(books)
 }

@@ -1,6 +1,6 @@
 //! The machine: which cores are used, and how its speed is told.
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -121,7 +121,7 @@ pub fn calibrate() -> Duration {
 }
 
 /// What was measured on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Machine {
     /// The kernel's release.
@@ -138,17 +138,12 @@ pub struct Machine {
     pub priority_raised: bool,
     /// Whether this program was built with optimisation.
     pub optimised: bool,
-}
-
-impl fmt::Display for Machine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kernel, processor, cores, generator_core, forwarder_core, .. } = self;
-        write!(f, "Linux {kernel}, {processor}, ")?;
-        write!(
-            f,
-            "generator on core {generator_core}, forwarder on core {forwarder_core} of {cores}"
-        )
-    }
+    /// The governor of the generator's processor; empty where the machine has none.
+    pub governor: String,
+    /// The share of the processors' time that the host of a virtual machine took away meanwhile.
+    pub steal: f64,
+    /// What the kernel does about each known weakness of the processor, where it has that one.
+    pub mitigations: BTreeMap<String, String>,
 }
 
 impl Machine {
@@ -157,6 +152,8 @@ impl Machine {
     /// # Errors
     /// Where the kernel does not tell its release.
     pub fn this(cores: Cores, priority: &Priority) -> anyhow::Result<Self> {
+        let governor =
+            format!("/sys/devices/system/cpu/cpu{}/cpufreq/scaling_governor", cores.generator);
         let kernel = nix::sys::utsname::uname().context("read the kernel's release")?;
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let name = cpuinfo.lines().find(|line| line.starts_with("model name"));
@@ -169,6 +166,68 @@ impl Machine {
             forwarder_core: cores.forwarder,
             priority_raised: priority.is_raised(),
             optimised: !cfg!(debug_assertions),
+            governor: fs::read_to_string(governor).unwrap_or_default().trim().to_owned(),
+            steal: 0.0,
+            mitigations: mitigations(),
         })
+    }
+}
+
+fn mitigations() -> BTreeMap<String, String> {
+    let folder = fs::read_dir("/sys/devices/system/cpu/vulnerabilities");
+    let each = folder.into_iter().flatten().flatten().filter_map(|file| {
+        let text = fs::read_to_string(file.path()).ok()?;
+        let text = text.trim();
+        let name = file.file_name().to_string_lossy().into_owned();
+        (text != "Not affected").then(|| (name, text.to_owned()))
+    });
+    each.collect()
+}
+
+/// Time of all processors together, in clock ticks: what the host took away, and all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ticks {
+    stolen: u64,
+    all: u64,
+}
+
+impl Ticks {
+    /// Until now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::read(&fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    /// Of what /proc/stat says: user, nice, system, idle, iowait, irq, softirq, steal.
+    fn read(text: &str) -> Self {
+        let line = text.lines().find_map(|line| line.strip_prefix("cpu "));
+        let ticks: Vec<u64> = line
+            .into_iter()
+            .flat_map(str::split_whitespace)
+            .map_while(|n| n.parse().ok())
+            .collect();
+        let stolen = ticks.get(7).copied().unwrap_or(0);
+        Self { stolen, all: ticks.iter().take(8).sum() }
+    }
+
+    /// The share that was taken away since then.
+    #[must_use]
+    pub fn stolen_since(self, before: Self) -> f64 {
+        let [stolen, all] =
+            [self.stolen - before.stolen, self.all - before.all].map(|ticks| ticks as f64);
+        if all > 0.0 { stolen / all } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steal_is_a_share_of_all_ticks() {
+        let before = Ticks::read("cpu  10 0 10 60 0 0 0 20 5 0\ncpu0 1 1 1\n");
+        let after = Ticks::read("cpu  20 0 20 120 0 0 0 40 9 0\n");
+        assert_eq!(after.stolen_since(before), 0.2);
+        assert_eq!(Ticks::read(""), Ticks::default());
     }
 }

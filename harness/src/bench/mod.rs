@@ -1,28 +1,44 @@
 //! Measuring the datapath on real veths, always against a reference taken in the same minute: the
-//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-10).
+//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-16).
 //!
 //! | file | what |
 //! |---|---|
-//! | `bed` | the lab, its veths and packet memories |
-//! | `frames`, `far_end`, `rehearsal` | the flows; sending one datagram of each and checking it |
-//! | `generator`, `sink`, `clock` | the load; counting it where it arrives; what it costs |
-//! | `forwarder`, `peer` | what is measured, and what it is held against |
-//! | `window` | one forwarder, one input |
-//! | `compare` | rounds |
-//! | `latency` | requests and answers, one at a time |
-//! | `machine`, `report` | cores and priority; what is printed |
+//! | `load`, `lab`, `frames` | what is offered, between whom, and what it has to be after the way |
+//! | `bed`, `far_end` | the lab with its veths and packet memories, and the ends that the bench plays |
+//! | `rehearsal` | sending what begins each flow and checking it |
+//! | `generator`, `sink`, `tally` | the load, counting it where it arrives, and adding up |
+//! | `forwarder`, `l2fwd`, `peer` | what is measured, and what it is held against |
+//! | `run`, `window`, `search` | one forwarder under load: at full speed, or at rates that are tried |
+//! | `session` | what every measurement begins and ends with |
+//! | `talk` | both ends of TCP connections |
+//! | `clock` | how much processor time that takes |
+//! | `smoke`, `compare`, `rate`, `latency`, `connections`, `churn` | what is measured |
+//! | `machine`, `report`, `diff` | cores and priority; what is printed; two of that |
 
 pub mod bed;
+pub mod churn;
 pub mod clock;
 pub mod compare;
+pub mod connections;
+pub mod diff;
 pub mod far_end;
 pub mod forwarder;
 pub mod frames;
 pub mod generator;
+pub mod l2fwd;
+pub mod lab;
 pub mod latency;
+pub mod load;
 pub mod machine;
 pub mod peer;
+pub mod rate;
 pub mod rehearsal;
 pub mod report;
+pub mod run;
+pub mod search;
+pub mod session;
 pub mod sink;
+pub mod smoke;
+pub mod talk;
+pub mod tally;
 pub mod window;

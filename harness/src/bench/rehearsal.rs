@@ -1,6 +1,6 @@
-//! Before anything is measured, one datagram of every flow goes the whole way, and through what
-//! keeps flows so does its answer: what arrives must be right to the last byte, and every flow has
-//! been seen both ways afterwards.
+//! Before anything is measured, what begins a flow goes the whole way for every one of them, and
+//! where a forwarder keeps flows so do the answers: what arrives must be right to the last byte, and the
+//! forwarder has seen every flow both ways afterwards.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -8,79 +8,119 @@ use std::time::{Duration, Instant};
 use super::bed::{Bed, PRIMARY};
 use super::far_end::FarEnd;
 use super::forwarder::Kind;
-use super::frames::Frames;
+use super::frames::{Act, Flow, Frames, Leg};
 
-/// Datagrams on their way at one time.
-const AT_ONCE: u32 = 32;
-/// How long a datagram may take.
+/// Frames on their way at one time.
+const AT_ONCE: u32 = 16;
+/// How long a frame may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A frame arrived that is not what was to arrive, or none did.
 #[derive(Debug, thiserror::Error)]
-#[error("flow {flow}: expected the frame\n  {expected}\nand got\n  {arrived}")]
+#[error("flow {flow}, {act:?}: expected the frame\n  {expected}\nand got\n  {arrived}")]
 pub struct WrongFrame {
     flow: u32,
+    act: Act,
     expected: String,
     arrived: String,
 }
 
-/// Sends a datagram of every flow through a forwarder that has just been started, and through one
-/// that keeps flows an answer to each. Returns how many frames have left by eth0.
+/// Both far ends of what is measured.
+struct Ends<'a> {
+    bed: &'a Bed,
+    frames: &'a Frames,
+    kind: Kind,
+    pods: &'a mut [FarEnd],
+    /// The VPC at the node's eth0, and at its trunk where answers are sent there.
+    vpc: FarEnd,
+    trunk: Option<FarEnd>,
+}
+
+/// Sends through a forwarder that has just been started what begins each flow, and the answers
+/// where it keeps flows.
 ///
 /// # Errors
 /// [`WrongFrame`], or where a far end cannot be opened.
-pub fn rehearse(bed: &Bed, kind: Kind, frames: &Frames, pod: &mut FarEnd) -> anyhow::Result<u64> {
-    let (gateway, flows) = (bed.gateway(), frames.flows.count());
-    let mut vpc = FarEnd::new(bed.open_far(PRIMARY)?, gateway);
-    let request = |flow| [kind.request(frames, flow), kind.expected(frames, flow)];
-    exchange(flows, (pod, 0), &mut vpc, request)?;
-    let answer = |flow| kind.answer(frames, flow);
-    match kind.answered_at() {
-        None => {}
-        Some(PRIMARY) => exchange(flows, (&mut vpc, 0), pod, answer)?,
-        Some(socket) => {
-            let mut end = FarEnd::new(bed.open_far(socket)?, gateway);
-            let queue = bed.lab.trunk_queue(0, bed.pod()?.vid);
-            exchange(flows, (&mut end, queue), pod, answer)?;
+pub fn rehearse(bed: &Bed, kind: Kind, frames: &Frames, pods: &mut [FarEnd]) -> anyhow::Result<()> {
+    let gateway = bed.gateway();
+    let vpc = FarEnd::new(bed.open_far(PRIMARY)?, gateway);
+    let trunk = match kind.answered_at() {
+        None | Some(PRIMARY) => None,
+        Some(socket) => Some(FarEnd::new(bed.open_far(socket)?, gateway)),
+    };
+    let mut ends = Ends { bed, frames, kind, pods, vpc, trunk };
+    for act in Act::opening(frames.proto()) {
+        if act.is_request() || kind.answered_at().is_some() {
+            ends.exchange(*act)?;
         }
-    }
-    Ok(vpc.received())
-}
-
-/// Sends the first of each flow's frames `from` one end, and waits for the second at another.
-/// Frames arrive in the order in which they were sent.
-fn exchange(
-    flows: u32,
-    (from, queue): (&mut FarEnd, u16),
-    to: &mut FarEnd,
-    frames: impl Fn(u32) -> [Vec<u8>; 2],
-) -> anyhow::Result<()> {
-    let mut next = 0;
-    while next < flows {
-        // The first goes alone: it has the node ask for a neighbour.
-        let end = if next == 0 { 1 } else { flows.min(next + AT_ONCE) };
-        let some = next..end;
-        for flow in some.clone() {
-            from.send(queue, &frames(flow)[0]);
-        }
-        from.flush();
-        let mut arrived = Vec::new();
-        let deadline = Instant::now() + PATIENCE;
-        while arrived.len() < some.len() && Instant::now() < deadline {
-            arrived.extend(to.take());
-            std::thread::yield_now();
-        }
-        let mut arrived = arrived.into_iter();
-        for flow in some {
-            let ([_, expected], got) = (frames(flow), arrived.next());
-            if got.as_ref() != Some(&expected) {
-                let arrived = got.map_or_else(|| "none".to_owned(), |got| hex(&got));
-                return Err(WrongFrame { flow, expected: hex(&expected), arrived }.into());
-            }
-        }
-        next = end;
     }
     Ok(())
+}
+
+impl Ends<'_> {
+    /// One act of every flow. Frames of one pod arrive in the order in which they were sent.
+    fn exchange(&mut self, act: Act) -> anyhow::Result<()> {
+        let mut next = 0;
+        while next < self.frames.flows {
+            // The first goes alone: it may have the node ask for a neighbour.
+            let end = if next == 0 { 1 } else { self.frames.flows.min(next + AT_ONCE) };
+            let flows: Vec<_> = (next..end).map(|number| self.frames.flow(number)).collect();
+            self.send(act, &flows);
+            let mut arrived = Vec::new();
+            let deadline = Instant::now() + PATIENCE;
+            while arrived.len() < flows.len() && Instant::now() < deadline {
+                let ends = if act.is_request() {
+                    std::slice::from_mut(&mut self.vpc)
+                } else {
+                    &mut *self.pods
+                };
+                arrived.extend(ends.iter_mut().flat_map(FarEnd::take));
+                std::thread::yield_now();
+            }
+            for (number, flow) in (next..end).zip(flows) {
+                self.check(act, (number, flow), &mut arrived)?;
+            }
+            next = end;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, act: Act, flows: &[Flow]) {
+        for flow in flows {
+            let frame = self.frames.frame(act, Leg::Sent(self.kind), *flow, 0);
+            match (act.is_request(), &mut self.trunk) {
+                (true, _) => {
+                    if let Some(pod) = self.pods.get_mut(usize::from(flow.pod)) {
+                        pod.send(0, &frame);
+                    }
+                }
+                (false, Some(trunk)) => {
+                    trunk.send(self.bed.trunk_queue(flow.pod), &frame);
+                }
+                (false, None) => {
+                    self.vpc.send(0, &frame);
+                }
+            }
+        }
+        let vpc = std::iter::once(&mut self.vpc).chain(&mut self.trunk);
+        self.pods.iter_mut().chain(vpc).for_each(FarEnd::flush);
+    }
+
+    fn check(
+        &self,
+        act: Act,
+        (number, flow): (u32, Flow),
+        arrived: &mut Vec<Vec<u8>>,
+    ) -> anyhow::Result<()> {
+        let expected = self.frames.frame(act, Leg::Arrived(self.kind), flow, 0);
+        // Pods are served in turn, not in the order of the flows.
+        if let Some(at) = arrived.iter().position(|frame| *frame == expected) {
+            arrived.remove(at);
+            return Ok(());
+        }
+        let arrived = arrived.first().map_or_else(|| "none".to_owned(), |got| hex(got));
+        Err(WrongFrame { flow: number, act, expected: hex(&expected), arrived }.into())
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,9 +1,11 @@
 //! Where the load arrives: a program that holds every frame against the expected one, counts it
 //! and drops it.
 
-use xdp_progs::{Counter, Counts};
+use xdp_progs::{Counter, Counts, Times};
 
 use super::bed::{Bed, PRIMARY};
+use super::forwarder::Kind;
+use super::frames::{Act, Frames, Leg};
 use crate::net::namespace;
 
 /// The far end of the node's eth0, counting.
@@ -11,13 +13,15 @@ use crate::net::namespace;
 pub struct Sink(Counter);
 
 impl Sink {
-    /// Counts frames like this one, to any of so many ports, from now on.
+    /// Counts the requests that a forwarder passes on, from now on; `stamped` ones carry the time
+    /// at which they were sent.
     ///
     /// # Errors
     /// Where the program cannot be loaded or attached.
-    pub fn open(bed: &Bed, expected: &[u8], ports: u16) -> anyhow::Result<Self> {
+    pub fn open(bed: &Bed, kind: Kind, frames: &Frames, stamped: bool) -> anyhow::Result<Self> {
         let device = bed.far(PRIMARY)?;
-        let mut counter = Counter::load(expected, ports)?;
+        let expected = frames.templates(Act::Data, Leg::Arrived(kind));
+        let mut counter = Counter::load(&expected, stamped)?;
         namespace::run_in(&device.namespace, || -> anyhow::Result<()> {
             let index = datapath_io::link::index(&device.ifname)?;
             Ok(counter.attach(index.cast_signed())?)
@@ -31,5 +35,13 @@ impl Sink {
     /// What the kernel says; it has no reason to refuse.
     pub fn counts(&self) -> anyhow::Result<Counts> {
         Ok(self.0.counts()?)
+    }
+
+    /// How long frames were on their way so far, where they are stamped.
+    ///
+    /// # Errors
+    /// As [`Self::counts`].
+    pub fn times(&self) -> anyhow::Result<Times> {
+        Ok(self.0.times()?)
     }
 }

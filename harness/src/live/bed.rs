@@ -9,7 +9,9 @@ use anyhow::{Context, bail};
 use datapath::counters::LedgerReport;
 use datapath::element::Element;
 use datapath::lab::Lab;
-use datapath::link::{Direction, ElementId, HostId, Peer, Socket, arp_answer, peer_of, socket_of};
+use datapath::link::{
+    Direction, ElementId, HostId, Peer, Snapshot, Socket, arp_answer, peer_of, socket_of,
+};
 use datapath::time::Time;
 use datapath_io::budget::Plan;
 use datapath_io::{Frame, LiveLink, PacketSocket, Tapped, memory_plan};
@@ -239,10 +241,7 @@ impl Bed for LiveBed {
 
     fn apply(&mut self, lab: &Lab, _text: &str) -> anyhow::Result<()> {
         let now = self.now;
-        if !self.stage()?.link.apply(lab.clone(), now) {
-            bail!("only profile, switches and services change");
-        }
-        Ok(())
+        Ok(self.stage()?.link.apply(Snapshot::new(lab.clone()), now)?)
     }
 
     fn tables(&mut self, node: usize) -> anyhow::Result<Tables> {

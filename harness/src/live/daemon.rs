@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, bail};
 use crossbeam::channel::{Sender, bounded};
 use datapath::lab::Lab;
 use nix::sys::signal::{SigSet, Signal};
@@ -15,6 +15,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use super::protocol::{Answer, Reply, Request, Status, VERSION};
 use super::report;
 use super::state::State;
+use super::takeover;
 use super::topology::{Places, whole_places};
 use super::worker::{self, Poll, Worker};
 use crate::lab_file;
@@ -243,17 +244,10 @@ fn answer(request: Request, running: &Running) -> anyhow::Result<Answer> {
 
 /// Has the link take over another version of the lab, and keeps its file.
 fn apply(running: &Running, text: &str) -> anyhow::Result<Answer> {
-    let lab = datapath::lab::load(text, "the lab file")?;
-    if let Some(key) = running.lab.other_machines(&lab) {
-        bail!(
-            "`{key}` differs from what is up: a running lab takes over its profile, switches and \
-             services; for the rest take it down and up again"
-        );
-    }
+    let lab = takeover::read(&running.lab, text)?;
     let _one = running.applying.lock().map_err(|_| anyhow!("an earlier change has failed"))?;
     // What can fail comes first, so that a refusal changes nothing.
     State::of(&running.places.name)?.write_lab(text)?;
-    let applied = running.worker.call(move |link, now| link.apply(lab, now))?;
-    ensure!(applied, "the lab has other machines than the file");
+    takeover::swap(&running.worker, lab)?;
     Ok(Answer::Done)
 }

@@ -9,5 +9,6 @@ pub mod protocol;
 pub mod report;
 pub mod session;
 pub mod state;
+pub mod takeover;
 pub mod topology;
 pub mod worker;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -57,8 +58,16 @@ type Job = Box<dyn FnOnce(&mut LiveLink, Time) + Send>;
 pub struct Worker {
     running: Mutex<Option<(Sender<Job>, JoinHandle<()>)>>,
     waker: Waker,
-    imbalances: Arc<Mutex<Vec<String>>>,
+    watch: Arc<Watch>,
     ended: Receiver<()>,
+}
+
+/// What the forwarding thread tells without being asked.
+#[derive(Debug, Default)]
+struct Watch {
+    imbalances: Mutex<Vec<String>>,
+    /// The longest time between two polls, in nanoseconds.
+    longest_gap: AtomicU64,
 }
 
 impl Worker {
@@ -74,21 +83,21 @@ impl Worker {
         let (jobs, inbox) = bounded::<Job>(64);
         let (opened, is_open) = bounded(1);
         let (end, ended) = bounded::<()>(0);
-        let imbalances = Arc::new(Mutex::new(Vec::new()));
-        let books = Arc::clone(&imbalances);
+        let watch = Arc::new(Watch::default());
+        let watched = Arc::clone(&watch);
         let thread = std::thread::Builder::new().name("forwarder".into()).spawn(move || {
             // Dropped when this thread ends, by a panic too.
             let _end = end;
             match open().and_then(|link| ready(link, poll)) {
                 Ok((link, sleeper)) => {
                     let _ = opened.send(Ok(sleeper.waiter.waker()));
-                    run(link, sleeper, &inbox, poll, &books);
+                    run(link, sleeper, &inbox, poll, &watched);
                 }
                 Err(error) => drop(opened.send(Err(error))),
             }
         })?;
         let waker = is_open.recv().context("the forwarding thread ended")??;
-        Ok(Self { running: Mutex::new(Some((jobs, thread))), waker, imbalances, ended })
+        Ok(Self { running: Mutex::new(Some((jobs, thread))), waker, watch, ended })
     }
 
     /// Has the forwarding thread do something between two turns, and waits for its answer.
@@ -129,7 +138,14 @@ impl Worker {
     /// Every imbalance the check of the books has found so far.
     #[must_use]
     pub fn imbalances(&self) -> Vec<String> {
-        self.imbalances.lock().map(|books| books.clone()).unwrap_or_default()
+        self.watch.imbalances.lock().map(|books| books.clone()).unwrap_or_default()
+    }
+
+    /// The longest time since the last call in which the loop did not look at any port, but for
+    /// sleeps.
+    #[must_use]
+    pub fn take_longest_gap(&self) -> Duration {
+        Duration::from_nanos(self.watch.longest_gap.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -179,13 +195,7 @@ fn ready(mut link: LiveLink, poll: Poll) -> anyhow::Result<(LiveLink, Sleeper)> 
 }
 
 /// The polling loop.
-fn run(
-    mut link: LiveLink,
-    mut sleeper: Sleeper,
-    inbox: &Receiver<Job>,
-    poll: Poll,
-    books: &Mutex<Vec<String>>,
-) {
+fn run(mut link: LiveLink, mut sleeper: Sleeper, inbox: &Receiver<Job>, poll: Poll, watch: &Watch) {
     let began = Instant::now();
     let now = || Time::from_nanos(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
     let mut idle = Idle::new(SPIN);
@@ -193,9 +203,15 @@ fn run(
     let mut turn = 0_u32;
     // Whether time may have passed since the last look at the clock.
     let (mut time, mut passed) = (now(), false);
+    let mut last = time;
     loop {
         if passed || turn.is_multiple_of(CLOCK_EVERY) {
             time = now();
+            let gap = time.since(last).as_nanos() as u64;
+            last = time;
+            if gap > watch.longest_gap.load(Ordering::Relaxed) {
+                watch.longest_gap.store(gap, Ordering::Relaxed);
+            }
         }
         let worked = link.poll(time);
         let sleeps = poll == Poll::Adaptive && idle.sleep_after(worked, time);
@@ -215,12 +231,15 @@ fn run(
         }
         if time >= next_check {
             next_check = time + CHECK_EVERY;
-            check(&link, books);
+            check(&link, &watch.imbalances);
         }
         let done =
             if sleeps { sleeper.sleep(&link, time, next_check) } else { sleeper.stay_awake(time) };
         if let Err(error) = done {
             tracing::error!(%error, "waiting for frames failed");
+        }
+        if sleeps {
+            last = now();
         }
     }
 }

@@ -4,6 +4,8 @@
 
 mod apply;
 mod bench;
+mod bench_compare;
+mod bench_diff;
 mod cases;
 mod control;
 mod datagrams;

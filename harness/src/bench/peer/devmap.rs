@@ -1,8 +1,8 @@
 //! XDP redirect inside the kernel: the fastest that forwards, and the least it can do.
 
-use crate::bench::bed::{Bed, CALI, PRIMARY};
+use crate::bench::bed::{Bed, PRIMARY, cali};
 use crate::bench::clock::Clock;
-use crate::bench::forwarder::{Books, Forwarder, Spread};
+use crate::bench::forwarder::{Peer, Spread};
 use crate::bench::frames::Frames;
 use crate::bench::machine::Cores;
 use crate::net::namespace;
@@ -22,7 +22,7 @@ impl Devmap {
     /// # Errors
     /// What the kernel refuses; nothing is left then.
     pub fn start(bed: &Bed, frames: &Frames, spread: Spread, cores: Cores) -> anyhow::Result<Self> {
-        let (pod, eth0) = (bed.near(CALI)?, bed.near(PRIMARY)?);
+        let (pod, eth0) = (bed.near(cali(0))?, bed.near(PRIMARY)?);
         let next_hop = frames.next_hop().map(|mac| mac.0);
         let program = namespace::run_in(&pod.namespace, || -> anyhow::Result<_> {
             let index = datapath_io::link::index;
@@ -35,12 +35,8 @@ impl Devmap {
     }
 }
 
-impl Forwarder for Devmap {
+impl Peer for Devmap {
     fn clock(&self) -> Option<Clock> {
         self.placement.clock()
-    }
-
-    fn stop(self: Box<Self>) -> anyhow::Result<Option<Books>> {
-        Ok(None)
     }
 }

@@ -2,13 +2,14 @@
 //! are put on the node's namespace by the tools, and taken off again.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 
 use datapath::node::TRUNK_TABLE;
 
-use crate::bench::bed::{Bed, CALI, Device, PRIMARY};
+use crate::bench::bed::{Bed, Device, PRIMARY, cali};
 use crate::bench::clock::Clock;
-use crate::bench::forwarder::{Books, Forwarder, Kind, Row, Spread};
-use crate::bench::frames::Frames;
+use crate::bench::forwarder::{Kind, Peer, Row, Spread};
+use crate::bench::frames::{Frames, Pair};
 use crate::bench::machine::Cores;
 use crate::kernel::tool;
 use crate::net::plan::Sysctl;
@@ -37,16 +38,16 @@ impl Kernel {
     /// # Errors
     /// Where a tool refuses; nothing is left then.
     pub fn start(row: Row, bed: &Bed, frames: &Frames, cores: Cores) -> anyhow::Result<Self> {
-        let (pod, eth0) = (bed.near(CALI)?, bed.near(PRIMARY)?);
+        let (pod, eth0) = (bed.near(cali(0))?, bed.near(PRIMARY)?);
         let namespace = pod.namespace.clone();
         let mut kernel = Self { placement: None, namespace, undo: Vec::new() };
         kernel.forwards(&[&pod, &eth0])?;
         let mut lines = routes(bed, frames, [&pod, &eth0])?;
         match row.kind {
-            Kind::Rules => lines += &rules(bed, frames, [&pod, &eth0], 1),
-            Kind::Rules200 => lines += &rules(bed, frames, [&pod, &eth0], PODS),
+            Kind::Rules => lines += &rules(bed, frames.pair()?.pod, [&pod, &eth0], 1),
+            Kind::Rules200 => lines += &rules(bed, frames.pair()?.pod, [&pod, &eth0], PODS),
             Kind::Ipvs => {
-                let _ = writeln!(lines, "addr add {}/32 dev lo", frames.services().0);
+                let _ = writeln!(lines, "addr add {}/32 dev lo", frames.pair()?.front.0);
             }
             _ => {}
         }
@@ -54,12 +55,12 @@ impl Kernel {
         match row.kind {
             Kind::Nat => kernel.run(
                 &["nft", "-f", "-"],
-                &translations(frames),
+                &translations(frames.pair()?),
                 &["nft", "-f", "-"],
                 "delete table ip trunkline\n",
             )?,
             Kind::Ipvs => {
-                kernel.run(&["ipvsadm", "-R"], &servers(frames), &["ipvsadm", "-C"], "")?;
+                kernel.run(&["ipvsadm", "-R"], &servers(frames.pair()?), &["ipvsadm", "-C"], "")?;
             }
             _ => {}
         }
@@ -99,13 +100,9 @@ impl Kernel {
     }
 }
 
-impl Forwarder for Kernel {
+impl Peer for Kernel {
     fn clock(&self) -> Option<Clock> {
         self.placement.as_ref().and_then(Placement::clock)
-    }
-
-    fn stop(self: Box<Self>) -> anyhow::Result<Option<Books>> {
-        Ok(None)
     }
 }
 
@@ -134,8 +131,8 @@ fn taken_back(lines: &str) -> String {
 
 /// Addresses, routes and neighbours of a router between the pod and its gateway.
 fn routes(bed: &Bed, frames: &Frames, [pod, eth0]: [&Device; 2]) -> anyhow::Result<String> {
-    let (gateway, pod_ip, node_ip) = (bed.gateway(), frames.pod_ip(), frames.node_ip());
-    let [pod_mac, _] = frames.last_hop();
+    let Pair { pod: pod_ip, last_hop: [pod_mac, _], .. } = frames.pair()?;
+    let (gateway, node_ip) = (bed.gateway(), frames.node_ip());
     let (pod, eth0) = (&pod.ifname, &eth0.ifname);
     let mut text = String::new();
     writeln!(text, "addr add {node_ip}/32 dev {eth0}")?;
@@ -148,17 +145,17 @@ fn routes(bed: &Bed, frames: &Frames, [pod, eth0]: [&Device; 2]) -> anyhow::Resu
 
 /// The rules of a node with so many pods as Terway writes them, the measured pod last. What they
 /// lead to leaves by eth0 here, so that every row has the same wires.
-fn rules(bed: &Bed, frames: &Frames, [pod, eth0]: [&Device; 2], pods: u8) -> String {
+fn rules(bed: &Bed, pod_ip: Ipv4Addr, [pod, eth0]: [&Device; 2], pods: u8) -> String {
     let mut text = String::new();
-    let mut rules = |ip: std::net::Ipv4Addr, iif: &str| {
+    let mut rules = |ip: Ipv4Addr, iif: &str| {
         let _ = writeln!(text, "rule add to {ip} lookup main pref 512");
         let _ = writeln!(text, "rule add from {ip} iif {iif} lookup {TRUNK_TABLE} pref 2048");
     };
     for other in 1..pods {
         // Other pods of the range for benchmarks, on veths that are not there.
-        rules(std::net::Ipv4Addr::new(198, 18, 0, other), &format!("cali{other}"));
+        rules(Ipv4Addr::new(198, 18, 0, other), &format!("cali{other}"));
     }
-    rules(frames.pod_ip(), &pod.ifname);
+    rules(pod_ip, &pod.ifname);
     let via = bed.gateway().ip;
     let _ = writeln!(
         text,
@@ -170,51 +167,43 @@ fn rules(bed: &Bed, frames: &Frames, [pod, eth0]: [&Device; 2], pods: u8) -> Str
 
 /// The ruleset for `nft -f`: services by a map of verdicts, endpoints by numgen, and a masquerade
 /// of what is marked, as kube-proxy's nftables mode writes them.
-fn translations(frames: &Frames) -> String {
-    let ((vip, ports), (backend, first)) = (frames.services(), frames.backend());
-    let (mut services, mut chains) = (Vec::new(), String::new());
-    for (port, target) in ports.zip(first..) {
-        services.push(format!("{vip} . udp . {port} : goto service-{port}"));
-        let _ = write!(
-            chains,
-            "  chain endpoint-{port} {{\n    meta mark set mark or 0x4000\n    \
-             meta l4proto udp dnat to {backend}:{target}\n  }}\n  \
-             chain service-{port} {{\n    numgen random mod 1 vmap {{ 0 : goto endpoint-{port} }}\n  }}\n"
-        );
-    }
+fn translations(Pair { front: (vip, port), backend: (backend, target), .. }: Pair) -> String {
     format!(
-        "table ip trunkline {{\n{chains}  map services {{\n    \
-         type ipv4_addr . inet_proto . inet_service : verdict\n    \
-         elements = {{ {} }}\n  }}\n  \
-         chain prerouting {{\n    type nat hook prerouting priority dstnat\n    \
-         ip daddr . meta l4proto . th dport vmap @services\n  }}\n  \
-         chain postrouting {{\n    type nat hook postrouting priority srcnat\n    \
-         meta mark & 0x4000 == 0 return\n    \
-         meta mark set mark xor 0x4000\n    masquerade\n  }}\n}}\n",
-        services.join(", ")
+        "table ip trunkline {{
+  chain endpoint-{port} {{
+    meta mark set mark or 0x4000
+    meta l4proto udp dnat to {backend}:{target}
+  }}
+  chain service-{port} {{
+    numgen random mod 1 vmap {{ 0 : goto endpoint-{port} }}
+  }}
+  map services {{
+    type ipv4_addr . inet_proto . inet_service : verdict
+    elements = {{ {vip} . udp . {port} : goto service-{port} }}
+  }}
+  chain prerouting {{
+    type nat hook prerouting priority dstnat
+    ip daddr . meta l4proto . th dport vmap @services
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat
+    meta mark & 0x4000 == 0 return
+    meta mark set mark xor 0x4000
+    masquerade
+  }}
+}}
+"
     )
 }
 
 /// What kube-proxy has ipvs know, as `ipvsadm -R` reads it.
-fn servers(frames: &Frames) -> String {
-    let ((vip, ports), (backend, first)) = (frames.services(), frames.backend());
-    ports.zip(first..).fold(String::new(), |mut text, (port, target)| {
-        let _ = writeln!(text, "-A -u {vip}:{port} -s rr");
-        let _ = writeln!(text, "-a -u {vip}:{port} -r {backend}:{target} -m");
-        text
-    })
+fn servers(Pair { front: (vip, port), backend: (backend, target), .. }: Pair) -> String {
+    format!("-A -u {vip}:{port} -s rr\n-a -u {vip}:{port} -r {backend}:{target} -m\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::frames::Flows;
-
-    fn frames(flows: u32) -> Frames {
-        let lab = include_str!("../../../../scenarios/bench.yaml");
-        let lab = datapath::lab::load(lab, "bench.yaml").expect("a lab");
-        Frames::of(&lab, Flows::at_least(flows)).expect("its flows")
-    }
 
     #[test]
     fn what_was_added_last_is_taken_back_first() {
@@ -224,16 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn every_service_port_is_translated() {
-        let text = translations(&frames(100_000));
-        for port in [53, 54] {
-            assert!(text.contains(&format!("192.168.31.83 . udp . {port} : goto service-{port}")));
-            let target = 5_353 + port - 53;
-            assert!(text.contains(&format!("dnat to 10.0.5.35:{target}\n")), "{text}");
-        }
+    fn the_service_is_translated_to_its_endpoint() {
+        let pair = Pair::of_tests();
+        let text = translations(pair);
+        assert!(text.contains("192.168.31.1 . udp . 53 : goto service-53"), "{text}");
+        assert!(text.contains("dnat to 10.0.32.1:5353\n"), "{text}");
+        let servers = servers(pair);
         assert_eq!(
-            servers(&frames(1)),
-            "-A -u 192.168.31.83:53 -s rr\n-a -u 192.168.31.83:53 -r 10.0.5.35:5353 -m\n"
+            servers,
+            "-A -u 192.168.31.1:53 -s rr\n-a -u 192.168.31.1:53 -r 10.0.32.1:5353 -m\n"
         );
     }
 }

@@ -1,10 +1,8 @@
-//! The forwarders that are measured, each in a file of its own.
+//! The forwarders of others that the node is measured beside, each in a file of its own.
 
 pub mod devmap;
 pub mod kernel;
-pub mod l2fwd;
 mod napi;
-pub mod node;
 pub mod ovs;
 mod process;
 pub mod testpmd;

@@ -1,16 +1,16 @@
 //! Open vSwitch in user space on afxdp ports, with a database and a folder of its own: takes the
 //! pod's tag off, tracks the flow, translates it, and the answer back.
 
-use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
+use datapath::wire::Mac;
 use tempfile::TempDir;
 
-use crate::bench::bed::{Bed, CALI, PRIMARY};
+use crate::bench::bed::{Bed, PRIMARY, cali};
 use crate::bench::clock::Clock;
-use crate::bench::forwarder::{Books, Forwarder};
-use crate::bench::frames::Frames;
+use crate::bench::forwarder::Peer;
+use crate::bench::frames::{Frames, Pair};
 use crate::bench::machine::Cores;
 use crate::net::process::spawn_in;
 
@@ -37,7 +37,7 @@ impl Ovs {
     /// # Errors
     /// Where it is not installed or a step fails; the daemons are ended then.
     pub fn start(bed: &Bed, frames: &Frames, cores: Cores) -> anyhow::Result<Self> {
-        let (pod, eth0) = (bed.near(CALI)?, bed.near(PRIMARY)?);
+        let (pod, eth0) = (bed.near(cali(0))?, bed.near(PRIMARY)?);
         let namespace = pod.namespace;
         let folder = tempfile::Builder::new().prefix("trunkline-ovs").tempdir()?;
         let file = |name: &str| folder.path().join(name).display().to_string();
@@ -88,7 +88,7 @@ impl Ovs {
 
     fn add_flows(&self, frames: &Frames) -> anyhow::Result<()> {
         let file = self.folder.path().join("flows");
-        std::fs::write(&file, flows(frames))?;
+        std::fs::write(&file, flows(frames.pair()?, frames.next_hop()))?;
         let bridge = format!("unix:{}", self.folder.path().join("br0.mgmt").display());
         let flows = file.display().to_string();
         // The first version with tags that are taken off and put on.
@@ -98,13 +98,9 @@ impl Ovs {
     }
 }
 
-impl Forwarder for Ovs {
+impl Peer for Ovs {
     fn clock(&self) -> Option<Clock> {
         Some(Clock::Process(self.switch.id()))
-    }
-
-    fn stop(self: Box<Self>) -> anyhow::Result<Option<Books>> {
-        Ok(None)
     }
 }
 
@@ -121,26 +117,18 @@ impl Drop for Ovs {
 
 /// The flows: what comes tagged from the pod is translated to the endpoint, what answers goes
 /// back with the tag. Frames that are neither are dropped.
-fn flows(frames: &Frames) -> String {
-    let ((_, ports), (backend, first)) = (frames.services(), frames.backend());
-    let rewrite =
-        |[dst, src]: [datapath::wire::Mac; 2]| format!("mod_dl_dst:{dst},mod_dl_src:{src},dec_ttl");
-    let (out, back) = (rewrite(frames.next_hop()), rewrite(frames.last_hop()));
-    let vid = frames.vid();
-    let mut text = format!(
+fn flows(pair: Pair, next_hop: [Mac; 2]) -> String {
+    let rewrite = |[dst, src]: [Mac; 2]| format!("mod_dl_dst:{dst},mod_dl_src:{src},dec_ttl");
+    let (out, back) = (rewrite(next_hop), rewrite(pair.last_hop));
+    let Pair { vid, front: (_, port), backend: (backend, target), .. } = pair;
+    format!(
         "table=0,in_port=1,dl_vlan={vid},udp,actions=pop_vlan,ct(table=1,nat)\n\
          table=0,in_port=2,udp,actions=ct(table=2,nat)\n\
          table=1,ct_state=+trk+est,ip,actions={out},output:2\n\
+         table=1,ct_state=+trk+new,udp,tp_dst={port},\
+         actions=ct(commit,nat(dst={backend}:{target})),{out},output:2\n\
          table=2,ct_state=+trk+est,ip,actions={back},push_vlan:0x8100,mod_vlan_vid:{vid},output:1\n"
-    );
-    for (port, target) in ports.zip(first..) {
-        let _ = writeln!(
-            text,
-            "table=1,ct_state=+trk+new,udp,tp_dst={port},\
-             actions=ct(commit,nat(dst={backend}:{target})),{out},output:2"
-        );
-    }
-    text
+    )
 }
 
 /// Where a daemon listens for `ovs-appctl`.
@@ -193,16 +181,11 @@ fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::frames::Flows;
 
     #[test]
-    fn every_service_port_has_a_flow_of_its_own() {
-        let lab = include_str!("../../../../scenarios/bench.yaml");
-        let lab = datapath::lab::load(lab, "bench.yaml").expect("a lab");
-        let frames = Frames::of(&lab, Flows::at_least(100_000)).expect("its flows");
-        let text = flows(&frames);
+    fn the_service_has_a_flow_to_its_endpoint() {
+        let text = flows(Pair::of_tests(), [Mac([2; 6]), Mac([4; 6])]);
         assert!(text.contains("in_port=1,dl_vlan=101,udp,actions=pop_vlan"), "{text}");
-        assert!(text.contains("tp_dst=53,actions=ct(commit,nat(dst=10.0.5.35:5353))"), "{text}");
-        assert!(text.contains("tp_dst=54,actions=ct(commit,nat(dst=10.0.5.35:5354))"), "{text}");
+        assert!(text.contains("tp_dst=53,actions=ct(commit,nat(dst=10.0.32.1:5353))"), "{text}");
     }
 }

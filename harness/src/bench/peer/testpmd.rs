@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context;
 
-use crate::bench::bed::{Bed, CALI, PRIMARY};
+use crate::bench::bed::{Bed, PRIMARY, cali};
 use crate::bench::clock::Clock;
-use crate::bench::forwarder::{Books, Forwarder};
+use crate::bench::forwarder::Peer;
 use crate::bench::frames::Frames;
 use crate::bench::machine::Cores;
 use crate::net::process::spawn_in;
@@ -31,7 +31,7 @@ impl Testpmd {
     /// # Errors
     /// Where it is not installed, or does not come to forwarding; it is ended then.
     pub fn start(bed: &Bed, frames: &Frames, cores: Cores) -> anyhow::Result<Self> {
-        let (pod, eth0) = (bed.near(CALI)?, bed.near(PRIMARY)?);
+        let (pod, eth0) = (bed.near(cali(0))?, bed.near(PRIMARY)?);
         let log = tempfile::tempdir().context("make a folder")?;
         let said = log.path().join("testpmd.log");
         let output = File::create(&said)?;
@@ -60,12 +60,8 @@ impl Testpmd {
     }
 }
 
-impl Forwarder for Testpmd {
+impl Peer for Testpmd {
     fn clock(&self) -> Option<Clock> {
         Some(Clock::Process(self.process.id()))
-    }
-
-    fn stop(self: Box<Self>) -> anyhow::Result<Option<Books>> {
-        Ok(None)
     }
 }

@@ -1,24 +1,19 @@
 //! `bench compare`: the node beside other forwarders on the same veths, one after the other in
-//! every round (spec BENCH-6). `bench smoke` is the comparison with the reference alone.
+//! every round (spec BENCH-13).
+
+pub mod report;
+mod text;
 
 use std::time::Duration;
 
-use anyhow::Context;
-use crossbeam::channel::{Receiver, bounded};
-use nix::sys::signal::{SigSet, Signal};
-
-use super::bed::{Bed, CALI};
-use super::far_end::{FarEnd, Host};
 use super::forwarder::{Kind, Row};
-use super::frames::{Flows, Frames};
 use super::generator::Input;
-use super::machine::{Cores, Machine, Priority, alone, calibrate};
+use super::load::Load;
 use super::peer::tools;
-use super::report::{Absent, Calibration, Expectation, LoadReport, Report, RowReport, VERSION};
-use super::window::{Interrupted, Setting, Window};
-
-/// Bytes of the checksum that a wire adds to a frame.
-const FRAME_CHECK: usize = 4;
+use super::run::Interrupted;
+use super::session::Session;
+use super::window::Window;
+use report::{Absent, Expectation, LoadReport, Report, RowReport, VERSION};
 
 /// What to measure, for how long, and what is expected.
 #[derive(Clone, Debug)]
@@ -27,25 +22,12 @@ pub struct Plan {
     pub rows: Vec<Row>,
     /// How the load comes in; each is measured by itself.
     pub inputs: Vec<Input>,
-    /// Flows of the load.
-    pub flows: Flows,
     /// Rounds; each measures every forwarder under every input.
     pub rounds: u32,
     /// For how long each is measured.
     pub time: Duration,
     /// The least that the node's rate has to be of another's, by the median.
     pub expected: Vec<(Row, f64)>,
-}
-
-/// What is told while it is measured.
-#[derive(Clone, Copy, Debug)]
-pub enum Progress<'a> {
-    /// So many measurements are to come in all.
-    Begun(u64),
-    /// One was made, in this round.
-    Measured(u32, Input, Row, &'a Window),
-    /// A forwarder cannot be measured.
-    Absent(&'a Absent),
 }
 
 /// The measurements of one forwarder under one input.
@@ -63,68 +45,38 @@ struct Lanes {
     absent: Vec<Absent>,
 }
 
-impl Plan {
-    /// Measures, telling `progress` of it. Once the user interrupts it, the report is of the rounds
-    /// that were complete.
-    ///
-    /// # Errors
-    /// [`WrongFrame`](super::rehearsal::WrongFrame) where the node or the reference is wrong,
-    /// [`Interrupted`] in the first round, or where the machine cannot run it. Nothing is left
-    /// behind in any case. Whatever else keeps another forwarder from being measured stands in the
-    /// report.
-    pub fn measure(&self, mut progress: impl FnMut(Progress<'_>)) -> anyhow::Result<Report> {
-        let _alone = alone()?;
-        // Before anything is made, so that whatever is made is also taken down.
-        let interrupted = interruption()?;
-        let cores = Cores::first_two()?;
-        let bed = Bed::make(self.flows)?;
-        let frames = Frames::of(&bed.lab, self.flows)?;
-        let pod = bed.pod()?;
-        let mut pod = FarEnd::new(bed.open_far(CALI)?, Host { ip: pod.ip, mac: pod.mac });
-        let priority = Priority::raise();
-        let machine = Machine::this(cores, &priority)?;
-        let setting = Setting {
-            bed: &bed,
-            frames: &frames,
-            cores,
-            time: self.time,
-            interrupted: &interrupted,
-        };
-        let mut lanes = Lanes::of(self);
-        lanes.absent.iter().for_each(|absent| progress(Progress::Absent(absent)));
-        progress(Progress::Begun(lanes.lanes.len() as u64 * u64::from(self.rounds)));
-        let mut calibrations = Vec::new();
-        let mut complete = 0;
-        for number in 0..self.rounds {
-            calibrations.push(calibrate().as_secs_f64() * 1e3);
-            match lanes.round(number, &setting, &mut pod, &mut progress) {
-                Ok(()) => complete += 1,
-                Err(error) if error.is::<Interrupted>() && complete > 0 => break,
-                Err(error) => return Err(error),
-            }
-        }
-        let frame_bytes = frames.request(0).len() + FRAME_CHECK;
-        let calibration = Calibration::of(&calibrations);
-        Ok(self.report(lanes, complete, machine, frame_bytes, calibration))
+/// Measures with 64-byte UDP frames of 1,000 flows. Once the user interrupts it, the report is of
+/// the rounds that were complete.
+///
+/// # Errors
+/// [`WrongFrame`](super::rehearsal::WrongFrame) where the node or the reference is wrong, or where
+/// the machine cannot run it. Nothing is left behind in any case. Whatever else keeps another
+/// forwarder from being measured stands in the report.
+pub fn compare(plan: &Plan) -> anyhow::Result<Report> {
+    let load = Load::smallest(Input::Skb);
+    let mut session = Session::open(&load, |_| ())?;
+    let mut lanes = Lanes::of(plan);
+    for Absent { name, reason, .. } in &lanes.absent {
+        session.progress.line(&format!("without {name}: {reason}"));
     }
+    let mut complete = 0;
+    let interrupted = session.rounds(plan.rounds, |session, round| {
+        lanes.round(round, plan.time, session)?;
+        complete += 1;
+        Ok(())
+    })?;
+    lanes.lanes.iter_mut().for_each(|lane| lane.windows.truncate(complete));
+    Ok(plan.report(&load, lanes, interrupted, &session))
+}
 
-    fn report(
-        &self,
-        Lanes { mut lanes, absent }: Lanes,
-        complete: usize,
-        machine: Machine,
-        frame_bytes: usize,
-        calibration: Calibration,
-    ) -> Report {
-        lanes.iter_mut().for_each(|lane| lane.windows.truncate(complete));
-        let loads: Vec<_> = self
-            .inputs
-            .iter()
-            .map(|input| {
-                let lanes = lanes.iter().filter(|lane| lane.input == *input);
-                self.load(*input, &lanes.collect::<Vec<_>>())
-            })
-            .collect();
+impl Plan {
+    fn report(&self, load: &Load, lanes: Lanes, interrupted: bool, session: &Session) -> Report {
+        let Lanes { lanes, absent } = lanes;
+        let loads = self.inputs.iter().map(|input| {
+            let lanes = lanes.iter().filter(|lane| lane.input == *input);
+            self.load(*input, &lanes.collect::<Vec<_>>())
+        });
+        let loads: Vec<_> = loads.collect();
         let rows = || loads.iter().flat_map(|load| &load.rows);
         let sound = rows().all(|row| row.faults().next().is_none());
         let reached = rows().all(|row| row.expected.is_none_or(|expected| expected.reached));
@@ -134,13 +86,12 @@ impl Plan {
         Report {
             version: VERSION,
             passed: sound && reached && all,
-            interrupted: complete < self.rounds as usize,
-            machine,
-            frame_bytes,
+            interrupted,
+            machine: session.machine(),
+            calibration: session.calibration(),
+            load: load.clone(),
             loads,
             absent,
-            latency: Vec::new(),
-            calibration,
         }
     }
 
@@ -158,10 +109,10 @@ impl Plan {
             let expected = self.expected.iter().find(|(row, _)| *row == lane.row);
             report.expected = expected
                 .zip(report.node_ratio)
-                .map(|((_, least), r)| Expectation::least(*least, r));
+                .map(|((_, least), ratio)| Expectation::least(*least, ratio));
             report
         });
-        LoadReport { input, flows: self.flows.count(), rows: rows.collect() }
+        LoadReport { input, rows: rows.collect() }
     }
 }
 
@@ -191,18 +142,15 @@ impl Lanes {
 
     /// Measures every lane once, input by input; in each round another begins, and every second
     /// goes the other way round.
-    fn round(
-        &mut self,
-        number: u32,
-        setting: &Setting<'_>,
-        pod: &mut FarEnd,
-        progress: &mut impl FnMut(Progress<'_>),
-    ) -> anyhow::Result<()> {
+    fn round(&mut self, number: u32, time: Duration, session: &mut Session) -> anyhow::Result<()> {
         for (input, row) in self.order(number) {
-            let mut measured = setting.measure(row, input, pod);
+            session.load.input = input;
+            let (setting, pods, progress) = session.parts();
+            progress.say(format!("{row} under {}", input.name()));
+            let mut measured = setting.measure(row, time, pods);
             if measured.as_ref().is_err_and(|error| !(error.is::<Interrupted>() || is_ours(row))) {
                 // The programs of others sometimes fail to open a port that was just given up.
-                measured = setting.measure(row, input, pod);
+                measured = setting.measure(row, time, pods);
             }
             let Some(lane) = self.lanes.iter_mut().find(|l| (l.input, l.row) == (input, row))
             else {
@@ -210,14 +158,15 @@ impl Lanes {
             };
             match measured {
                 Ok(window) => {
-                    progress(Progress::Measured(number, input, row, &window));
+                    let (input, mpps) = (input.name(), window.mpps);
+                    progress.line(&format!("{input:<7} {:<25} {mpps:.3} Mpps", row.to_string()));
                     lane.windows.push(window);
                 }
                 Err(error) if error.is::<Interrupted>() || is_ours(row) => return Err(error),
                 Err(error) => {
                     let reason = format!("{error:#}");
+                    progress.line(&format!("without {row}: {reason}"));
                     let absent = Absent { name: row.to_string(), input: Some(input), reason };
-                    progress(Progress::Absent(&absent));
                     self.absent.push(absent);
                     self.lanes.retain(|lane| (lane.input, lane.row) != (input, row));
                 }
@@ -247,22 +196,6 @@ fn is_ours(row: Row) -> bool {
     matches!(row.kind, Kind::Node | Kind::L2fwd)
 }
 
-/// Catches the signals that end a command, from here on in every thread.
-pub(super) fn interruption() -> anyhow::Result<Receiver<()>> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block().context("block signals")?;
-    let (interrupt, interrupted) = bounded(1);
-    std::thread::spawn(move || {
-        while signals.wait().is_ok() {
-            // One that is waiting already says as much.
-            let _ = interrupt.try_send(());
-        }
-    });
-    Ok(interrupted)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,10 +203,9 @@ mod tests {
     #[test]
     fn every_row_is_first_and_before_every_other_as_often() {
         let rows: Vec<_> = Row::all().take(3).collect();
-        let inputs = vec![Input::Skb, Input::Live];
         let lane = |input| rows.iter().map(move |row| Lane { input, row: *row, windows: vec![] });
-        let lanes =
-            Lanes { lanes: inputs.into_iter().flat_map(lane).collect(), absent: Vec::new() };
+        let lanes = [Input::Skb, Input::Live].into_iter().flat_map(lane).collect();
+        let lanes = Lanes { lanes, absent: Vec::new() };
         let orders: Vec<_> = (0..6).map(|number| lanes.order(number)).collect();
         for row in &rows {
             let first = orders.iter().filter(|order| order[0] == (Input::Skb, *row)).count();
@@ -281,12 +213,12 @@ mod tests {
         }
         for order in &orders {
             // Inputs are not mixed, and every lane has its turn.
+            assert_eq!(order.len(), 6);
             assert!(order[..3].iter().all(|(input, _)| *input == Input::Skb), "{order:?}");
             assert!(order[3..].iter().all(|(input, _)| *input == Input::Live), "{order:?}");
-            let mut sorted = order.clone();
-            sorted.sort();
-            sorted.dedup();
-            assert_eq!(sorted.len(), 6);
+            for half in order.chunks(3) {
+                assert!(rows.iter().all(|row| half.iter().any(|(_, r)| r == row)), "{order:?}");
+            }
         }
     }
 }

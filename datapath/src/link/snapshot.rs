@@ -1,0 +1,79 @@
+//! Another version of a running lab, made ready beside it.
+
+use std::sync::Arc;
+
+use crate::lab::Lab;
+use crate::node::{Node, NodeConfig};
+use crate::port::Buffer;
+use crate::time::Time;
+
+/// What every node of a lab is programmed with in another version of its file. To make it takes
+/// time that grows with the lab, to put it in place little of that; so that a data link under load
+/// does not stand still, it is made on another thread than the link's, and put in place node by
+/// node, as kube-proxies do it (spec LAB-29).
+#[derive(Debug)]
+pub struct Snapshot {
+    lab: Lab,
+    nodes: std::vec::IntoIter<NodeConfig>,
+    /// Whether its machines were found to be the running ones.
+    fits: bool,
+}
+
+/// What a node had before. To drop it takes time as well.
+#[derive(Debug)]
+pub struct Replaced(
+    #[expect(dead_code, reason = "only kept to be dropped elsewhere")] Arc<NodeConfig>,
+);
+
+/// The lab of a snapshot has other machines than the one that is running (spec LAB-29): the first
+/// key of the lab file in which they differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` differs from what is running")]
+pub struct OtherMachines(pub &'static str);
+
+impl Snapshot {
+    /// The nodes of a lab as they are to be.
+    #[must_use]
+    pub fn new(lab: Lab) -> Self {
+        let nodes = (0..lab.nodes.len()).filter_map(|node| NodeConfig::new(&lab, node, 0));
+        let nodes = nodes.collect::<Vec<_>>().into_iter();
+        Self { lab, nodes, fits: false }
+    }
+
+    /// Puts the next node's in place, and with the last the lab itself, for which the snapshot
+    /// keeps what was there before. Nothing comes back once nothing is left to do. Until then no
+    /// other snapshot may be put in place.
+    ///
+    /// # Errors
+    /// [`OtherMachines`]; nothing has changed.
+    pub fn install_next<B: Buffer>(
+        &mut self,
+        lab: &mut Lab,
+        nodes: &mut [Node<B>],
+        now: Time,
+    ) -> Result<Option<Replaced>, OtherMachines> {
+        if !self.fits {
+            lab.other_machines(&self.lab).map_or(Ok(()), |key| Err(OtherMachines(key)))?;
+            self.fits = true;
+        }
+        let Some(config) = self.nodes.next() else { return Ok(None) };
+        if self.nodes.len() == 0 {
+            std::mem::swap(lab, &mut self.lab);
+        }
+        Ok(nodes.get_mut(config.index).map(|node| Replaced(node.adopt(config, now))))
+    }
+
+    /// Puts all of it in place.
+    ///
+    /// # Errors
+    /// As [`Self::install_next`].
+    pub fn install<B: Buffer>(
+        mut self,
+        lab: &mut Lab,
+        nodes: &mut [Node<B>],
+        now: Time,
+    ) -> Result<(), OtherMachines> {
+        while self.install_next(lab, nodes, now)?.is_some() {}
+        Ok(())
+    }
+}
