@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use libbpf_cargo::SkeletonBuilder;
 
-const PROGRAMS: [&str; 3] = ["redirect", "count", "offer"];
+const PROGRAMS: [&str; 4] = ["redirect", "count", "offer", "devmap"];
 const HEADER: &str = "src/xdp.h";
 
 fn main() -> Result<(), Box<dyn Error>> {

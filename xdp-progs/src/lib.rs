@@ -1,9 +1,10 @@
 //! The XDP programs of the datapath, loaded through typed, safe calls.
 //!
 //! [`Redirect`] hands every frame of a port to the AF_XDP socket bound to the queue the frame came
-//! in on. The other two are for measuring: [`Offer`] sends datagrams, [`Counter`] counts them
-//! where they arrive. It takes `CAP_BPF` and `CAP_NET_ADMIN` to load and attach, and for those two
-//! `CAP_PERFMON`, since they look into frames.
+//! in on. The others are for measuring: [`Offer`] sends datagrams, [`Counter`] counts them where
+//! they arrive, [`Devmap`] forwards them inside the kernel. It takes `CAP_BPF` and
+//! `CAP_NET_ADMIN` to load and attach, and for those three `CAP_PERFMON`, since they look into
+//! frames.
 //!
 //! ```no_run
 //! # fn attach(sockets: &[std::os::fd::OwnedFd; 4]) -> Result<(), xdp_progs::ProgError> {
@@ -21,12 +22,14 @@
 #![forbid(unsafe_code)]
 
 mod count;
+mod devmap;
 mod error;
 mod object;
 mod offer;
 mod redirect;
 
 pub use count::{Counter, Counts, Times};
+pub use devmap::Devmap;
 pub use error::ProgError;
 pub use offer::Offer;
 pub use redirect::{Redirect, Verdict};

@@ -1,4 +1,4 @@
-//! The two XDP programs that measure, over a real veth.
+//! The XDP programs that measure, over real veths.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use common::{PATIENCE, SMALL, arena, in_netns, settle, veth};
 use datapath::port::{Buffer, Port};
 use datapath_io::{Arena, XskPort, link};
-use xdp_progs::{Counter, Counts, Offer, ProgError};
+use xdp_progs::{Counter, Counts, Devmap, Offer, ProgError};
 
 const FIRST_PORT: u16 = 65_500;
 const FLOWS: u16 = 36;
@@ -104,6 +104,30 @@ fn ports_beyond_the_last_are_refused() {
     let refused = Offer::load(1, FIRST_PORT, FLOWS + 1);
     assert!(matches!(refused, Err(ProgError::NoSuchPorts { .. })), "{refused:?}");
     assert!(matches!(Offer::load(1, 1, 0), Err(ProgError::NoSuchPorts { .. })));
+}
+
+#[test]
+fn a_devmap_hands_frames_on_with_the_next_hops_addresses() {
+    in_netns(|| {
+        let arena = arena(2, SMALL);
+        let mut near = near(&arena);
+        veth("out", "end", 1);
+        let mut end = XskPort::open(&arena, "end", 1).expect("the port behind");
+        let (dst, src) = ([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 8]);
+        let mut devmap = Devmap::load(link::index("out").unwrap(), [dst, src]).unwrap();
+        devmap.attach(index("far")).unwrap();
+        send(&mut near, &[datagram(7)]);
+        let mut frames = Vec::new();
+        for _ in 0..PATIENCE {
+            end.receive(0, 64, &mut frames);
+            if !frames.is_empty() {
+                break;
+            }
+        }
+        let expected = [&dst[..], &src, &datagram(7)[12..]].concat();
+        let arrived: Vec<_> = frames.iter().map(|frame| frame.bytes().to_vec()).collect();
+        assert_eq!(arrived, [expected]);
+    });
 }
 
 #[test]

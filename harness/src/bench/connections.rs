@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 
 use super::far_end::FarEnd;
-use super::forwarder::Kind;
+use super::forwarder::Row;
 use super::load::{Load, PORTS, Proto};
 use super::machine::pin;
 use super::rate::say;
@@ -127,7 +127,7 @@ fn with_node<T: Send>(
 ) -> anyhow::Result<(T, Shown)> {
     let Setting { bed, frames, cores, interrupted, .. } = setting;
     let before = bed.lost()?;
-    let forwarder = Kind::Node.start(bed, frames, cores.forwarder)?;
+    let forwarder = Row::NODE.start(bed, frames, *cores)?;
     let mut talk = Talk::open(bed, frames, pods, then)?;
     let (met, stopped) = thread::scope(|scope| {
         let talking = scope.spawn(|| -> anyhow::Result<(T, bool)> {
@@ -145,7 +145,7 @@ fn with_node<T: Send>(
     if stopped {
         return Err(Interrupted.into());
     }
-    let books = forwarder.books(bed.clients)?;
+    let books = forwarder.books(bed.clients)?.context("the node does not tell its counts")?;
     let after = bed.lost()?;
     let wires = [0, 1].map(|at| after[at] - before[at]);
     let faults = talk.faults(&books, wires);

@@ -68,8 +68,8 @@ impl Act {
 /// Where a frame is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leg {
-    /// At the end that sends it.
-    Sent,
+    /// At the end that sends it to a forwarder of this kind.
+    Sent(Kind),
     /// At the other end, after a forwarder of this kind.
     Arrived(Kind),
 }
@@ -83,6 +83,24 @@ pub struct Flow {
     pub service: u16,
     /// The client's port.
     pub port: u16,
+}
+
+/// What a frame has in front of its payload: MAC addresses, VID, addresses with ports, TTL.
+type Front = ([Mac; 2], Option<u16>, [End; 2], u8);
+
+/// A pod and the service that it asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair {
+    /// The pod's address.
+    pub pod: Ipv4Addr,
+    /// The MAC addresses that reach the pod: destination, source.
+    pub last_hop: [Mac; 2],
+    /// The pod's VID.
+    pub vid: u16,
+    /// The service's address and port.
+    pub front: (Ipv4Addr, u16),
+    /// The endpoint's.
+    pub backend: (Ipv4Addr, u16),
 }
 
 /// A pod that sends.
@@ -110,6 +128,7 @@ pub struct Frames {
     /// Bytes of each size, without the wire's checksum.
     sizes: Vec<usize>,
     proto: Proto,
+    node: Ipv4Addr,
     eth0: Mac,
     trunk: Mac,
     gateway: Mac,
@@ -142,17 +161,19 @@ impl Frames {
         let services = (0..load.services).map(service).collect::<anyhow::Result<_>>()?;
         let node = lab.pods.first().context("the lab has no pod")?.node;
         let interfaces = Interface::of_node(lab, node).context("the lab has no node")?;
-        let mac = |port: datapath::journey::PortId| {
-            let interface = interfaces.get(usize::from(port.0));
-            interface.map(|interface| interface.mac).context("the node lacks an interface")
+        let interface = |port: datapath::journey::PortId| {
+            interfaces.get(usize::from(port.0)).context("the node lacks an interface")
         };
+        let primary = interface(ETH0)?;
+        let eni = primary.eni.and_then(|eni| lab.enis.get(eni)).context("eth0 has no ENI")?;
         Ok(Self {
             clients,
             services,
             sizes: load.sizes.sizes().map(|size| usize::from(size) - FRAME_CHECK).collect(),
             proto: load.proto,
-            eth0: mac(ETH0)?,
-            trunk: mac(ETH1)?,
+            node: eni.ip,
+            eth0: primary.mac,
+            trunk: interface(ETH1)?.mac,
             gateway: lab.vpc.gateway_mac,
             flows: load.flows,
         })
@@ -249,23 +270,9 @@ impl Frames {
         else {
             return Vec::new();
         };
-        let end = (client.ip, flow.port);
         let (macs, vid, ends, ttl) = match (act.is_request(), leg) {
-            (true, Leg::Sent) => ([client.mac, client.cali], None, [end, service.front], TTL),
-            // One TTL less and the endpoint's address (spec SCN-29, SCN-34).
-            (true, Leg::Arrived(Kind::Node)) => {
-                ([self.eth0, self.gateway], None, [end, service.backend], TTL - 1)
-            }
-            (true, Leg::Arrived(Kind::L2fwd)) => {
-                ([self.eth0, self.gateway], None, [end, service.front], TTL)
-            }
-            // As the VPC delivers it: tagged, to the trunk (spec SCN-15).
-            (false, Leg::Sent) => {
-                ([self.gateway, self.trunk], Some(client.vid), [service.backend, end], TTL)
-            }
-            (false, Leg::Arrived(_)) => {
-                ([client.cali, client.mac], None, [service.front, end], TTL - 1)
-            }
+            (true, leg) => self.request(leg, client, service, flow.port),
+            (false, leg) => self.answer(leg, client, service, flow.port),
         };
         let stream = self.stream(flow, size);
         let bytes = self.sizes.get(size).copied().unwrap_or_default();
@@ -278,11 +285,97 @@ impl Frames {
         }
     }
 
+    /// What a client's frame has in front of its payload.
+    fn request(&self, leg: Leg, client: &Client, service: &Service, port: u16) -> Front {
+        let end = (client.ip, port);
+        let next_hop = [self.eth0, self.gateway];
+        match leg {
+            Leg::Sent(kind) => {
+                ([client.mac, client.cali], tag(kind, client), [end, service.front], TTL)
+            }
+            // One TTL less and the endpoint's address (spec SCN-29, SCN-34).
+            Leg::Arrived(Kind::Node | Kind::Ovs | Kind::Ipvs) => {
+                (next_hop, None, [end, service.backend], TTL - 1)
+            }
+            Leg::Arrived(Kind::Nat) => {
+                (next_hop, None, [(self.node, port), service.backend], TTL - 1)
+            }
+            Leg::Arrived(Kind::Forward | Kind::Rules | Kind::Rules200) => {
+                (next_hop, None, [end, service.front], TTL - 1)
+            }
+            Leg::Arrived(Kind::L2fwd | Kind::Devmap | Kind::Testpmd) => {
+                (next_hop, None, [end, service.front], TTL)
+            }
+        }
+    }
+
+    /// What the frame of who answers has in front of its payload.
+    fn answer(&self, leg: Leg, client: &Client, service: &Service, port: u16) -> Front {
+        let end = (client.ip, port);
+        match leg {
+            // Where the source was translated, the node is answered.
+            Leg::Sent(Kind::Nat) => {
+                ([self.gateway, self.eth0], None, [service.backend, (self.node, port)], TTL)
+            }
+            Leg::Sent(Kind::Ipvs | Kind::Ovs) => {
+                ([self.gateway, self.eth0], None, [service.backend, end], TTL)
+            }
+            // As the VPC delivers it: tagged, to the trunk (spec SCN-15).
+            Leg::Sent(_) => {
+                ([self.gateway, self.trunk], Some(client.vid), [service.backend, end], TTL)
+            }
+            Leg::Arrived(kind) => {
+                ([client.cali, client.mac], tag(kind, client), [service.front, end], TTL - 1)
+            }
+        }
+    }
+
     /// The MAC addresses that leave the node by eth0: destination, source.
     #[must_use]
     pub fn next_hop(&self) -> [Mac; 2] {
         [self.gateway, self.eth0]
     }
+
+    /// The node's address.
+    #[must_use]
+    pub const fn node_ip(&self) -> Ipv4Addr {
+        self.node
+    }
+
+    /// The first pod and the first service, between which other forwarders are set up.
+    ///
+    /// # Errors
+    /// Where there are none.
+    pub fn pair(&self) -> anyhow::Result<Pair> {
+        let client = self.clients.first().context("the load has no pod")?;
+        let service = self.services.first().context("the load has no service")?;
+        Ok(Pair {
+            pod: client.ip,
+            last_hop: [client.mac, client.cali],
+            vid: client.vid,
+            front: service.front,
+            backend: service.backend,
+        })
+    }
+}
+
+#[cfg(test)]
+impl Pair {
+    /// A pair for the tests of those that are set up between one.
+    pub(super) fn of_tests() -> Self {
+        Self {
+            pod: Ipv4Addr::new(10, 0, 16, 1),
+            last_hop: [Mac([6; 6]), Mac([8; 6])],
+            vid: 101,
+            front: (Ipv4Addr::new(192, 168, 31, 1), 53),
+            backend: (Ipv4Addr::new(10, 0, 32, 1), 5_353),
+        }
+    }
+}
+
+/// Open vSwitch has tags in front of the pod, to take them off and put them on.
+fn tag(kind: Kind, client: &Client) -> Option<u16> {
+    (kind == Kind::Ovs).then_some(client.vid)
 }
 
 /// What is behind the headers: the stream's number, room for the time with its complement, which
@@ -417,13 +510,13 @@ mod tests {
             let frames = frames(proto, "imix");
             assert_eq!(frames.streams(), 3 * 2 * 3);
             for act in [Act::Data, Act::Answer] {
-                for leg in [Leg::Sent, Leg::Arrived(Kind::Node)] {
+                for leg in [Leg::Sent(Kind::Node), Leg::Arrived(Kind::Node)] {
                     let templates = frames.templates(act, leg);
                     for number in (0..600).step_by(7) {
                         let flow = frames.flow(number);
                         let size = number as usize % 3;
                         let mut made = templates[frames.stream(flow, size)].clone();
-                        if !act.is_request() && leg == Leg::Sent {
+                        if !act.is_request() && leg == Leg::Sent(Kind::Node) {
                             set_port_tagged(&mut made, proto, flow.port);
                         } else {
                             set_port(&mut made, proto, act.is_request(), flow.port);
@@ -438,8 +531,9 @@ mod tests {
     #[test]
     fn flows_differ_and_sizes_are_those_asked_for() {
         let frames = frames(Proto::Tcp, "64,1518");
-        let mut sent: Vec<_> =
-            (0..600).map(|n| frames.frame(Act::Data, Leg::Sent, frames.flow(n), 0)).collect();
+        let mut sent: Vec<_> = (0..600)
+            .map(|n| frames.frame(Act::Data, Leg::Sent(Kind::Node), frames.flow(n), 0))
+            .collect();
         assert!(sent.iter().all(|frame| frame.len() + FRAME_CHECK == 64));
         assert!((0..600).all(|number| frames.number(frames.flow(number)) == Some(number)));
         sent.sort_unstable();

@@ -14,6 +14,7 @@ use xdp_progs::Offer;
 
 use super::bed::{Bed, cali};
 use super::far_end::{BATCH, FarEnd};
+use super::forwarder::Kind;
 use super::frames::{Act, FIRST_PORT, Frames, Leg, payload_at, set_port};
 use super::load::{Load, Proto};
 use crate::net::namespace;
@@ -23,6 +24,8 @@ use crate::net::namespace;
 const LIVE_FRAMES: u32 = 1 << 22;
 /// How long the last frames may take to be taken by the kernel.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Bytes of a VLAN tag.
+const TAG: usize = 4;
 /// Most sockets that a generator opens.
 const MOST_SOCKETS: u32 = 4_096;
 
@@ -104,6 +107,8 @@ pub struct Skb<'a> {
     templates: Vec<Vec<u8>>,
     turns: Turns,
     stamped: bool,
+    /// Bytes of the tag that frames have, if any.
+    tag: usize,
 }
 
 impl Skb<'_> {
@@ -116,8 +121,10 @@ impl Skb<'_> {
             let (number, size) = self.turns.now();
             let flow = self.frames.flow(number);
             let template = &self.templates[self.frames.stream(flow, size)];
-            let stamped = self.stamped;
+            let (stamped, tag) = (self.stamped, self.tag);
             let change = |frame: &mut [u8]| {
+                // Behind the tag all is as without it.
+                let frame = frame.get_mut(tag..).unwrap_or_default();
                 set_port(frame, proto, true, flow.port);
                 let at = payload_at(proto) + 2;
                 if let Some(room) = frame.get_mut(at..at + now.len()).filter(|_| stamped) {
@@ -178,7 +185,7 @@ impl Sockets {
             sockets.push((socket, frames.service(flow), number));
         }
         let at = payload_at(Proto::Udp);
-        let templates = frames.templates(Act::Data, Leg::Sent);
+        let templates = frames.templates(Act::Data, Leg::Sent(Kind::Node));
         let payloads = templates.iter().map(|frame| frame[at..].to_vec()).collect();
         Ok(Self { sockets, payloads, frames: frames.clone(), sizes: load.sizes.pattern(), next: 0 })
     }
@@ -218,14 +225,15 @@ pub enum Generator<'a> {
 }
 
 impl<'a> Generator<'a> {
-    /// Makes it ready to send the requests of all flows from the pods' ends, `stamped` with the
-    /// time or not.
+    /// Makes it ready to send the requests of all flows from the pods' ends to a forwarder of this
+    /// kind, `stamped` with the time or not.
     ///
     /// # Errors
     /// Where its program cannot be loaded or its sockets cannot be opened; a load of XDP frames
     /// that are not all of one stream.
     pub fn new(
         load: &Load,
+        kind: Kind,
         bed: &Bed,
         frames: &'a Frames,
         pods: &'a mut [FarEnd],
@@ -233,12 +241,13 @@ impl<'a> Generator<'a> {
     ) -> anyhow::Result<Self> {
         Ok(match load.input {
             Input::Skb => {
-                let templates = frames.templates(Act::Data, Leg::Sent);
+                let templates = frames.templates(Act::Data, Leg::Sent(kind));
                 let turns = Turns::new(load);
-                Self::Skb(Skb { frames, pods, templates, turns, stamped })
+                let tag = if kind == Kind::Ovs { TAG } else { 0 };
+                Self::Skb(Skb { frames, pods, templates, turns, stamped, tag })
             }
             Input::Live => {
-                let streams = frames.templates(Act::Data, Leg::Sent);
+                let streams = frames.templates(Act::Data, Leg::Sent(kind));
                 let [request] = &streams[..] else {
                     anyhow::bail!("XDP frames are of one pod, one service and one size");
                 };

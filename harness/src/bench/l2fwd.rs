@@ -9,6 +9,7 @@ use datapath::wire::Mac;
 use datapath_io::{Arena, Frame, XskPort};
 
 use super::bed::{Bed, Device, PRIMARY, cali};
+use super::clock::Clock;
 use super::forwarder::{Books, wires};
 use super::frames::Frames;
 use super::machine::pin;
@@ -29,6 +30,7 @@ type Question = Sender<anyhow::Result<Books>>;
 pub struct L2fwd {
     ask: Option<Sender<Question>>,
     thread: Option<JoinHandle<()>>,
+    clock: Clock,
 }
 
 impl L2fwd {
@@ -50,15 +52,20 @@ impl L2fwd {
             std::thread::Builder::new().name("forwarder".into()).spawn(move || {
                 match open(core, &places) {
                     Ok((mut pods, mut eth0)) => {
-                        let _ = opened.send(Ok(()));
+                        let _ = opened.send(Ok(Clock::this_thread()));
                         run(&mut pods, &mut eth0, macs, &asked);
                     }
                     Err(error) => drop(opened.send(Err(error))),
                 }
             })?;
-        let l2fwd = Self { ask: Some(ask), thread: Some(thread) };
-        is_open.recv().context("l2fwd has ended")??;
-        Ok(l2fwd)
+        let clock = is_open.recv().context("l2fwd has ended")??;
+        Ok(Self { ask: Some(ask), thread: Some(thread), clock })
+    }
+
+    /// The time of its thread.
+    #[must_use]
+    pub const fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// What it has counted so far.

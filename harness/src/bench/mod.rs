@@ -1,5 +1,5 @@
 //! Measuring the datapath on real veths, always against a reference taken in the same minute: the
-//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-5).
+//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-16).
 //!
 //! | file | what |
 //! |---|---|
@@ -7,15 +7,18 @@
 //! | `bed`, `far_end` | the lab with its veths and packet memories, and the ends that the bench plays |
 //! | `rehearsal` | sending what begins each flow and checking it |
 //! | `generator`, `sink`, `tally` | the load, counting it where it arrives, and adding up |
-//! | `forwarder`, `l2fwd` | what is measured, and what it is held against |
+//! | `forwarder`, `l2fwd`, `peer` | what is measured, and what it is held against |
 //! | `run`, `window`, `search` | one forwarder under load: at full speed, or at rates that are tried |
 //! | `session` | what every measurement begins and ends with |
 //! | `talk` | both ends of TCP connections |
-//! | `smoke`, `rate`, `latency`, `connections`, `churn` | what is measured |
+//! | `clock` | how much processor time that takes |
+//! | `smoke`, `compare`, `rate`, `latency`, `connections`, `churn` | what is measured |
 //! | `machine`, `report`, `diff` | cores and priority; what is printed; two of that |
 
 pub mod bed;
 pub mod churn;
+pub mod clock;
+pub mod compare;
 pub mod connections;
 pub mod diff;
 pub mod far_end;
@@ -27,6 +30,7 @@ pub mod lab;
 pub mod latency;
 pub mod load;
 pub mod machine;
+pub mod peer;
 pub mod rate;
 pub mod rehearsal;
 pub mod report;

@@ -1,11 +1,11 @@
 //! Before anything is measured, what begins a flow goes the whole way for every one of them, and
-//! where the node forwards so do the answers: what arrives must be right to the last byte, and the
-//! node has seen every flow both ways afterwards.
+//! where a forwarder keeps flows so do the answers: what arrives must be right to the last byte, and the
+//! forwarder has seen every flow both ways afterwards.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use super::bed::{Bed, PRIMARY, TRUNK};
+use super::bed::{Bed, PRIMARY};
 use super::far_end::FarEnd;
 use super::forwarder::Kind;
 use super::frames::{Act, Flow, Frames, Leg};
@@ -31,26 +31,26 @@ struct Ends<'a> {
     frames: &'a Frames,
     kind: Kind,
     pods: &'a mut [FarEnd],
-    /// The VPC at the node's eth0, and at its trunk where answers are sent.
+    /// The VPC at the node's eth0, and at its trunk where answers are sent there.
     vpc: FarEnd,
     trunk: Option<FarEnd>,
 }
 
 /// Sends through a forwarder that has just been started what begins each flow, and the answers
-/// where it is a node.
+/// where it keeps flows.
 ///
 /// # Errors
 /// [`WrongFrame`], or where a far end cannot be opened.
 pub fn rehearse(bed: &Bed, kind: Kind, frames: &Frames, pods: &mut [FarEnd]) -> anyhow::Result<()> {
     let gateway = bed.gateway();
     let vpc = FarEnd::new(bed.open_far(PRIMARY)?, gateway);
-    let trunk = match kind {
-        Kind::Node => Some(FarEnd::new(bed.open_far(TRUNK)?, gateway)),
-        Kind::L2fwd => None,
+    let trunk = match kind.answered_at() {
+        None | Some(PRIMARY) => None,
+        Some(socket) => Some(FarEnd::new(bed.open_far(socket)?, gateway)),
     };
     let mut ends = Ends { bed, frames, kind, pods, vpc, trunk };
     for act in Act::opening(frames.proto()) {
-        if act.is_request() || ends.trunk.is_some() {
+        if act.is_request() || kind.answered_at().is_some() {
             ends.exchange(*act)?;
         }
     }
@@ -87,19 +87,23 @@ impl Ends<'_> {
 
     fn send(&mut self, act: Act, flows: &[Flow]) {
         for flow in flows {
-            let frame = self.frames.frame(act, Leg::Sent, *flow, 0);
-            match &mut self.trunk {
-                Some(trunk) if !act.is_request() => {
-                    trunk.send(self.bed.trunk_queue(flow.pod), &frame);
-                }
-                _ => {
+            let frame = self.frames.frame(act, Leg::Sent(self.kind), *flow, 0);
+            match (act.is_request(), &mut self.trunk) {
+                (true, _) => {
                     if let Some(pod) = self.pods.get_mut(usize::from(flow.pod)) {
                         pod.send(0, &frame);
                     }
                 }
+                (false, Some(trunk)) => {
+                    trunk.send(self.bed.trunk_queue(flow.pod), &frame);
+                }
+                (false, None) => {
+                    self.vpc.send(0, &frame);
+                }
             }
         }
-        self.pods.iter_mut().chain(&mut self.trunk).for_each(FarEnd::flush);
+        let vpc = std::iter::once(&mut self.vpc).chain(&mut self.trunk);
+        self.pods.iter_mut().chain(vpc).for_each(FarEnd::flush);
     }
 
     fn check(

@@ -1,6 +1,7 @@
 //! One forwarder under load: started, rehearsed, and then loaded as often as one likes. After each
 //! load the books are closed.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,8 +11,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use xdp_progs::Times;
 
 use super::bed::Bed;
+use super::clock::Clock;
 use super::far_end::FarEnd;
-use super::forwarder::{Forwarder, Kind};
+use super::forwarder::{Forwarder, Row};
 use super::frames::Frames;
 use super::generator::{Generator, Offered};
 use super::load::Load;
@@ -24,6 +26,8 @@ use super::tally::Tally;
 const EMPTYING: Duration = Duration::from_secs(5);
 /// Between two looks at whether they have.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How long nothing must arrive for a forwarder that does not tell its counts to be empty.
+const SILENCE: Duration = Duration::from_millis(100);
 
 /// The user wants to stop.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,8 @@ pub struct Run<'a> {
     sink: Sink,
     /// Away while it sends.
     generator: Option<Generator<'a>>,
+    /// The generator's, of the thread that sends or has sent last.
+    clock: OnceLock<Clock>,
     /// What was counted in the rehearsal, and lost on the wires in earlier runs.
     before: Tally,
 }
@@ -87,17 +93,20 @@ impl<'a> Run<'a> {
     /// [`WrongFrame`](super::rehearsal::WrongFrame), or what the kernel refuses.
     pub fn start(
         setting: &'a Setting<'a>,
-        kind: Kind,
+        row: impl Into<Row>,
         pods: &'a mut [FarEnd],
         stamped: bool,
     ) -> anyhow::Result<Self> {
         let Setting { bed, load, frames, cores, .. } = setting;
-        let forwarder = kind.start(bed, frames, cores.forwarder)?;
+        let row = row.into();
+        let kind = row.kind;
+        let forwarder = row.start(bed, frames, *cores)?;
         rehearse(bed, kind, frames, pods)?;
         let sink = Sink::open(bed, kind, frames, stamped)?;
-        let generator = Some(Generator::new(load, bed, frames, pods, stamped)?);
+        let generator = Some(Generator::new(load, kind, bed, frames, pods, stamped)?);
         let before = Tally::default();
-        let mut run = Self { setting, forwarder, sink, generator, before };
+        let clock = OnceLock::new();
+        let mut run = Self { setting, forwarder, sink, generator, clock, before };
         run.before = run.tally()?;
         Ok(run)
     }
@@ -106,6 +115,15 @@ impl<'a> Run<'a> {
     #[must_use]
     pub const fn forwarder(&self) -> &Forwarder {
         &self.forwarder
+    }
+
+    /// The processor time of the generator so far, and of the forwarder where that is not the same.
+    ///
+    /// # Errors
+    /// Where one of them has ended.
+    pub fn work(&self) -> anyhow::Result<(Duration, Option<Duration>)> {
+        let generator = self.clock.get().context("the generator has not begun")?;
+        Ok((generator.read()?, self.forwarder.clock().map(Clock::read).transpose()?))
     }
 
     /// Frames that have arrived as expected so far.
@@ -139,10 +157,12 @@ impl<'a> Run<'a> {
         let stop = AtomicBool::new(false);
         let core = self.setting.cores.generator;
         let mut generator = self.generator.take().context("an earlier load has failed")?;
+        self.clock = OnceLock::new();
         let (offered, met) = thread::scope(|scope| {
             let ended = StopOnDrop(&stop);
             let generating = scope.spawn(|| -> anyhow::Result<Offered> {
                 pin(core)?;
+                let _ = self.clock.set(Clock::this_thread());
                 generator.run(rate, time, &stop)
             });
             let met = meanwhile(self);
@@ -171,14 +191,20 @@ impl<'a> Run<'a> {
     /// The counts since the last time, once they add up or have been given the time to.
     fn settle(&mut self) -> anyhow::Result<Tally> {
         let deadline = Instant::now() + EMPTYING;
+        let mut last = None;
         loop {
             let now = self.tally()?;
             let since = now.since(&self.before);
-            if since.faults().is_empty() || Instant::now() > deadline {
+            let settled = match now.books {
+                Some(_) => since.faults().is_empty(),
+                None => last.as_ref() == Some(&now),
+            };
+            if settled || Instant::now() > deadline {
                 self.before = now;
                 return Ok(since);
             }
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(if now.books.is_some() { LOOK_EVERY } else { SILENCE });
+            last = Some(now);
         }
     }
 

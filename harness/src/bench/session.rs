@@ -117,19 +117,29 @@ impl Session {
         Ok(false)
     }
 
+    /// What was measured on, with what the host has taken away meanwhile.
+    #[must_use]
+    pub fn machine(&self) -> Machine {
+        Machine { steal: Ticks::now().stolen_since(self.began), ..self.machine.clone() }
+    }
+
+    /// The machine's speed meanwhile.
+    #[must_use]
+    pub fn calibration(&self) -> Calibration {
+        Calibration::of(&self.calibrations)
+    }
+
     /// The report of what was measured. `passed` says whether that is what was expected; faults
     /// are looked for here.
     #[must_use]
     pub fn report(&self, mode: Mode, cases: Vec<Case>, interrupted: bool) -> Report {
-        let mut machine = self.machine.clone();
-        machine.steal = Ticks::now().stolen_since(self.began);
         Report {
             version: VERSION,
             mode,
             passed: cases.iter().all(|case| case.faults.is_empty()),
             interrupted,
-            machine,
-            calibration: Calibration::of(&self.calibrations),
+            machine: self.machine(),
+            calibration: self.calibration(),
             load: self.load.clone(),
             goal: None,
             expected: String::new(),

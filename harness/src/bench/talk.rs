@@ -116,8 +116,8 @@ impl<'a> Talk<'a> {
             Act::LastAck,
         ];
         let templates = acts.map(|act| {
-            let [sent, arrived] =
-                [Leg::Sent, Leg::Arrived(Kind::Node)].map(|leg| frames.templates(act, leg));
+            let [sent, arrived] = [Leg::Sent(Kind::Node), Leg::Arrived(Kind::Node)]
+                .map(|leg| frames.templates(act, leg));
             (act, Templates { sent, arrived })
         });
         let pods_sent = pods.iter().map(FarEnd::sent).sum();

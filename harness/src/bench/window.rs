@@ -1,4 +1,4 @@
-//! One forwarder under as much load as there is: rates at the sink.
+//! One forwarder under as much load as there is: rates at the sink, and what a frame costs.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::far_end::FarEnd;
-use super::forwarder::Kind;
+use super::forwarder::Row;
 use super::run::{Run, Setting};
 use benches::statistics::median;
 
@@ -24,6 +24,10 @@ pub struct Window {
     pub mpps: f64,
     /// Each sample.
     pub samples: Vec<f64>,
+    /// Processor time of the generator's thread, in nanoseconds for each of those frames.
+    pub generator_ns: f64,
+    /// The forwarder's, alike; none where the generator's thread does its work.
+    pub forwarder_ns: Option<f64>,
     /// Frames handed to the pods' wires, those of the warm-up included.
     pub offered: u64,
     /// Frames that arrived and were right.
@@ -36,6 +40,14 @@ pub struct Window {
     pub faults: Vec<String>,
 }
 
+/// Rates and costs under load.
+#[derive(Debug)]
+struct Rates {
+    samples: Vec<f64>,
+    generator_ns: f64,
+    forwarder_ns: Option<f64>,
+}
+
 impl Setting<'_> {
     /// Measures a forwarder for some time.
     ///
@@ -44,15 +56,17 @@ impl Setting<'_> {
     /// what the kernel refuses.
     pub fn measure(
         &self,
-        kind: Kind,
+        row: impl Into<Row>,
         time: Duration,
         pods: &mut [FarEnd],
     ) -> anyhow::Result<Window> {
-        let mut run = Run::start(self, kind, pods, false)?;
-        let (_, tally, samples) = run.load(None, None, |run| self.sample(run, time))?;
+        let mut run = Run::start(self, row, pods, false)?;
+        let (_, tally, rates) = run.load(None, None, |run| self.sample(run, time))?;
         Ok(Window {
-            mpps: median(&samples),
-            samples,
+            mpps: median(&rates.samples),
+            samples: rates.samples,
+            generator_ns: rates.generator_ns,
+            forwarder_ns: rates.forwarder_ns,
             offered: tally.offered,
             right: tally.right,
             wrong: tally.wrong,
@@ -61,19 +75,25 @@ impl Setting<'_> {
         })
     }
 
-    fn sample(&self, run: &Run<'_>, time: Duration) -> anyhow::Result<Vec<f64>> {
+    fn sample(&self, run: &Run<'_>, time: Duration) -> anyhow::Result<Rates> {
         self.wait(WARM_UP)?;
         let count = time.as_secs_f64() / SAMPLE.as_secs_f64();
         let count = count.ceil().max(1.0);
         let length = time.div_f64(count);
         let mut samples = Vec::new();
+        let began = run.work()?;
         let (mut before, mut since) = (run.right()?, Instant::now());
+        let first = before;
         for _ in 0..count as u64 {
             self.wait(length)?;
             let (now, at) = (run.right()?, Instant::now());
             samples.push((now - before) as f64 / (at - since).as_secs_f64() / 1e6);
             (before, since) = (now, at);
         }
-        Ok(samples)
+        let ended = run.work()?;
+        let frames = (before - first).max(1) as f64;
+        let cost = |from: Duration, to: Duration| (to - from).as_secs_f64() * 1e9 / frames;
+        let forwarder = began.1.zip(ended.1).map(|(from, to)| cost(from, to));
+        Ok(Rates { samples, generator_ns: cost(began.0, ended.0), forwarder_ns: forwarder })
     }
 }

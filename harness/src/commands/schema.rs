@@ -42,8 +42,10 @@ pub enum Form {
     Ledger,
     /// What `show -o json` prints.
     Show,
-    /// What `bench` writes with --json.
+    /// What `bench` writes with --json, but for `bench compare`.
     Bench,
+    /// What `bench compare` writes with --json.
+    Compare,
     /// What `doctor --json` prints.
     Doctor,
 }
@@ -63,6 +65,7 @@ impl Form {
             Self::Show => schema_for!(Versioned<Table>),
             Self::Doctor => crate::doctor::Report::schema(),
             Self::Bench => schema_for!(crate::bench::report::Report),
+            Self::Compare => schema_for!(crate::bench::compare::report::Report),
         }
     }
 }

@@ -10,7 +10,7 @@ mod program;
 mod settings;
 mod stack;
 mod tables;
-mod tool;
+pub(crate) mod tool;
 mod wires;
 
 pub use bed::Kernel;

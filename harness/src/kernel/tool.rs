@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use crate::net::process::spawn_in;
 
 /// Runs a tool in a namespace with `text` as its input, and gives what it prints.
-pub(super) fn run(namespace: &str, command: &[&str], text: &str) -> anyhow::Result<String> {
+pub(crate) fn run(namespace: &str, command: &[&str], text: &str) -> anyhow::Result<String> {
     let (program, arguments) = command.split_first().context("no tool")?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

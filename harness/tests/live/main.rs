@@ -4,6 +4,7 @@
 
 mod apply;
 mod bench;
+mod bench_compare;
 mod bench_diff;
 mod cases;
 mod control;

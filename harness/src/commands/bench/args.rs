@@ -117,7 +117,8 @@ impl OutputArgs {
     }
 }
 
-fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+/// Writes a file.
+pub(super) fn write(file: &Path, text: &str) -> anyhow::Result<()> {
     fs::write(file, text).with_context(|| format!("write {}", file.display()))
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod churn;
+mod compare;
 mod connections;
 mod diff;
 mod latency;
@@ -29,6 +30,7 @@ pub struct Bench {
 #[derive(Debug, Subcommand)]
 enum What {
     Smoke(smoke::Smoke),
+    Compare(compare::Compare),
     Ndr(rate::Ndr),
     Pdr(rate::Pdr),
     Latency(latency::Latency),
@@ -46,6 +48,7 @@ impl Bench {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let result = match &self.what {
             What::Smoke(smoke) => smoke.run(),
+            What::Compare(compare) => compare.run(),
             What::Ndr(ndr) => ndr.run(),
             What::Pdr(pdr) => pdr.run(),
             What::Latency(latency) => latency.run(),

@@ -1,0 +1,100 @@
+//! `bench compare`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+
+use super::NO;
+use super::args::{seconds, write};
+use crate::bench::compare::{Plan, compare};
+use crate::bench::forwarder::Row;
+use crate::bench::generator::Input;
+use crate::bench::peer::tools;
+
+/// One node with its whole pipeline beside other forwarders on the same veths, one after the other
+/// in every round: the same load, each frame checked where it arrives.
+///
+/// The node's rate is told as a multiple of each other's in the same round. Forwarders that are not
+/// installed are left out and named, with the reason.
+#[derive(Debug, Args)]
+#[command(after_help = rows())]
+pub(super) struct Compare {
+    /// What to measure beside the node; everything where it is not given.
+    #[arg(long, value_name = "ROW,...", value_delimiter = ',', value_parser = row)]
+    only: Vec<Row>,
+    /// How the load comes in.
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["skb", "live"])]
+    input: Vec<Input>,
+    /// Rounds; each measures everything.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+    /// How long each forwarder is measured in a round.
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    seconds: Duration,
+    /// The least that the node's rate has to be of a row's, by the median, under every input.
+    #[arg(long, value_name = "ROW=RATIO", value_parser = expectation)]
+    expect: Vec<(Row, f64)>,
+    /// First install, by apt-get, the packages of what is to be measured.
+    #[arg(long)]
+    install: bool,
+    /// Also write a report for machines, of the form in docs/schema/compare.json.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn row(text: &str) -> Result<Row, String> {
+    Row::named(text).ok_or_else(|| "no such row; `bench compare --help` lists them".to_owned())
+}
+
+fn expectation(text: &str) -> Result<(Row, f64), String> {
+    let (name, ratio) = text.split_once('=').ok_or("not ROW=RATIO")?;
+    let ratio: f64 = ratio.parse().map_err(|_| "the ratio is not a number".to_owned())?;
+    if !(ratio.is_finite() && ratio > 0.0) {
+        return Err("the ratio is not above 0".to_owned());
+    }
+    Ok((row(name)?, ratio))
+}
+
+/// The rows, for the help.
+fn rows() -> String {
+    let each = Row::all().map(|row| format!("  {:<26}{}", row.to_string(), row.about()));
+    format!("Rows:\n{}", each.collect::<Vec<_>>().join("\n"))
+}
+
+impl Compare {
+    pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
+        let report = compare(&self.plan()?)?;
+        if let Some(file) = &self.json {
+            write(file, &(serde_json::to_string_pretty(&report)? + "\n"))?;
+        }
+        std::io::stdout().write_all(report.text().as_bytes())?;
+        if report.interrupted {
+            bail!("interrupted");
+        }
+        Ok(if report.passed { ExitCode::SUCCESS } else { NO })
+    }
+
+    fn plan(&self) -> anyhow::Result<Plan> {
+        let named = |row: &Row| self.only.is_empty() || self.only.contains(row);
+        let rows: Vec<_> = Row::all().filter(|row| *row == Row::NODE || named(row)).collect();
+        for (row, _) in &self.expect {
+            let measured = *row != Row::NODE && rows.contains(row);
+            measured.then_some(()).with_context(|| format!("--expect {row}: not measured"))?;
+        }
+        if self.install {
+            tools::install(&rows)?;
+        }
+        let inputs = Input::value_variants().iter().filter(|input| self.input.contains(input));
+        Ok(Plan {
+            inputs: inputs.copied().collect(),
+            rows,
+            rounds: self.rounds,
+            time: self.seconds,
+            expected: self.expect.clone(),
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! `bench compare`: every forwarder is measured with right frames or missed with a reason, and
+//! nothing is left behind. How fast any of them is, no test says.
+
+use std::process::Stdio;
+
+use harness::bench::compare::report::Report;
+use harness::bench::generator::Input;
+use harness::bench::window::Window;
+
+use crate::support::{is_root, remains, trunkline};
+
+/// The shortest comparison of these rows with further arguments, which has to pass. Nothing is left
+/// behind.
+fn compare(only: &str, more: &[&str]) -> Report {
+    let folder = tempfile::tempdir().expect("make a folder");
+    let json = folder.path().join("report.json");
+    let mut command = trunkline(&["bench", "compare", "--rounds", "1", "--seconds", "0.2"]);
+    command.args(["--only", only, "--json", json.to_str().expect("a path")]).args(more);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.expect("start the bench");
+    let lab = format!("run{}x0", child.id());
+    let output = child.wait_with_output().expect("its output");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}{told}");
+    assert_eq!(remains(&lab), Vec::<String>::new());
+    let text = std::fs::read_to_string(&json).expect("the report was written");
+    let report: Report = serde_json::from_str(&text).expect("a report");
+    assert!(report.passed && !report.interrupted, "{told}");
+    for name in only.split(',') {
+        assert!(told.contains(name), "{told}");
+    }
+    report
+}
+
+/// Every frame that was offered arrived right or was lost at a known place.
+fn check(window: &Window) {
+    assert_eq!(window.faults, Vec::<String>::new());
+    assert_eq!(window.wrong, 0);
+    assert!(window.right > 0 && window.generator_ns > 0.0, "{window:?}");
+    let lost: u64 = window.losses.values().sum();
+    assert_eq!(window.offered, window.right + lost, "{window:?}");
+}
+
+/// Every row of these is measured under an input, or absent there.
+fn check_rows(report: &Report, only: &str) {
+    for load in &report.loads {
+        for name in only.split(',') {
+            let row = load.rows.iter().find(|row| row.name == name);
+            let of_load = |input: Option<Input>| input.is_none_or(|input| input == load.input);
+            let mut absent = report.absent.iter().filter(|a| a.name == name && of_load(a.input));
+            match (row, absent.next()) {
+                (Some(row), None) => {
+                    check(&row.rounds[0]);
+                    assert!(row.node_ratio.is_some_and(|ratio| ratio.median > 0.0), "{row:?}");
+                }
+                (None, Some(absent)) => {
+                    eprintln!("skipped: {name}: {}", absent.reason);
+                    let known = ["not installed", "XDP", "ip_vs"];
+                    assert!(known.iter().any(|reason| absent.reason.contains(reason)), "{absent:?}");
+                }
+                both => panic!("{name} is both or neither: {both:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_kernel_and_the_reference_are_measured_under_both_inputs() {
+    if !is_root() {
+        return;
+    }
+    let only = "l2fwd,devmap,kernel-forward,kernel-rules,kernel-nft";
+    let report = compare(only, &["--expect", "l2fwd=0.0001"]);
+    let inputs: Vec<_> = report.loads.iter().map(|load| load.input).collect();
+    assert_eq!(inputs, [Input::Skb, Input::Live]);
+    for load in &report.loads {
+        let node = load.rows.first().expect("the node");
+        assert!(node.name == "node" && node.rounds[0].forwarder_ns.is_some_and(|ns| ns > 0.0));
+        check(&node.rounds[0]);
+    }
+    check_rows(&report, only);
+}
+
+#[test]
+fn other_programs_and_other_places_of_the_kernel_are_measured_where_they_are() {
+    if !is_root() {
+        return;
+    }
+    let only = "kernel-200-rules,kernel-nft-rps,kernel-forward-threaded,kernel-ipvs,testpmd,ovs";
+    let report = compare(only, &["--input", "skb"]);
+    assert_eq!(report.loads.len(), 1);
+    check_rows(&report, only);
+}
+
+#[test]
+fn what_cannot_be_expected_is_refused_before_anything_is_made() {
+    for arguments in [
+        ["--only", "l2fwd", "--expect", "kernel-nft=2"],
+        ["--only", "l2fwd", "--expect", "l2fwd=0"],
+        ["--only", "no-such-row", "--expect", "l2fwd=1"],
+    ] {
+        let output = trunkline(&["bench", "compare"]).args(arguments).output().expect("run");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+}
