@@ -377,7 +377,10 @@ fn schema_has_the_keys() {
         keys.sort_unstable();
         keys.join(" ")
     };
-    assert_eq!(keys(None), "limits links nodes outside pods profile seed services slbs switches vpc");
+    assert_eq!(
+        keys(None),
+        "limits links nodes outside pods profile seed services slbs switches vpc"
+    );
     assert_eq!(keys(Some("Vpc")), "cidr decrementTtl gatewayMac routes securityGroups vSwitches");
     assert_eq!(keys(Some("SecurityGroup")), "egress ingress inner type");
     assert_eq!(keys(Some("Rule")), "peer policy ports priority proto");
