@@ -57,7 +57,10 @@ fn check_rows(report: &Report, only: &str) {
                 (None, Some(absent)) => {
                     eprintln!("skipped: {name}: {}", absent.reason);
                     let known = ["not installed", "XDP", "ip_vs"];
-                    assert!(known.iter().any(|reason| absent.reason.contains(reason)), "{absent:?}");
+                    assert!(
+                        known.iter().any(|reason| absent.reason.contains(reason)),
+                        "{absent:?}"
+                    );
                 }
                 both => panic!("{name} is both or neither: {both:?}"),
             }
