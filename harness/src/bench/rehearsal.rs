@@ -1,6 +1,6 @@
 //! Before anything is measured, what begins a flow goes the whole way for every one of them, and
-//! where a forwarder keeps flows so do the answers: what arrives must be right to the last byte, and the
-//! forwarder has seen every flow both ways afterwards.
+//! where a forwarder keeps flows so do the answers: what arrives must be right to the last byte,
+//! and such a forwarder has seen every flow both ways afterwards.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};

@@ -14,7 +14,8 @@ use benches::statistics::Estimate;
 
 /// Version of the report's form. Grows when a field changes its meaning or goes.
 pub const VERSION: u32 = 1;
-/// How sure the interval of a figure that holds has to be: few rounds have no more than their range.
+/// How sure the interval of a figure that holds has to be: few rounds have no more than their
+/// range.
 const SURE: f64 = 0.95;
 /// How wide the interval of a figure that holds may be (spec BENCH-16).
 const NARROW: f64 = 0.06;

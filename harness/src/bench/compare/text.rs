@@ -99,7 +99,7 @@ impl LoadReport {
             writeln!(to, "    {:<23} {}", row.name, row.losses())?;
         }
         let share = rows.iter().map(RowReport::generator_share).fold(f64::INFINITY, f64::min);
-        if share < ALONE {
+        if rounds > 0 && share < ALONE {
             let percent = share * 100.0;
             writeln!(to, "  other work ran: a generator had {percent:.0} % of its core")?;
         }
