@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::libc;
 use nix::unistd::{SysconfVar, sysconf};
 
 /// Whose time is told.
@@ -12,7 +13,7 @@ use nix::unistd::{SysconfVar, sysconf};
 pub enum Clock {
     /// A thread of this process, by its number; what the kernel does in its name included.
     Thread(i32),
-    /// All threads of a process.
+    /// All threads of a process that have not ended.
     Process(u32),
     /// The kernel on a processor: what it does for itself and in answer to frames. To the tick.
     Kernel(usize),
@@ -35,11 +36,18 @@ impl Clock {
             Self::Process(process) => {
                 let tasks = format!("/proc/{process}/task");
                 let tasks = fs::read_dir(&tasks).with_context(|| format!("read {tasks}"))?;
-                tasks.map(|task| of_task(&task?.path())).sum()
+                let times = tasks.map(|task| of_task(&task?.path()));
+                times.filter(|time| !time.as_ref().is_err_and(has_ended)).sum()
             }
             Self::Kernel(core) => of_kernel(core),
         }
     }
+}
+
+/// Whether a task could not be read because it has ended since it was listed.
+fn has_ended(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)))
 }
 
 /// How long a task has been on a processor: the first figure of its schedstat, in nanoseconds.
