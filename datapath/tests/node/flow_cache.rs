@@ -317,7 +317,7 @@ fn nobody_can_tell_a_node_with_a_cache_from_one_without() {
         });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(hits.get() > 1_000, "the cache was hardly used: {} hits", hits.get());
-    assert!(openings.get() > 100, "it hardly opened a flow: {} did", openings.get());
+    assert!(openings.get() > 20, "it hardly opened a flow: {} did", openings.get());
 }
 
 /// Established conversations of every kind, and how many of their packets need no walk.

@@ -124,7 +124,8 @@ mod tests {
         for busy in [7, 93, 50] {
             in_use.push(busy);
             let mut seen = vec![0; 100];
-            for _ in 0..7 {
+            // Two rounds of the idle ones: one that makes room for a queue in use goes further back.
+            for _ in 0..2 * 100_usize.div_ceil(IDLE) {
                 for queue in turn(&mut rota, &in_use) {
                     seen[usize::from(queue)] += 1;
                 }
