@@ -11,8 +11,9 @@ use super::forwarder::{Books, Kind};
 use super::frames::{Act, FIRST_PORT, Flow, Frames, Leg, set_port, set_port_tagged};
 use super::load::Proto;
 
-/// Connections that begin at once, or are asked at once, where nothing says how many.
-const WINDOW: u64 = 256;
+/// Connections that begin or are asked at once, where nothing says how many: half of what a ring
+/// on their way holds.
+const WINDOW: u64 = 128;
 /// Connections begun between two looks at what has arrived.
 const TURN: u64 = 32;
 /// Without a segment for so long, nothing is on its way any more.
@@ -220,16 +221,22 @@ impl<'a> Talk<'a> {
 
     /// Has clients send what `next` says for the stage of each connection, so many at a time that
     /// all can be on their way. Returns how many there were.
-    fn pass(&mut self, next: impl Fn(&mut Stage) -> Option<Act>, stop: impl Fn() -> bool) -> usize {
-        let mut sent = 0_usize;
+    fn pass(&mut self, next: impl Fn(&mut Stage) -> Option<Act>, stop: impl Fn() -> bool) -> u64 {
+        let (before, mut sent, mut given_up) = (self.through(), 0, 0);
+        let mut last = Instant::now();
         for number in 0..self.ends.frames.flows {
             let stage = self.ends.stages.get_mut(number as usize);
             let Some(act) = stage.and_then(&next) else { continue };
             // One that finds no room is repeated, as one that is lost.
             self.ends.send(act, number, self.pods, &mut self.trunk);
             sent += 1;
-            if sent.is_multiple_of(TURN as usize) {
-                while self.turn() > 0 && !stop() {}
+            while sent - given_up >= self.through() - before + WINDOW && !stop() {
+                if self.turn() > 0 {
+                    last = Instant::now();
+                } else if last.elapsed() > SILENCE {
+                    // What was lost has to make room for others.
+                    given_up = sent - (self.through() - before);
+                }
             }
             if stop() {
                 break;
@@ -237,6 +244,11 @@ impl<'a> Talk<'a> {
         }
         self.settle();
         sent
+    }
+
+    /// Steps that connections have come through: to be established, and to be answered.
+    const fn through(&self) -> u64 {
+        self.ends.counts.established + self.ends.counts.done
     }
 
     /// One look at both ends. Returns how many segments had arrived.

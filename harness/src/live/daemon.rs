@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use crossbeam::channel::{Sender, bounded};
 use datapath::lab::Lab;
+use datapath::link::Snapshot;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
@@ -249,6 +250,6 @@ fn apply(running: &Running, text: &str) -> anyhow::Result<Answer> {
     let _one = running.applying.lock().map_err(|_| anyhow!("an earlier change has failed"))?;
     // What can fail comes first, so that a refusal changes nothing.
     state.write_lab(text)?;
-    takeover::swap(&running.worker, lab)?;
+    takeover::swap(&running.worker, Snapshot::new(lab))?;
     Ok(Answer::Done)
 }

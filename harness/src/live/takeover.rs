@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use datapath::lab::Lab;
-use datapath::link::Snapshot;
+use datapath::link::{Replaced, Snapshot};
 
 use super::worker::{Forwarding, Worker};
 
-/// How long it took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What has been taken over, and what was there before. To drop it takes time.
+#[derive(Debug)]
 pub struct Swap {
-    /// To make the nodes' pictures, beside the forwarder.
-    pub prepared: Duration,
-    /// To put the one in place that took longest: the forwarder did nothing else meanwhile.
+    /// How long the forwarder did nothing else, to put that node's picture in place which took
+    /// longest.
     pub stalled: Duration,
+    _before: (Vec<Replaced>, Snapshot),
 }
 
 /// The lab of a file that a running lab, forwarded in this way, is to take over.
@@ -34,25 +34,23 @@ pub fn read(running: &Lab, forwarding: Forwarding, text: &str) -> anyhow::Result
     Ok(lab)
 }
 
-/// Has a forwarder take it over, each node between two polls.
+/// Has a forwarder take over what was made ready on another thread, each node between two polls.
 ///
 /// # Errors
 /// Where it has stopped, or runs other machines; nothing has changed then.
-pub fn swap(worker: &Worker, lab: Lab) -> anyhow::Result<Swap> {
-    let began = Instant::now();
-    let mut snapshot = Snapshot::new(lab);
-    let mut swap = Swap { prepared: began.elapsed(), ..Swap::default() };
+pub fn swap(worker: &Worker, mut snapshot: Snapshot) -> anyhow::Result<Swap> {
+    let (mut longest, mut before) = (Duration::ZERO, Vec::new());
     loop {
-        // What was there before comes back, to be dropped on this thread.
         let (replaced, stalled, rest) = worker.call(move |link, now| {
             let began = Instant::now();
             let replaced = link.apply_next(&mut snapshot, now);
             (replaced, began.elapsed(), snapshot)
         })?;
         snapshot = rest;
-        swap.stalled = swap.stalled.max(stalled);
-        if replaced?.is_none() {
-            return Ok(swap);
-        }
+        longest = longest.max(stalled);
+        let Some(replaced) = replaced? else {
+            return Ok(Swap { stalled: longest, _before: (before, snapshot) });
+        };
+        before.push(replaced);
     }
 }
