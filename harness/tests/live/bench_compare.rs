@@ -50,10 +50,7 @@ fn check_rows(report: &Report, only: &str) {
             let of_load = |input: Option<Input>| input.is_none_or(|input| input == load.input);
             let mut absent = report.absent.iter().filter(|a| a.name == name && of_load(a.input));
             match (row, absent.next()) {
-                (Some(row), None) => {
-                    check(&row.rounds[0]);
-                    assert!(row.node_ratio.is_some_and(|ratio| ratio.median > 0.0), "{row:?}");
-                }
+                (Some(row), None) => check(&row.rounds[0]),
                 (None, Some(absent)) => {
                     eprintln!("skipped: {name}: {}", absent.reason);
                     let known = ["not installed", "XDP", "ip_vs"];
