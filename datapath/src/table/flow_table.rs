@@ -150,15 +150,9 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         (reply_hash, reply): (u64, K),
         value: V,
     ) -> Result<Handle, InsertError> {
-        let shared = reply == original;
         let flow = Flow { original, reply, value };
         let handle = self.flows.insert(flow).ok_or(InsertError::Full)?;
-        // The index has room for two keys of every flow. A reply key equal to the original shares its
-        // place.
-        let _ = self.index.insert(original_hash, handle.slot);
-        if !shared {
-            let _ = self.index.insert(reply_hash, handle.slot);
-        }
+        self.list(handle.slot, (original_hash, &original), (reply_hash, &reply));
         Ok(handle)
     }
 
@@ -213,12 +207,14 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         let Some((original, old)) = self.flows.get(handle).map(|f| (f.original, f.reply)) else {
             return Err(RekeyError::Stale);
         };
-        match self.owner(self.index.hash_of(&reply), &reply) {
+        let (original_hash, reply_hash) =
+            (self.index.hash_of(&original), self.index.hash_of(&reply));
+        match self.owner(reply_hash, &reply) {
             Some(owner) if owner != handle => return Err(RekeyError::Clash(owner)),
             _ => {}
         }
         self.unlist(handle.slot, &original, &old);
-        self.list(handle.slot, &original, &reply);
+        self.list(handle.slot, (original_hash, &original), (reply_hash, &reply));
         if let Some(flow) = self.flows.get_mut(handle) {
             flow.reply = reply;
         }
@@ -268,12 +264,13 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         u32::try_from((hash * u128::from(self.limit())) >> 64).unwrap_or(0)
     }
 
-    /// Puts a flow's keys into the index, which has room for two of every flow. A reply key equal
-    /// to the original shares the original's place.
-    fn list(&mut self, slot: u32, original: &K, reply: &K) {
-        let _ = self.index.insert(self.index.hash_of(original), slot);
-        if reply != original {
-            let _ = self.index.insert(self.index.hash_of(reply), slot);
+    /// Puts a flow's keys, each behind its hash, into the index, which has room for two of every
+    /// flow. A reply key equal to the original shares the original's place.
+    #[inline]
+    fn list(&mut self, slot: u32, original: (u64, &K), reply: (u64, &K)) {
+        let _ = self.index.insert(original.0, slot);
+        if reply.1 != original.1 {
+            let _ = self.index.insert(reply.0, slot);
         }
     }
 

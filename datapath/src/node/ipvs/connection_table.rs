@@ -194,19 +194,8 @@ impl ConnectionTable {
 
     fn find(&self, tuple: &Tuple<Ipv4Addr>, now: Time, template: bool) -> Option<Handle> {
         let hash = self.index.hash_of(tuple);
-        self.records.handle_at(self.request_at(hash, tuple, now, template)?)
-    }
-
-    /// The slot of the living connection or template whose request this is.
-    #[inline]
-    fn request_at(
-        &self,
-        hash: u64,
-        tuple: &Tuple<Ipv4Addr>,
-        now: Time,
-        template: bool,
-    ) -> Option<u32> {
-        self.index.find(hash, |slot| self.requests(slot, tuple, now, template))
+        let slot = self.index.find(hash, |slot| self.requests(slot, tuple, now, template))?;
+        self.records.handle_at(slot)
     }
 
     /// Whether the connection or template in a slot lives, and the tuple is of its requests.
