@@ -78,12 +78,15 @@ fn new_connections() {
     println!("a million flows end at once: {calls} calls of the timers, the longest {longest:?}");
 }
 
-/// Packets of established flows.
+/// Packets of established flows, each against `calib` with 1,000 flows, and with a million also against
+/// `calib` with as many.
 fn established() {
-    let thousand = ClientNode::established(1_000, true).frames().to_vec();
-    let mut calib = Case::new("calib, 1000 flows".to_owned(), Calibration::new(thousand));
+    let [mut calib, mut large] = [1_000, MILLION].map(|flows| {
+        let known = Calibration::new(ClientNode::datagrams(flows));
+        Case::new(format!("calib, {flows} flows"), known)
+    });
     let mut nodes = Vec::new();
-    for flows in [1, 1_000, 64_000] {
+    for flows in [1, 1_000, 64_000, MILLION] {
         for (name, cache) in [("cached", true), ("walked", false)] {
             let work = ClientNode::established(flows, cache);
             nodes.push(Case::new(format!("node, {name}, {flows} flows"), work));
@@ -94,6 +97,7 @@ fn established() {
     calib.figures.clear();
     for _ in 0..ROUNDS {
         calib.turn();
+        large.turn();
         nodes.iter_mut().for_each(Case::turn);
         link.turn();
     }
@@ -103,6 +107,10 @@ fn established() {
         tell(&case.name, &case.figures, &calib.figures);
     }
     tell(&link.name, &link.figures, &calib.figures);
+    println!("{:<28} {:>9.1}", large.name, median(&large.figures));
+    for case in nodes.iter().filter(|case| case.name.contains(&MILLION.to_string())) {
+        tell(&case.name, &case.figures, &large.figures);
+    }
 }
 
 /// Prints a case's figures and its ratio to `calib`.

@@ -6,6 +6,8 @@ use crate::port::Buffer;
 use crate::time::Time;
 
 /// A port and one of its queues.
+// So that a copy is one move: pieces, written and read again at once, stall.
+#[repr(align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The port.

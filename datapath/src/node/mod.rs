@@ -58,7 +58,7 @@ use crate::wire::Vid;
 
 /// Entries of each table looked at in one call of `on_time`, so that no call takes long (spec
 /// CT-30).
-const EXPIRY_BUDGET: usize = 32;
+const EXPIRY_BUDGET: usize = 16;
 
 /// Where the routing decision sends a packet that came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,18 +10,26 @@ pub(super) fn prefetch<T>(value: &T) {
     let _ = value;
 }
 
-/// A bit for each of `bytes` that is `byte`, the first the lowest.
+/// A bit for each pair of `bytes` that is `pair` in little-endian order, the first the lowest.
 #[inline(always)]
 #[cfg(target_arch = "x86_64")]
-pub(super) fn equal_bytes(bytes: [u8; 16], byte: u8) -> u32 {
-    use safe_arch::{cmp_eq_mask_i8_m128i, m128i, move_mask_i8_m128i, set_splat_i8_m128i};
-    let equal = cmp_eq_mask_i8_m128i(m128i::from(bytes), set_splat_i8_m128i(byte.cast_signed()));
-    move_mask_i8_m128i(equal).cast_unsigned()
+pub(super) fn equal_pairs(bytes: &[u8; 32], pair: u16) -> u32 {
+    use safe_arch::{
+        cmp_eq_mask_i16_m128i, m128i, move_mask_i8_m128i, pack_i16_to_i8_m128i, set_splat_i16_m128i,
+    };
+    let wanted = set_splat_i16_m128i(pair.cast_signed());
+    let [low, high] = [0, 16].map(|at| {
+        let half = bytes.get(at..).and_then(|b| b.first_chunk()).copied().unwrap_or([0; 16]);
+        cmp_eq_mask_i16_m128i(m128i::from(half), wanted)
+    });
+    move_mask_i8_m128i(pack_i16_to_i8_m128i(low, high)).cast_unsigned()
 }
 
-/// A bit for each of `bytes` that is `byte`, the first the lowest.
+/// A bit for each pair of `bytes` that is `pair` in little-endian order, the first the lowest.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn equal_bytes(bytes: [u8; 16], byte: u8) -> u32 {
-    let bits = (0..).zip(bytes).map(|(at, other): (u32, u8)| u32::from(other == byte) << at);
+pub(super) fn equal_pairs(bytes: &[u8; 32], pair: u16) -> u32 {
+    let pairs = (0..).zip(bytes.as_chunks::<2>().0);
+    let bits =
+        pairs.map(|(at, other): (u32, _)| u32::from(u16::from_le_bytes(*other) == pair) << at);
     bits.fold(0, |all, bit| all | bit)
 }

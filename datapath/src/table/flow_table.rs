@@ -68,7 +68,7 @@ pub struct FlowTable<K, V> {
 
 impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
     /// An empty table for up to `limit` flows, hashing keys with `seed`. All memory is taken here:
-    /// about 12 bytes for each flow of the limit, besides the keys and values themselves.
+    /// about 13 bytes for each flow of the limit, besides the keys and values themselves.
     #[must_use]
     pub fn with_limit(limit: u32, seed: u64) -> Self {
         let keys = (limit as usize).saturating_mul(2);
@@ -136,24 +136,22 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         if let Some(owner) = owner {
             return Err(InsertError::Clash(owner));
         }
-        self.add((original_hash, original), (reply_hash, reply), value)
+        let stored = self.add((original_hash, original), (reply_hash, reply), value);
+        stored.ok_or(InsertError::Full)
     }
 
     /// Stores a flow whose keys, each behind its hash, belong to no flow, as the caller has seen.
-    ///
-    /// # Errors
-    /// [`InsertError::Full`] when the table holds its limit; nothing changed.
-    #[inline]
+    /// `None`, and `value` is dropped, when the table holds its limit.
+    #[inline(always)]
     pub fn add(
         &mut self,
         (original_hash, original): (u64, K),
         (reply_hash, reply): (u64, K),
         value: V,
-    ) -> Result<Handle, InsertError> {
-        let flow = Flow { original, reply, value };
-        let handle = self.flows.insert(flow).ok_or(InsertError::Full)?;
+    ) -> Option<Handle> {
+        let handle = self.flows.insert(Flow { original, reply, value })?;
         self.list(handle.slot, (original_hash, &original), (reply_hash, &reply));
-        Ok(handle)
+        Some(handle)
     }
 
     /// The flow `key`, whose hash is `hash`, belongs to, with all that is stored of it. `None` when
@@ -234,8 +232,7 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
     }
 
     /// Bytes of memory each flow of the limit takes, on average.
-    pub const BYTES_PER_FLOW: usize =
-        Slab::<Flow<K, V>>::BYTES_PER_VALUE + 2 * Index::BYTES_PER_SLOT;
+    pub const BYTES_PER_FLOW: usize = Slab::<Flow<K, V>>::BYTES_PER_VALUE + Index::BYTES_PER_PAIR;
 
     /// How many flows are stored.
     #[must_use]

@@ -8,13 +8,15 @@ use foldhash::fast::FixedState;
 use super::{Full, cpu};
 
 /// Entries of a bucket: with its count it fills one cache line.
-const ENTRIES: usize = 15;
+const ENTRIES: usize = 12;
 /// Entries a bucket holds on average when the index is full. The rest is for chance.
-const LOAD: usize = 11;
+const LOAD: usize = 10;
 /// Bytes of a slot's number.
 const SLOT_BYTES: usize = 3;
+/// Where the slots begin, behind the tags.
+const SLOTS: usize = 2 * ENTRIES;
 /// The tag of a free entry.
-const FREE: u8 = 0;
+const FREE: u16 = 0;
 
 /// Some entries, and how many others would be here if there were room: they are in the buckets
 /// that follow. A tag of each entry's hash ([`FREE`] where there is no entry), the slots, the count.
@@ -27,15 +29,15 @@ impl Bucket {
 
     /// The places of the entries with this tag, a bit each.
     #[inline(always)]
-    fn with_tag(&self, tag: u8) -> u32 {
-        let tags = self.0.first_chunk().copied().unwrap_or_default();
-        cpu::equal_bytes(tags, tag) & ((1 << ENTRIES) - 1)
+    fn with_tag(&self, tag: u16) -> u32 {
+        let tags = self.0.first_chunk().copied().unwrap_or([0; 32]);
+        cpu::equal_pairs(&tags, tag) & ((1 << ENTRIES) - 1)
     }
 
     /// The slot of an entry.
     #[inline(always)]
     fn slot(&self, at: usize) -> u32 {
-        let bytes = self.0.get(ENTRIES + at * SLOT_BYTES..).and_then(|s| s.first_chunk());
+        let bytes = self.0.get(SLOTS + at * SLOT_BYTES..).and_then(|s| s.first_chunk());
         u32::from_le_bytes(bytes.copied().unwrap_or_default()) & (Index::SLOTS - 1)
     }
 
@@ -54,24 +56,30 @@ impl Bucket {
 
     /// Makes an entry; whether there was room for it.
     #[inline]
-    fn add(&mut self, tag: u8, slot: u32) -> bool {
+    fn add(&mut self, tag: u16, slot: u32) -> bool {
         let at = self.with_tag(FREE).trailing_zeros() as usize;
         if at >= ENTRIES {
             return false;
         }
         let [a, b, c, _] = slot.to_le_bytes();
-        let place = self.0.get_mut(ENTRIES + at * SLOT_BYTES..).and_then(|s| s.first_chunk_mut());
+        let place = self.0.get_mut(SLOTS + at * SLOT_BYTES..).and_then(|s| s.first_chunk_mut());
         if let Some(bytes) = place {
             *bytes = [a, b, c];
         }
-        if let Some(free) = self.0.get_mut(at) {
-            *free = tag;
-        }
+        self.set_tag(at, tag);
         true
     }
 
+    /// Writes the tag of an entry.
+    #[inline(always)]
+    fn set_tag(&mut self, at: usize, tag: u16) {
+        if let Some(bytes) = self.0.get_mut(2 * at..).and_then(|tags| tags.first_chunk_mut()) {
+            *bytes = tag.to_le_bytes();
+        }
+    }
+
     /// The place of an entry.
-    fn place_of(&self, tag: u8, slot: u32) -> Option<usize> {
+    fn place_of(&self, tag: u16, slot: u32) -> Option<usize> {
         places(self.with_tag(tag)).find(|at| self.slot(*at) == slot)
     }
 }
@@ -101,13 +109,13 @@ pub struct Index {
 }
 
 impl Index {
-    /// Bytes of memory each slot of the limit takes, rounded up.
-    pub const BYTES_PER_SLOT: usize = size_of::<Bucket>().div_ceil(LOAD);
+    /// Bytes of memory each two slots of the limit take, rounded up.
+    pub const BYTES_PER_PAIR: usize = (2 * size_of::<Bucket>()).div_ceil(LOAD);
     /// The first slot that is too large for an index.
     pub const SLOTS: u32 = 1 << (8 * SLOT_BYTES);
 
     /// An empty index for up to `limit` slots, hashing with `seed`. All memory is taken here:
-    /// about 6 bytes for each slot of the limit.
+    /// 6.4 bytes for each slot of the limit.
     #[must_use]
     pub fn with_capacity(limit: usize, seed: u64) -> Self {
         let buckets = vec![Bucket::EMPTY; limit.div_ceil(LOAD).max(1)];
@@ -224,10 +232,8 @@ impl Index {
             let Some(bucket) = self.buckets.get_mut(number) else { continue };
             if step < found {
                 bucket.set_passed(bucket.passed() - 1);
-            } else if let Some(at) = bucket.place_of(tag, slot)
-                && let Some(tag) = bucket.0.get_mut(at)
-            {
-                *tag = FREE;
+            } else if let Some(at) = bucket.place_of(tag, slot) {
+                bucket.set_tag(at, FREE);
                 self.len -= 1;
             }
         }
@@ -272,9 +278,10 @@ impl Index {
     }
 }
 
-/// The tag of a hash, of bits that do not choose the bucket: 1 to 255.
-const fn tag_of(hash: u64) -> u8 {
-    1 + ((hash as u32) % 255) as u8
+/// The tag of a hash, of bits that do not choose the bucket; never [`FREE`]. It is so long that it
+/// rarely stands for another hash: to find that out is to wait for the memory of another's value.
+const fn tag_of(hash: u64) -> u16 {
+    (hash as u16).saturating_add(1)
 }
 
 /// Shows the sizes only: the content has no order but that of the hashes.

@@ -79,7 +79,9 @@ impl Twins {
         let (node, _) = if cached { &self.cached } else { &self.walking };
         assert!(node.ledger().balances(node.held()));
         let flows: Vec<_> = node.conntrack().iter(self.now).collect();
-        let connections: Vec<_> = node.connections().iter(self.now).collect();
+        // Which slots they have, and so their order, depends on when the timer looked at others.
+        let mut connections: Vec<_> = node.connections().iter(self.now).collect();
+        connections.sort_by_key(|connection| connection.request);
         let neighbours: Vec<_> = node.neighbours().collect();
         let queues: Vec<_> = node.trunk_counters().collect();
         let ledger = (node.ledger(), node.held(), node.conntrack().evicted());

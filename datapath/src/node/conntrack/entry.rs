@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bitflags::bitflags;
 
-use super::segment::Segment;
+use super::segment::{First, Segment};
 use super::tcp::TcpState;
 use super::track::{TcpTrack, TcpUpdate};
 use crate::lab::ConntrackSwitches;
@@ -88,21 +88,19 @@ impl Entry {
         Some(Self { status: Status::empty(), deadline: Deadline::after_secs(now, timeout), kind })
     }
 
-    /// The entry of the flow that an ordinary packet in `ip` begins; `None` where it can begin none.
-    pub(super) fn begin_plain(
-        packet: &Plain,
-        ip: &[u8],
-        rules: &ConntrackSwitches,
-        now: Time,
-    ) -> Option<Self> {
-        let (kind, timeout) = if packet.tuple.proto == Protocol::UDP {
-            (Kind::Udp { stream_after: Deadline::after(now, UDP_STREAM_AFTER) }, rules.udp)
-        } else {
-            let (tcp, timeout) = TcpTrack::begin(&Segment::of_plain(packet, ip)?, rules)?;
-            (Kind::Tcp(tcp), timeout)
+    /// The entry of the flow that an ordinary packet begins.
+    #[inline(always)]
+    pub(super) fn of_first(first: &First, rules: &ConntrackSwitches, now: Time) -> Self {
+        let (kind, timeout) = match first {
+            First::Datagram => {
+                (Kind::Udp { stream_after: Deadline::after(now, UDP_STREAM_AFTER) }, rules.udp)
+            }
+            First::Segment(syn) => {
+                let (tcp, timeout) = TcpTrack::of_syn(syn, rules);
+                (Kind::Tcp(tcp), timeout)
+            }
         };
-        let deadline = Deadline::after_secs(now, timeout);
-        Some(Self { status: Status::empty(), deadline, kind })
+        Self { status: Status::empty(), deadline: Deadline::after_secs(now, timeout), kind }
     }
 
     /// Moves the entry on by a packet of its flow.

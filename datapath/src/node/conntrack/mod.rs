@@ -19,6 +19,7 @@ use crate::time::Time;
 use crate::verdict::DropReason;
 use crate::wire::{Packet, Plain, Protocol, Tuple};
 use entry::Update;
+pub(super) use segment::First;
 
 /// How many entries of a full table are looked at for one to evict (spec CT-19).
 const EVICTION_RANGE: u32 = 16;
@@ -184,22 +185,12 @@ impl Conntrack {
         Ok(Tracked::New(NewFlow { original: packet.tuple, reply, entry }))
     }
 
-    /// The flow that an ordinary packet in `ip` begins, where the table has room for it without
-    /// giving up another and no flow, living or not, has its tuple, whose hash is `hash`.
-    #[inline]
-    pub(super) fn begin(
-        &self,
-        hash: u64,
-        packet: &Plain,
-        ip: &[u8],
-        rules: &ConntrackSwitches,
-        now: Time,
-    ) -> Option<NewFlow> {
-        if self.flows.len() >= self.flows.limit() || !self.is_free(hash, &packet.tuple) {
-            return None;
-        }
-        let entry = Entry::begin_plain(packet, ip, rules, now)?;
-        Some(NewFlow { original: packet.tuple, reply: packet.tuple.turned(), entry })
+    /// What an ordinary packet in `ip` says that begins a flow, where the table has room for that
+    /// without giving up another and no flow, living or not, has its tuple, whose hash is `hash`.
+    #[inline(always)]
+    pub(super) fn first(&self, hash: u64, packet: &Plain, ip: &[u8]) -> Option<First> {
+        let room = self.flows.len() < self.flows.limit();
+        if room && self.is_free(hash, &packet.tuple) { First::of(packet, ip) } else { None }
     }
 
     /// Whether no flow, living or not, has this tuple, whose hash is `hash`.
@@ -316,39 +307,36 @@ impl Conntrack {
     pub fn confirm(&mut self, flow: &NewFlow, now: Time) -> Result<Handle, DropReason> {
         let value = Flow { entry: flow.entry, paths: LearnedPaths::default() };
         let stored = self.flows.insert(flow.original, flow.reply, value);
-        self.watch(stored, flow, now)
-    }
-
-    /// The same where no flow has its tuples, as the caller has seen; with their hashes.
-    ///
-    /// # Errors
-    /// The reason for dropping the packet.
-    #[inline]
-    pub(super) fn confirm_free(
-        &mut self,
-        (original, reply): (u64, u64),
-        flow: &NewFlow,
-        now: Time,
-    ) -> Result<Handle, DropReason> {
-        let value = Flow { entry: flow.entry, paths: LearnedPaths::default() };
-        let stored = self.flows.add((original, flow.original), (reply, flow.reply), value);
-        self.watch(stored, flow, now)
-    }
-
-    /// Has the timer look after a flow that was stored.
-    #[inline]
-    fn watch(
-        &mut self,
-        stored: Result<Handle, InsertError>,
-        flow: &NewFlow,
-        now: Time,
-    ) -> Result<Handle, DropReason> {
         let handle = stored.map_err(|e| match e {
             InsertError::Full => DropReason::FlowTableFull,
             InsertError::Clash(_) => DropReason::FlowClash,
         })?;
         self.patrol.watch(handle.slot, flow.entry.deadline.at(now), now);
         Ok(handle)
+    }
+
+    /// Puts the flow that an ordinary packet begins into the table. Its tuples, each behind its hash,
+    /// no other flow has, as the caller has seen; whether the table had room.
+    #[inline(always)]
+    #[must_use]
+    pub(super) fn confirm_first(
+        &mut self,
+        first: &First,
+        original: (u64, Tuple<Ipv4Addr>),
+        reply: (u64, Tuple<Ipv4Addr>),
+        status: Status,
+        rules: &ConntrackSwitches,
+        now: Time,
+    ) -> bool {
+        let mut entry = Entry::of_first(first, rules, now);
+        entry.status = status;
+        let deadline = entry.deadline.at(now);
+        let stored =
+            self.flows.add(original, reply, Flow { entry, paths: LearnedPaths::default() });
+        if let Some(handle) = stored {
+            self.patrol.watch(handle.slot, deadline, now);
+        }
+        stored.is_some()
     }
 
     /// Ends a flow.

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::tcp::Kind;
 use crate::wire::tcp::{self, Flags, MAX_WINDOW_SCALE, Options, TcpOption};
-use crate::wire::{Packet, Plain, Transport, ipv4};
+use crate::wire::{Packet, Plain, Protocol, Transport, ipv4};
 
 /// What of a segment decides about its flow.
 #[derive(Clone, Copy, Debug)]
@@ -20,9 +20,49 @@ pub(super) struct Segment<'a> {
     options: Options<'a>,
 }
 
+/// What the SYN says that begins a flow.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::node) struct Syn {
+    /// The sequence number behind it.
+    pub(super) end: u32,
+    /// As written.
+    pub(super) window: u16,
+    /// What its options offer, if it has any.
+    pub(super) offer: Option<Offer>,
+}
+
+/// What an ordinary packet says that may begin a flow.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::node) enum First {
+    /// A datagram.
+    Datagram,
+    /// A segment with SYN and neither ACK, FIN nor RST.
+    Segment(Syn),
+}
+
+impl First {
+    /// That of a packet in `ip`; `None` where the packet is neither.
+    #[inline(always)]
+    pub(super) fn of(packet: &Plain, ip: &[u8]) -> Option<Self> {
+        if packet.tuple.proto == Protocol::UDP {
+            return Some(Self::Datagram);
+        }
+        let segment = Segment::of_plain(packet, ip)?;
+        (segment.kind == Kind::Syn).then(|| Self::Segment(Syn::of(&segment)))
+    }
+}
+
+impl Syn {
+    /// That of a segment which is one.
+    #[inline(always)]
+    pub(super) fn of(segment: &Segment<'_>) -> Self {
+        Self { end: segment.end, window: segment.window, offer: segment.offer() }
+    }
+}
+
 /// What a SYN says of its sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Offer {
+pub(in crate::node) struct Offer {
     pub(super) window_scale: Option<u8>,
     pub(super) sack_permitted: bool,
 }
@@ -40,6 +80,7 @@ impl<'a> Segment<'a> {
     }
 
     /// The segment of an ordinary packet in `ip`.
+    #[inline]
     pub(super) fn of_plain(packet: &Plain, ip: &'a [u8]) -> Option<Self> {
         let segment = ip.get(ipv4::HEADER_LEN..usize::from(packet.total_len))?;
         let tcp::Header { seq, ack, flags, window, header_len, .. } = tcp::Header::parse(segment)?;
@@ -52,6 +93,7 @@ impl<'a> Segment<'a> {
     }
 
     /// What the options offer; `None` where the header has no room for any.
+    #[inline]
     pub(super) fn offer(&self) -> Option<Offer> {
         let mut offer = Offer::default();
         for option in self.options {

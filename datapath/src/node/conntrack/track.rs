@@ -7,7 +7,7 @@ use std::time::Duration;
 use bitflags::bitflags;
 
 use super::Status;
-use super::segment::{Segment, before};
+use super::segment::{Segment, Syn, before};
 use super::tcp::{Kind, Next, TcpState};
 use super::window::{Fit, Traits, Windows};
 use crate::lab::ConntrackSwitches;
@@ -80,29 +80,43 @@ enum Path {
     Done(TcpUpdate),
 }
 
-impl TcpTrack {
-    /// The flow that `segment` begins, with its timeout in seconds; `None` where it can begin none.
-    pub(super) fn begin(segment: &Segment<'_>, rules: &ConntrackSwitches) -> Option<(Self, u32)> {
-        let state = TcpState::first(segment.kind, rules.loose)?;
-        let windows = Windows::begin(segment);
-        let last = Last {
+impl Last {
+    /// What is remembered of a flow's first segment before its numbers are.
+    #[inline]
+    const fn of_first(kind: Kind) -> Self {
+        Self {
             seq: 0,
             ack: 0,
             end: 0,
             window: 0,
-            kind: Kind::Nonsense,
+            kind,
             from: Direction::Original,
             scale: 0,
             notes: Notes::empty(),
             retransmissions: 0,
-        };
-        let mut flow = Self { windows, last, state };
-        let from = Direction::Original;
-        if flow.admit(segment, from, rules) == Fit::Outside {
-            return None;
         }
-        (flow.last.kind, flow.last.from) = (segment.kind, from);
-        Some((flow, flow.timeout_unreplied(segment.kind, rules)))
+    }
+}
+
+impl TcpTrack {
+    /// The flow that `segment` begins, with its timeout in seconds; `None` where it can begin none.
+    pub(super) fn begin(segment: &Segment<'_>, rules: &ConntrackSwitches) -> Option<(Self, u32)> {
+        let state = TcpState::first(segment.kind, rules.loose)?;
+        if segment.kind == Kind::Syn {
+            return Some(Self::of_syn(&Syn::of(segment), rules));
+        }
+        let (windows, last) = (Windows::picked_up(segment), Last::of_first(segment.kind));
+        let mut flow = Self { windows, last, state };
+        let fit = flow.admit(segment, Direction::Original, rules);
+        (fit != Fit::Outside).then(|| (flow, flow.timeout_unreplied(segment.kind, rules)))
+    }
+
+    /// The flow that a SYN begins, with its timeout in seconds.
+    #[inline(always)]
+    pub(super) fn of_syn(syn: &Syn, rules: &ConntrackSwitches) -> (Self, u32) {
+        let (windows, last) = (Windows::of_syn(syn), Last::of_first(Kind::Syn));
+        let flow = Self { windows, last, state: TcpState::SynSent };
+        (flow, flow.timeout_unreplied(Kind::Syn, rules))
     }
 
     /// Moves the flow on by a segment; the flow has `status`, and `left` to live.
@@ -331,6 +345,7 @@ impl TcpTrack {
     }
 
     /// Seconds the flow lives after a segment of this kind.
+    #[inline(always)]
     fn timeout(&self, kind: Kind, rules: &ConntrackSwitches) -> u32 {
         let timeouts = &rules.tcp;
         let whole = self.state.timeout(timeouts);
@@ -348,6 +363,7 @@ impl TcpTrack {
 
     /// The same while the other side has not been seen: a flow that was picked up is not believed
     /// for as long as an open one.
+    #[inline(always)]
     fn timeout_unreplied(&self, kind: Kind, rules: &ConntrackSwitches) -> u32 {
         let timeout = self.timeout(kind, rules);
         if self.state == TcpState::Established {

@@ -7,7 +7,7 @@
 
 use bitflags::bitflags;
 
-use super::segment::{Segment, after, before};
+use super::segment::{Offer, Segment, Syn, after, before};
 use super::tcp::TcpState;
 use crate::table::Direction;
 use crate::wire::tcp::Flags;
@@ -51,16 +51,18 @@ pub(super) struct Side {
 }
 
 impl Side {
-    /// The side that has just sent a SYN, or a first segment of a flow picked up.
-    fn sends_first(&mut self, segment: &Segment<'_>) {
-        self.end = segment.end;
-        self.max_end = segment.end;
-        self.max_window = u32::from(segment.window).max(1);
+    /// The side that has just sent a SYN, or a first segment of a flow picked up, which ends at `end`.
+    #[inline]
+    fn sends_first(&mut self, end: u32, window: u16) {
+        self.end = end;
+        self.max_end = end;
+        self.max_window = u32::from(window).max(1);
     }
 
     /// Takes over what the options of a SYN offer. Without options what is known stays.
-    pub(super) fn read_offer(&mut self, segment: &Segment<'_>) {
-        let Some(offer) = segment.offer() else { return };
+    #[inline]
+    fn take_offer(&mut self, offer: Option<Offer>) {
+        let Some(offer) = offer else { return };
         self.scale = offer.window_scale.unwrap_or(0);
         self.traits &= Traits::LIBERAL;
         self.traits.set(Traits::WINDOW_SCALE, offer.window_scale.is_some());
@@ -113,18 +115,24 @@ struct Numbers {
 }
 
 impl Windows {
-    /// The windows after a flow's first segment: a SYN, or one that picks the flow up.
-    pub(super) fn begin(segment: &Segment<'_>) -> Self {
+    /// The windows after a SYN that begins the flow. It lies within them by definition.
+    #[inline(always)]
+    pub(super) fn of_syn(syn: &Syn) -> Self {
         let mut windows = Self::default();
-        windows.original.sends_first(segment);
-        if segment.flags.contains(Flags::SYN) {
-            windows.original.read_offer(segment);
-        } else {
-            let side = &mut windows.original;
-            side.max_end = side.end.wrapping_add(side.max_window);
-            side.traits = Traits::SACK_PERMITTED | Traits::LIBERAL;
-            windows.reply.traits = side.traits;
-        }
+        windows.original.sends_first(syn.end, syn.window);
+        windows.original.take_offer(syn.offer);
+        windows.reply.max_end = windows.original.max_window;
+        windows
+    }
+
+    /// The windows to hold the segment against that picks the flow up.
+    pub(super) fn picked_up(segment: &Segment<'_>) -> Self {
+        let mut windows = Self::default();
+        let side = &mut windows.original;
+        side.sends_first(segment.end, segment.window);
+        side.max_end = side.end.wrapping_add(side.max_window);
+        side.traits = Traits::SACK_PERMITTED | Traits::LIBERAL;
+        windows.reply.traits = side.traits;
         windows
     }
 
@@ -172,8 +180,8 @@ impl Windows {
         let opening = matches!(state, TcpState::SynSent | TcpState::SynRecv);
         let again = syn && opening && after(segment.end, sender.end);
         if syn && (first || again) {
-            sender.sends_first(segment);
-            sender.read_offer(segment);
+            sender.sends_first(segment.end, segment.window);
+            sender.take_offer(segment.offer());
             let both = sender.traits & receiver.traits;
             if from == Direction::Reply && !both.contains(Traits::WINDOW_SCALE) {
                 sender.scale = 0;

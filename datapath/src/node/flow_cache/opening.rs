@@ -10,15 +10,15 @@ use foldhash::fast::FixedState;
 
 use super::super::Node;
 use super::super::balance::FTP_DATA;
-use super::super::conntrack::NewFlow;
+use super::super::conntrack::{First, Status};
 use super::super::ingress::trim;
-use super::super::ipvs::Picked;
+use super::super::ipvs::{NotScheduled, Picked};
 use super::super::passage::{Framed, Passage};
 use super::super::postrouting::with_source;
-use super::ways::Way;
+use super::ways::{Link, Way};
 use crate::element::{Departure, Output, Place};
 use crate::port::Buffer;
-use crate::table::{Direction, Handle};
+use crate::table::Handle;
 use crate::time::Time;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::HEADER_LEN;
@@ -137,37 +137,36 @@ impl<B: Buffer> Node<B> {
             return Continue(frame);
         }
         let (tuple, epoch) = (packet.tuple, self.neighbours.epoch());
-        let Some(endings) = self.openings.get(Opening::new(&tuple, came), epoch) else {
+        let opening = Opening::new(&tuple, came);
+        if self.openings.get(opening, epoch).is_none() {
             return Continue(frame);
-        };
+        }
         let ip = frame.bytes().get(HEADER_LEN..).unwrap_or_default();
-        let Some(flow) = self.conntrack.begin(hash, packet, ip, &switches.conntrack, now) else {
+        let Some(first) = self.conntrack.first(hash, packet, ip) else {
             return Continue(frame);
         };
         if tuple.src_port == FTP_DATA || !self.ipvs.connections().is_new(hash, &tuple, now) {
             return Continue(frame);
         }
         trim(&mut frame, packet.total_len);
-        let picked = self.ipvs.pick((tuple.proto, tuple.dst, tuple.dst_port), &tuple, now);
-        let ending = picked.ok().and_then(|(server, template)| {
-            let ending = (*endings.get(server.slot as usize % ENDINGS)?)?;
-            (ending.server == server && template.is_none()).then_some(ending)
-        });
-        let ending = ending.and_then(|ending| {
-            let way = *self.ways.get(ending.way, epoch)?;
-            let room = way.link.room();
-            let fits = packet.total_len <= way.mtu && (room == 0 || frame.grow_front(room));
-            fits.then_some((ending, way))
-        });
-        let Some(known) = ending else {
-            return self.walk_on(frame, picked, came, now, out);
+        // A service that has an opening keeps no clients: its scheduler alone picks.
+        let key = (tuple.proto, tuple.dst, tuple.dst_port);
+        let Some(server) = self.ipvs.schedule(key, &tuple, now) else {
+            return self.walk_on(frame, Err(NotScheduled::NoDestination), came, now, out);
         };
-        match self.conclude(&mut frame, packet, hash, flow, &known, now) {
+        let Some((ending, way)) = self.ending(opening, server, epoch) else {
+            return self.walk_on(frame, Ok((server, None)), came, now, out);
+        };
+        let room = way.link.room();
+        if packet.total_len > way.mtu || (room > 0 && !frame.grow_front(room)) {
+            return self.walk_on(frame, Ok((server, None)), came, now, out);
+        }
+        match self.conclude(&mut frame, packet, (hash, &first), (ending, way.link), now) {
             Ok(()) => {
                 self.cache.hits += 1;
                 self.cache.openings += 1;
                 self.ledger.sent += 1;
-                out.departures.push(Departure { place: known.1.exit, frame });
+                out.departures.push(Departure { place: way.exit, frame });
             }
             Err(reason) => self.lose(Framed { frame, hop: None }, reason, out),
         }
@@ -196,6 +195,17 @@ impl<B: Buffer> Node<B> {
         }
     }
 
+    /// How an opening ends at a destination, and the way there, where both are known.
+    #[inline(always)]
+    fn ending(&self, opening: Opening, server: Handle, epoch: u32) -> Option<(Ending, Way)> {
+        let endings = self.openings.get(opening, epoch)?;
+        let ending = endings.get(server.slot as usize % ENDINGS)?.as_ref()?;
+        if ending.server != server {
+            return None;
+        }
+        Some((*ending, *self.ways.get(ending.way, epoch)?))
+    }
+
     /// Has a packet walk for which a scheduler has picked already: it is not asked again.
     fn walk_on(
         &mut self,
@@ -217,21 +227,16 @@ impl<B: Buffer> Node<B> {
     ///
     /// # Errors
     /// Why the packet is dropped.
-    #[inline]
+    #[inline(always)]
     fn conclude(
         &mut self,
         frame: &mut B,
         packet: &Plain,
-        hash: u64,
-        mut flow: NewFlow,
-        (ending, way): &(Ending, Way),
+        (hash, first): (u64, &First),
+        (ending, link): (Ending, Link),
         now: Time,
     ) -> Result<(), DropReason> {
-        let handle = self.ipvs.connect(packet.tuple, ending.server, None, now)?;
-        let server = self.ipvs.server(ending.server).ok_or(DropReason::NoDestination)?;
-        let (dst, dst_port) = server.destination.address();
-        let direction = Direction::Original;
-        self.ipvs.pass(handle, packet.flags, direction, packet.total_len, now);
+        let (dst, dst_port) = self.ipvs.connect_plain(packet, ending.server, now)?;
         let sent = Tuple { dst, dst_port, ..packet.tuple };
         let source = match ending.masquerade {
             Masquerade::No => sent.src,
@@ -244,15 +249,15 @@ impl<B: Buffer> Node<B> {
             bound = self.unique_source(bound, random, now).ok_or(DropReason::NoFreePort)?;
             reply_hash = self.conntrack.hash_of(&bound.turned());
         }
-        flow.reply = bound.turned();
-        if bound != sent {
-            flow.set_src_nat();
+        let status = if bound == sent { Status::empty() } else { Status::SRC_NAT };
+        let (original, reply) = ((hash, packet.tuple), (reply_hash, bound.turned()));
+        let rules = &self.config.switches.conntrack;
+        if !self.conntrack.confirm_first(first, original, reply, status, rules, now) {
+            return Err(DropReason::FlowTableFull);
         }
-        // Both of its tuples were seen to be nobody's.
-        self.conntrack.confirm_free((hash, reply_hash), &flow, now)?;
-        let at = HEADER_LEN + way.link.room();
-        if let Some((link, ip)) = frame.bytes_mut().split_at_mut_checked(at) {
-            way.link.put(link);
+        let at = HEADER_LEN + link.room();
+        if let Some((head, ip)) = frame.bytes_mut().split_at_mut_checked(at) {
+            link.put(head);
             let deltas = Translation::new(&packet.tuple, &bound).deltas.and_hop();
             packet.forward(ip, &bound, deltas);
         }

@@ -10,7 +10,7 @@ use super::connection::{Connection, NewConnection, Role, Toa};
 use crate::lab::IpvsTimeouts;
 use crate::table::{Direction, Handle, Index, Patrol, Slab};
 use crate::time::{Deadline, Time};
-use crate::wire::{Protocol, Tuple, tcp::Flags};
+use crate::wire::{Tuple, tcp::Flags};
 
 /// How much longer a template stays whose time has come while connections follow it.
 const TEMPLATE_STAYS: Duration = Duration::from_secs(60);
@@ -82,7 +82,7 @@ pub struct ConnectionTable {
 impl ConnectionTable {
     /// Bytes of memory each connection takes: its record, both indexes and its timer.
     pub const BYTES_PER_CONNECTION: usize =
-        Slab::<Record>::BYTES_PER_VALUE + 2 * Index::BYTES_PER_SLOT + Patrol::BYTES_PER_SLOT;
+        Slab::<Record>::BYTES_PER_VALUE + Index::BYTES_PER_PAIR + Patrol::BYTES_PER_SLOT;
     /// Bytes that a connection in mode fnat takes beside.
     pub const BYTES_OF_FNAT: usize = size_of::<Option<Fnat>>();
 
@@ -224,18 +224,18 @@ impl ConnectionTable {
         newest.get().and_then(|(_, slot)| self.records.handle_at(slot))
     }
 
-    /// Makes a connection without a state yet, which follows `template`; `None` where the table is
-    /// full.
+    /// Makes a connection in this state, which follows `template`; `None` where the table is full.
+    #[inline]
     pub(super) fn insert(
         &mut self,
-        new: NewConnection,
+        new: &NewConnection,
+        state: State,
         template: Option<Handle>,
         timeouts: &IpvsTimeouts,
         now: Time,
     ) -> Option<Handle> {
-        let state = if new.request.proto == Protocol::UDP { State::Udp } else { State::None };
         let deadline = Deadline::after_secs(now, state.timeout(timeouts));
-        let NewConnection { request, destination, server, local, toa } = new;
+        let NewConnection { request, destination, server, local, toa } = *new;
         let role = Role::Flow { serial: self.serial, template: template.map(|t| t.slot) };
         let server = server.slot;
         let record = Record { request, destination, server, state, deadline, role };
@@ -281,11 +281,11 @@ impl ConnectionTable {
     /// `None` where the table is full.
     pub(super) fn insert_template(
         &mut self,
-        new: NewConnection,
+        new: &NewConnection,
         timeout: u32,
         now: Time,
     ) -> Option<Handle> {
-        let NewConnection { request, destination, server, .. } = new;
+        let NewConnection { request, destination, server, .. } = *new;
         let deadline = Deadline::after_secs(now, timeout);
         let role = Role::Template { followers: 0, timeout };
         let state = State::None;
@@ -344,7 +344,7 @@ impl ConnectionTable {
     ) -> Option<Passed> {
         let record = self.records.get_mut(handle)?;
         let was = record.state;
-        let is = if was == State::Udp { was } else { was.after(flags, direction) };
+        let is = was.after(flags, direction);
         record.state = is;
         let deadline = Deadline::after_secs(now, is.timeout(timeouts));
         let before = std::mem::replace(&mut record.deadline, deadline);

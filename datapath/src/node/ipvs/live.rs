@@ -16,7 +16,7 @@ use crate::lab::{IpvsSwitches, Scheduler};
 use crate::table::{Direction, Handle, Slab};
 use crate::time::Time;
 use crate::verdict::DropReason;
-use crate::wire::{Protocol, Tuple, tcp::Flags};
+use crate::wire::{Plain, Protocol, Tuple, tcp::Flags};
 
 /// Destinations of a node, those that only connections still know included (spec LAW-6).
 const MOST_SERVERS: u32 = 2 * crate::lab::MOST_DESTINATIONS;
@@ -95,6 +95,12 @@ impl Service {
     }
 }
 
+/// A key in one piece, which is compared at once.
+#[inline]
+fn bits((proto, vip, port): ServiceKey) -> u64 {
+    u64::from(proto.0) << 48 | u64::from(vip.to_bits()) << 16 | u64::from(port)
+}
+
 /// Whether a template's destination still takes its client's connections.
 fn takes_followers(servers: &Slab<Server>, switches: &IpvsSwitches, server: Handle) -> bool {
     let quiescent = switches.expire_quiescent_template;
@@ -128,7 +134,8 @@ pub(in crate::node) type Picked = Result<(Handle, Option<Handle>), NotScheduled>
 /// ipvs of one node.
 #[derive(Debug)]
 pub struct Ipvs {
-    services: BTreeMap<ServiceKey, Service>,
+    /// By the bits of their keys, which have the order of the keys.
+    services: BTreeMap<u64, Service>,
     servers: Slab<Server>,
     /// Destinations that only connections still know.
     left: BTreeMap<(ServiceKey, (Ipv4Addr, u16)), Handle>,
@@ -176,7 +183,7 @@ impl Ipvs {
                     let scheduling = Scheduling::new(setup.scheduler, none, self.seed);
                     let (servers, past) = (Vec::new(), Stats::default());
                     let service = Service { setup, servers, scheduling, past };
-                    self.services.insert(service.setup.key(), service);
+                    self.services.insert(bits(service.setup.key()), service);
                 }
                 Change::EditService(setup) => self.edit_service(setup),
                 Change::DeleteService(key) => self.delete_service(key),
@@ -189,7 +196,7 @@ impl Ipvs {
     }
 
     fn edit_service(&mut self, setup: VirtualService) {
-        let Some(service) = self.services.get_mut(&setup.key()) else { return };
+        let Some(service) = self.services.get_mut(&bits(setup.key())) else { return };
         if service.setup.scheduler != setup.scheduler {
             let pool = Pool::new(&service.servers, &self.servers);
             service.scheduling = Scheduling::new(setup.scheduler, pool, self.seed);
@@ -198,7 +205,7 @@ impl Ipvs {
     }
 
     fn delete_service(&mut self, key: ServiceKey) {
-        let Some(service) = self.services.remove(&key) else { return };
+        let Some(service) = self.services.remove(&bits(key)) else { return };
         self.local_addresses.forget(key);
         for handle in service.servers {
             if let Some(server) = self.servers.get_mut(handle) {
@@ -209,7 +216,7 @@ impl Ipvs {
     }
 
     fn add_server(&mut self, key: ServiceKey, destination: Destination) {
-        let Some(service) = self.services.get_mut(&key) else { return };
+        let Some(service) = self.services.get_mut(&bits(key)) else { return };
         let handle = if let Some(handle) = self.left.remove(&(key, destination.address())) {
             let Some(server) = self.servers.get_mut(handle) else { return };
             server.last_weight = 0;
@@ -241,14 +248,14 @@ impl Ipvs {
         if let Some(server) = self.servers.get_mut(handle) {
             server.set_up(destination);
         }
-        if let Some(service) = self.services.get_mut(&service) {
+        if let Some(service) = self.services.get_mut(&bits(service)) {
             service.scheduling.changed(Pool::new(&service.servers, &self.servers));
         }
     }
 
     fn delete_server(&mut self, key: ServiceKey, address: (Ipv4Addr, u16)) {
         let Some((service, handle)) = self.member(key, address) else { return };
-        if let Some(service) = self.services.get_mut(&service)
+        if let Some(service) = self.services.get_mut(&bits(service))
             && let Some(place) = service.servers.iter().position(|other| *other == handle)
         {
             service.servers.remove(place);
@@ -260,7 +267,7 @@ impl Ipvs {
 
     /// A destination that a service has.
     fn member(&self, key: ServiceKey, address: (Ipv4Addr, u16)) -> Option<(ServiceKey, Handle)> {
-        let service = self.services.get(&key)?;
+        let service = self.services.get(&bits(key))?;
         let is = |handle: &&Handle| {
             self.servers.get(**handle).is_some_and(|s| s.destination.address() == address)
         };
@@ -282,7 +289,7 @@ impl Ipvs {
     /// A virtual service.
     #[must_use]
     pub fn service(&self, key: ServiceKey) -> Option<&Service> {
-        self.services.get(&key)
+        self.services.get(&bits(key))
     }
 
     /// The virtual services, in order of their keys.
@@ -345,7 +352,7 @@ impl Ipvs {
         request: &Tuple<Ipv4Addr>,
         now: Time,
     ) -> Picked {
-        let service = self.services.get_mut(&key).ok_or(NotScheduled::NoDestination)?;
+        let service = self.services.get_mut(&bits(key)).ok_or(NotScheduled::NoDestination)?;
         let Some(Persistence { timeout, mask }) = service.setup.persistence else {
             let server = service.schedule(&self.servers, request, now);
             return Ok((server.ok_or(NotScheduled::NoDestination)?, None));
@@ -366,10 +373,21 @@ impl Ipvs {
         let destination = to.destination.address();
         let (local, toa) = (None, Toa::Never);
         let new = NewConnection { request: client, destination, server, local, toa };
-        let template = self.connections.insert_template(new, timeout, now);
+        let template = self.connections.insert_template(&new, timeout, now);
         let template = template.ok_or(NotScheduled::Full)?;
         to.persistent += 1;
         Ok((server, Some(template)))
+    }
+
+    /// The destination that the scheduler of a service alone picks for a client's new connection.
+    #[inline(always)]
+    pub(in crate::node) fn schedule(
+        &mut self,
+        key: ServiceKey,
+        request: &Tuple<Ipv4Addr>,
+        now: Time,
+    ) -> Option<Handle> {
+        self.services.get_mut(&bits(key))?.schedule(&self.servers, request, now)
     }
 
     /// Makes a connection to a destination, which follows `template`, in mode fnat from a
@@ -384,9 +402,9 @@ impl Ipvs {
         template: Option<Handle>,
         now: Time,
     ) -> Result<Handle, DropReason> {
-        let to = self.servers.get_mut(server).ok_or(DropReason::NoDestination)?;
+        let to = self.servers.get(server).ok_or(DropReason::NoDestination)?;
         let (key, destination) = (to.service, to.destination.address());
-        let service = if self.has_fnat { self.services.get(&key) } else { None };
+        let service = if self.has_fnat { self.services.get(&bits(key)) } else { None };
         let setup = service.and_then(|s| Some((s.setup.scheduler, s.setup.fnat.as_ref()?)));
         let (mut local, mut toa) = (None, Toa::Never);
         if let Some((scheduler, fnat)) = setup {
@@ -399,17 +417,54 @@ impl Ipvs {
             }
         }
         let new = NewConnection { request, destination, server, local, toa };
-        let Some(handle) = self.connections.insert(new, template, &self.switches.timeouts, now)
-        else {
-            if let Some(local) = local {
-                self.local_addresses.give_back(key, local, destination);
-            }
-            return Err(DropReason::ConnectionTableFull);
-        };
-        // A connection is active from its first state on that is (`IP_VS_CONN_F_INACTIVE`).
-        to.inactive += 1;
-        to.gained();
-        to.stats.connections += 1;
+        let made = self.add(&new, State::of(request.proto), template, now);
+        if let (Err(_), Some(local)) = (made, local) {
+            self.local_addresses.give_back(key, local, destination);
+        }
+        made
+    }
+
+    /// Makes a connection in mode nat to a destination, whose address it returns, and has its first
+    /// packet pass.
+    ///
+    /// # Errors
+    /// Why there is no room for one.
+    #[inline(always)]
+    pub(in crate::node) fn connect_plain(
+        &mut self,
+        packet: &Plain,
+        server: Handle,
+        now: Time,
+    ) -> Result<(Ipv4Addr, u16), DropReason> {
+        let to = self.servers.get(server).ok_or(DropReason::NoDestination)?;
+        let destination = to.destination.address();
+        let state = State::of(packet.tuple.proto).after(packet.flags, Direction::Original);
+        let (request, local, toa) = (packet.tuple, None, Toa::Never);
+        let new = NewConnection { request, destination, server, local, toa };
+        self.add(&new, state, None, now)?;
+        if let Some(to) = self.servers.get_mut(server) {
+            to.count(Direction::Original, packet.total_len);
+        }
+        Ok(destination)
+    }
+
+    /// Stores a connection, which its destination counts.
+    #[inline]
+    fn add(
+        &mut self,
+        new: &NewConnection,
+        state: State,
+        template: Option<Handle>,
+        now: Time,
+    ) -> Result<Handle, DropReason> {
+        let made = self.connections.insert(new, state, template, &self.switches.timeouts, now);
+        let handle = made.ok_or(DropReason::ConnectionTableFull)?;
+        if let Some(to) = self.servers.get_mut(new.server) {
+            // A connection is active from its first state on that is (`IP_VS_CONN_F_INACTIVE`).
+            *(if state.is_active() { &mut to.active } else { &mut to.inactive }) += 1;
+            to.gained();
+            to.stats.connections += 1;
+        }
         Ok(handle)
     }
 

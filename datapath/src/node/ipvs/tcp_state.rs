@@ -6,7 +6,7 @@
 
 use crate::lab::IpvsTimeouts;
 use crate::table::Direction;
-use crate::wire::tcp::Flags;
+use crate::wire::{Protocol, tcp::Flags};
 
 /// State of a connection, or of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,12 +74,23 @@ impl State {
         }
     }
 
-    /// The state after a segment, as in the kernel's table `tcp_states`. Of several flags the
-    /// first of RST, SYN, FIN, ACK counts; one with none of them closes.
+    /// The state of a connection that no packet has passed yet.
     #[must_use]
+    #[inline]
+    pub fn of(proto: Protocol) -> Self {
+        if proto == Protocol::UDP { Self::Udp } else { Self::None }
+    }
+
+    /// The state after a packet: of a datagram the same, of a segment as in the kernel's table
+    /// `tcp_states`. Of several flags the first of RST, SYN, FIN, ACK counts; one with none of them
+    /// closes.
+    #[must_use]
+    #[inline]
     pub const fn after(self, flags: Flags, direction: Direction) -> Self {
         let client = matches!(direction, Direction::Original);
-        if flags.contains(Flags::RST) {
+        if matches!(self, Self::Udp) {
+            self
+        } else if flags.contains(Flags::RST) {
             self.after_rst(client)
         } else if flags.contains(Flags::SYN) {
             self.after_syn(client)
