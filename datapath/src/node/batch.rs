@@ -16,8 +16,9 @@ use crate::port::Buffer;
 use crate::time::Time;
 use crate::wire::{Mac, Plain, Protocol, Tuple, ethernet};
 
-/// Flows from which on tables are larger than the cache.
-const LARGE: u32 = 8_192;
+/// Flows from which on tables are larger than what of the cache the kernel leaves, whose work for the
+/// batch before went through it. In memory, where nothing does, a thousand flows would be fitting.
+const LARGE: u32 = 512;
 
 /// How many packets before its turn the line of a packet's index is fetched, its flow, and its
 /// connection: each long enough after the one before, all of them no more than the processor fetches
