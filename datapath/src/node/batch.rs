@@ -36,8 +36,16 @@ pub(super) struct Batch<B> {
     ahead: Vec<Ahead>,
 }
 
-/// The tuple of a packet, with its hash, where it was read ahead and could be told.
-type Ahead = Option<(Tuple<Ipv4Addr>, u64)>;
+/// What is known of a packet before its turn, where it could be told.
+type Ahead = Option<Sight>;
+
+/// A packet's tuple with its hash, and the slot where its flow most likely is.
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    tuple: Tuple<Ipv4Addr>,
+    hash: u64,
+    slot: Option<u32>,
+}
 
 impl<B> Default for Batch<B> {
     fn default() -> Self {
@@ -104,18 +112,18 @@ impl<B: Buffer> Node<B> {
         if self.conntrack.len() >= LARGE {
             ahead.extend(frames.iter().map(|frame| {
                 let tuple = peek(frame.bytes())?;
-                Some((tuple, self.conntrack.hash_of(&tuple)))
+                Some(Sight { tuple, hash: self.conntrack.hash_of(&tuple), slot: None })
             }));
             let [index, flow, connection] = AHEAD;
             (0..index).for_each(|at| self.fetch_index(ahead.get(at)));
-            (0..flow).for_each(|at| self.fetch_flow(ahead.get(at), place(at)));
+            (0..flow).for_each(|at| self.fetch_flow(ahead.get_mut(at), place(at)));
             (0..connection).for_each(|at| self.fetch_connection(ahead.get(at)));
         }
         for (at, mut frame) in frames.drain(..).enumerate() {
             if !ahead.is_empty() {
                 let [index, flow, connection] = AHEAD.map(|distance| at + distance);
                 self.fetch_index(ahead.get(index));
-                self.fetch_flow(ahead.get(flow), place(flow));
+                self.fetch_flow(ahead.get_mut(flow), place(flow));
                 self.fetch_connection(ahead.get(connection));
             }
             let Some(packet) = Plain::read(frame.bytes(), mac) else {
@@ -123,7 +131,7 @@ impl<B: Buffer> Node<B> {
                 continue;
             };
             let hash = match ahead.get(at) {
-                Some(Some((_, hash))) => *hash,
+                Some(Some(sight)) => sight.hash,
                 _ => self.conntrack.hash_of(&packet.tuple),
             };
             if let Some(exit) = self.hit(&mut frame, &packet, hash, place(at), now) {
@@ -140,17 +148,18 @@ impl<B: Buffer> Node<B> {
     /// Has fetched what looking for a packet's flow reads first.
     #[inline]
     fn fetch_index(&self, ahead: Option<&Ahead>) {
-        if let Some(Some((_, hash))) = ahead {
-            self.conntrack.prefetch(*hash);
+        if let Some(Some(sight)) = ahead {
+            self.conntrack.prefetch(sight.hash);
         }
     }
 
     /// Has a packet's flow fetched; of a flow to be, what ipvs will be asked, and where both will
     /// remember one that begins so many packets later.
     #[inline]
-    fn fetch_flow(&self, ahead: Option<&Ahead>, place: Place) {
-        let Some(Some((tuple, hash))) = ahead else { return };
-        if !self.conntrack.prefetch_flow(*hash) {
+    fn fetch_flow(&self, ahead: Option<&mut Ahead>, place: Place) {
+        let Some(Some(Sight { tuple, hash, slot })) = ahead else { return };
+        *slot = self.conntrack.prefetch_flow(*hash);
+        if slot.is_none() {
             let [_, distance, _] = AHEAD;
             self.connections().prefetch(*hash);
             self.connections().prefetch_vacant(distance as u32);
@@ -162,8 +171,8 @@ impl<B: Buffer> Node<B> {
     /// Has the connection of a packet's flow fetched.
     #[inline]
     fn fetch_connection(&self, ahead: Option<&Ahead>) {
-        if let Some(Some((_, hash))) = ahead
-            && let Some(connection) = self.conntrack.connection_of(*hash)
+        if let Some(Some(Sight { slot: Some(slot), .. })) = ahead
+            && let Some(connection) = self.conntrack.connection_at(*slot)
         {
             self.connections().prefetch_record(connection);
         }

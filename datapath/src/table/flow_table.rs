@@ -94,14 +94,13 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         self.index.prefetch(hash);
     }
 
-    /// Has the flow fetched that this look-up finds, or in rare cases another. Whether there is one.
+    /// Has the flow fetched that this look-up finds, or in rare cases another. Its slot; `None` where
+    /// there is none.
     #[inline]
-    pub fn prefetch_flow(&self, hash: u64) -> bool {
-        let slot = self.index.candidate(hash);
-        if let Some(slot) = slot {
-            self.flows.prefetch(slot);
-        }
-        slot.is_some()
+    pub fn prefetch_flow(&self, hash: u64) -> Option<u32> {
+        let slot = self.index.candidate(hash)?;
+        self.flows.prefetch(slot);
+        Some(slot)
     }
 
     /// Has the memory fetched for a flow that is stored after `ahead` others.
@@ -110,10 +109,10 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         self.flows.prefetch_vacant(ahead);
     }
 
-    /// The value of the flow that this look-up finds, or in rare cases of another.
+    /// The value of the flow in `slot`. `None` when the slot is free.
     #[inline]
-    pub fn candidate(&self, hash: u64) -> Option<&V> {
-        self.flows.at(self.index.candidate(hash)?).map(|flow| &flow.value)
+    pub fn at(&self, slot: u32) -> Option<&V> {
+        self.flows.at(slot).map(|flow| &flow.value)
     }
 
     /// Whether a flow has this key, whose hash is `hash`.

@@ -7,12 +7,11 @@
 #[inline(always)]
 pub(super) fn words(bytes: &[u8]) -> u64 {
     let (eights, rest) = bytes.as_chunks::<8>();
-    let (mut sum, mut carries) = (0_u64, 0_u64);
+    let mut sum = 0_u128;
     for eight in eights {
-        let (more, carry) = sum.overflowing_add(u64::from_ne_bytes(*eight));
-        sum = more;
-        carries += u64::from(carry);
+        sum += u128::from(u64::from_ne_bytes(*eight));
     }
+    let (low, carries) = (sum as u64, (sum >> 64) as u64);
     let (four, rest) = match rest.split_first_chunk::<4>() {
         Some((four, rest)) => (u32::from_ne_bytes(*four), rest),
         None => (0, rest),
@@ -23,7 +22,7 @@ pub(super) fn words(bytes: &[u8]) -> u64 {
         [a] => u32::from_ne_bytes([a, 0, 0, 0]),
         _ => 0,
     };
-    (sum & 0xffff_ffff) + (sum >> 32) + carries + u64::from(four) + u64::from(last)
+    (low & 0xffff_ffff) + (low >> 32) + carries + u64::from(four) + u64::from(last)
 }
 
 /// Whether [`words`] over everything that a checksum covers, itself included, say that it is right.

@@ -137,9 +137,9 @@ impl Conntrack {
         self.flows.prefetch(hash);
     }
 
-    /// Has the flow fetched that this look-up most likely finds; whether there is one.
+    /// Has the flow fetched that this look-up most likely finds. Its slot, if there is one.
     #[inline]
-    pub(super) fn prefetch_flow(&self, hash: u64) -> bool {
+    pub(super) fn prefetch_flow(&self, hash: u64) -> Option<u32> {
         self.flows.prefetch_flow(hash)
     }
 
@@ -149,10 +149,10 @@ impl Conntrack {
         self.flows.prefetch_vacant(ahead);
     }
 
-    /// The connection that this flow has learned of.
+    /// The connection that the flow in a slot has learned of.
     #[inline]
-    pub(super) fn connection_of(&self, hash: u64) -> Option<Handle> {
-        Some(self.flows.candidate(hash)?.paths.connection())
+    pub(super) fn connection_at(&self, slot: u32) -> Option<Handle> {
+        Some(self.flows.at(slot)?.paths.connection())
     }
 
     /// Finds the packet's flow and moves its state, or begins a new one (nf_conntrack_in). The
