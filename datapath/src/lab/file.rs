@@ -417,6 +417,9 @@ pub struct Ipvs {
     pub expire_quiescent_template: Option<Written<bool>>,
     /// sloppy_tcp: any segment but a reset begins a connection; default false.
     pub sloppy_tcp: Option<Written<bool>>,
+    /// drop_entry: 3 drops connections that have done little, at random, 1 and 2 only while memory is
+    /// short, which here it never is; default 0.
+    pub drop_entry: Option<Written<Int<0, 3>>>,
     /// nat_icmp_send: port unreachable to a destination whose packet answers none; default false.
     pub nat_icmp_send: Option<Written<bool>>,
     /// kube-proxy keeps a removed TCP destination with weight 0 until its connections have ended;

@@ -14,6 +14,9 @@ pub struct IpvsSwitches {
     pub expire_quiescent_template: bool,
     /// sloppy_tcp: any segment but a reset begins a connection.
     pub sloppy_tcp: bool,
+    /// drop_entry: with 3 a part of the table is looked at every second, and connections are dropped
+    /// that have done little. 1 and 2 would do that while memory is short, which here it never is.
+    pub drop_entry: u8,
     /// nat_icmp_send: a destination that answers nobody's request is told so.
     pub nat_icmp_send: bool,
     /// Whether kube-proxy lets a removed TCP destination end its connections before it goes.
@@ -50,9 +53,18 @@ impl Default for IpvsSwitches {
             expire_nodest_conn: true,
             expire_quiescent_template: true,
             sloppy_tcp: false,
+            drop_entry: 0,
             nat_icmp_send: false,
             graceful_termination: true,
         }
+    }
+}
+
+impl IpvsSwitches {
+    /// Whether drop_entry is at work now.
+    #[must_use]
+    pub const fn drops_always(&self) -> bool {
+        self.drop_entry == 3
     }
 }
 

@@ -205,6 +205,10 @@ impl<B: Buffer> Node<B> {
         while let Some(connection) = self.ipvs.next_ended(now, &mut budget) {
             self.end_flow(&connection, now);
         }
+        let mut budget = EXPIRY_BUDGET;
+        while let Some(connection) = self.ipvs.next_dropped(now, &mut budget) {
+            self.end_flow(&connection, now);
+        }
     }
 
     /// kube-proxy's round: terminating destinations whose connections have ended go.

@@ -116,14 +116,14 @@ impl<B: Buffer> Node<B> {
             }));
             let [index, flow, connection] = AHEAD;
             (0..index).for_each(|at| self.fetch_index(ahead.get(at)));
-            (0..flow).for_each(|at| self.fetch_flow(ahead.get_mut(at), place(at)));
+            (0..flow).for_each(|at| self.fetch_flow(ahead, at, place(at)));
             (0..connection).for_each(|at| self.fetch_connection(ahead.get(at)));
         }
         for (at, mut frame) in frames.drain(..).enumerate() {
             if !ahead.is_empty() {
                 let [index, flow, connection] = AHEAD.map(|distance| at + distance);
                 self.fetch_index(ahead.get(index));
-                self.fetch_flow(ahead.get_mut(flow), place(flow));
+                self.fetch_flow(ahead, flow, place(flow));
                 self.fetch_connection(ahead.get(connection));
             }
             let Some(packet) = Plain::read(frame.bytes(), mac) else {
@@ -153,11 +153,11 @@ impl<B: Buffer> Node<B> {
         }
     }
 
-    /// Has a packet's flow fetched; of a flow to be, what ipvs will be asked, and where both will
+    /// Has a packet's flow fetched, and remembers where it is; of a flow to be, what ipvs will be asked, and where both will
     /// remember one that begins so many packets later.
     #[inline]
-    fn fetch_flow(&self, ahead: Option<&mut Ahead>, place: Place) {
-        let Some(Some(Sight { tuple, hash, slot })) = ahead else { return };
+    fn fetch_flow(&self, ahead: &mut [Ahead], at: usize, place: Place) {
+        let Some(Some(Sight { tuple, hash, slot })) = ahead.get_mut(at) else { return };
         *slot = self.conntrack.prefetch_flow(*hash);
         if slot.is_none() {
             let [_, distance, _] = AHEAD;

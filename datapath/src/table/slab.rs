@@ -197,6 +197,12 @@ impl<T> Slab<T> {
         self.len == 0
     }
 
+    /// How many slots have ever held a value: those from 0 up to this.
+    #[must_use]
+    pub const fn slots(&self) -> u32 {
+        self.fresh
+    }
+
     /// How many values can be stored at once.
     #[must_use]
     pub const fn capacity(&self) -> u32 {

@@ -1,5 +1,5 @@
 //! How connections end, are used again, and go with their destinations (spec IPVS-19 to IPVS-21,
-//! IPVS-35, IPVS-36, IPVS-40 to IPVS-46).
+//! IPVS-35, IPVS-36, IPVS-40 to IPVS-46, IPVS-49).
 
 use crate::common::*;
 use datapath::lab::{self, Lab};
@@ -265,4 +265,64 @@ fn udp_is_not_let_end() {
     apply(&mut bench, "{pod: t/b}", "");
     assert_eq!((bench.states().len(), bench.flows().len()), (0, 0));
     assert_eq!(bench.sent(CALI_A, &udp((A, 9), (VIP, 53), b"?")).view().dst.0, B);
+}
+
+/// How many connections to the service live.
+fn living(bench: &Bench) -> usize {
+    bench.node.connections().iter(bench.now).count()
+}
+
+/// Seconds pass, as they would pass a node whose timers are called when they are due.
+fn pass(bench: &mut Bench, seconds: u32) {
+    for _ in 0..seconds {
+        bench.wait(SECOND);
+        // One call looks at a few.
+        bench.wait(0);
+    }
+}
+
+#[test]
+fn drop_entry_drops_what_has_done_little() {
+    for (mode, drops) in [(0, false), (1, false), (2, false), (3, true)] {
+        let set = format!("dropEntry: {mode}, timeouts: {{synRecv: 900}}");
+        let mut bench = bench(&set);
+        for port in 0..320 {
+            bench.sent(CALI_A, &ask(40_000 + port, SYN));
+        }
+        pass(&mut bench, 60);
+        // A part of a thirty-second each second: 48 of 320 are left on average.
+        let left = living(&bench);
+        assert_eq!(left == 320, !drops, "{mode}: {left}");
+        assert!(!drops || (20..90).contains(&left), "{left}");
+        // Their flows went with them, and destinations count what is there.
+        let counted: u32 = servers(&bench).iter().map(|(_, _, active, _)| active).sum();
+        assert_eq!(counted as usize, left);
+        assert_eq!(bench.node.conntrack().iter(bench.now).count(), left);
+    }
+}
+
+#[test]
+fn and_spares_what_has_done_more_or_something_just_now() {
+    let mut bench = bench("dropEntry: 3, timeouts: {tcp: 900}");
+    for port in 0..96 {
+        let (server, _) = establish(&mut bench, 41_000 + port);
+        answer(&mut bench, server, 41_000 + port, ACK);
+        // A third has sent two segments, a third eight, the rest nine.
+        for _ in 0..[0, 6, 7][usize::from(port) % 3] {
+            bench.sent(CALI_A, &ask(41_000 + port, ACK));
+        }
+    }
+    let by_kind = |bench: &Bench| {
+        let mut kinds = [0; 3];
+        for connection in bench.node.connections().iter(bench.now) {
+            kinds[usize::from(connection.request.src_port - 41_000) % 3] += 1;
+        }
+        kinds
+    };
+    // For a minute all have done something just now.
+    pass(&mut bench, 59);
+    assert_eq!(by_kind(&bench), [32; 3]);
+    pass(&mut bench, 240);
+    let [two, eight, nine] = by_kind(&bench);
+    assert!(two < eight && eight < nine && nine == 32, "{two} {eight} {nine}");
 }

@@ -34,7 +34,7 @@ pub(super) fn sysctls(lab: &Lab) -> Vec<Sysctl> {
     settings.into_iter().map(path).collect()
 }
 
-fn ipvs(lab: &Lab) -> [(&'static str, u32); 7] {
+fn ipvs(lab: &Lab) -> [(&'static str, u32); 8] {
     let ipvs = &lab.switches.ipvs;
     [
         ("ipv4/vs/conntrack", lab.switches.vs_conntrack.into()),
@@ -43,6 +43,7 @@ fn ipvs(lab: &Lab) -> [(&'static str, u32); 7] {
         ("ipv4/vs/expire_nodest_conn", ipvs.expire_nodest_conn.into()),
         ("ipv4/vs/expire_quiescent_template", ipvs.expire_quiescent_template.into()),
         ("ipv4/vs/sloppy_tcp", ipvs.sloppy_tcp.into()),
+        ("ipv4/vs/drop_entry", ipvs.drop_entry.into()),
         ("ipv4/vs/nat_icmp_send", ipvs.nat_icmp_send.into()),
     ]
 }

@@ -89,6 +89,8 @@ fn ipvs(file: &file::Ipvs, report: &mut Report) -> IpvsSwitches {
     let or = IpvsSwitches::default();
     let reuse = report.read_opt("connReuseMode", file.conn_reuse_mode.as_ref());
     let reuse = reuse.and_then(|mode| u8::try_from(mode.as_u32()).ok());
+    let drop = report.read_opt("dropEntry", file.drop_entry.as_ref());
+    let drop = drop.and_then(|mode| u8::try_from(mode.as_u32()).ok());
     let timeouts = ipvs_timeouts(&file.timeouts, or.timeouts, report);
     let mut flag = |key: &str, written: &Option<Written<bool>>, default: bool| {
         report.read_opt(key, written.as_ref()).unwrap_or(default)
@@ -105,6 +107,7 @@ fn ipvs(file: &file::Ipvs, report: &mut Report) -> IpvsSwitches {
             or.expire_quiescent_template,
         ),
         sloppy_tcp: flag("sloppyTcp", &file.sloppy_tcp, or.sloppy_tcp),
+        drop_entry: drop.unwrap_or(or.drop_entry),
         nat_icmp_send: flag("natIcmpSend", &file.nat_icmp_send, or.nat_icmp_send),
         graceful_termination: flag("gracefulTermination", graceful, or.graceful_termination),
     }

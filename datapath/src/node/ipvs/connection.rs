@@ -115,6 +115,12 @@ impl Connection {
         self.role.is_template()
     }
 
+    /// Whether it is a template that nothing follows, nor has been answered of what did.
+    pub(super) const fn is_idle_template(&self) -> bool {
+        let assured = matches!(self.state, State::Assured);
+        matches!(self.role, Role::Template { followers: 0, .. }) && !assured
+    }
+
     /// Whether it follows a template.
     #[must_use]
     pub const fn is_persistent(&self) -> bool {

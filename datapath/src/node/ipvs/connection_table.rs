@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::State;
 use super::connection::{Connection, NewConnection, Role, Toa};
+use super::defence::Worth;
 use crate::lab::IpvsTimeouts;
 use crate::table::{Direction, Handle, Index, Patrol, Slab};
 use crate::time::{Deadline, Time};
@@ -24,6 +25,8 @@ struct Record {
     destination: (Ipv4Addr, u16),
     server: u32,
     state: State,
+    /// How often the client has sent something, up to 255.
+    requests: u8,
     deadline: Deadline,
     role: Role,
 }
@@ -224,12 +227,13 @@ impl ConnectionTable {
         newest.get().and_then(|(_, slot)| self.records.handle_at(slot))
     }
 
-    /// Makes a connection in this state, which follows `template`; `None` where the table is full.
+    /// Makes a connection that is in a state and has had so many requests, and follows `template`;
+    /// `None` where the table is full.
     #[inline]
     pub(super) fn insert(
         &mut self,
         new: &NewConnection,
-        state: State,
+        (state, requests): (State, u8),
         template: Option<Handle>,
         timeouts: &IpvsTimeouts,
         now: Time,
@@ -238,7 +242,7 @@ impl ConnectionTable {
         let NewConnection { request, destination, server, local, toa } = *new;
         let role = Role::Flow { serial: self.serial, template: template.map(|t| t.slot) };
         let server = server.slot;
-        let record = Record { request, destination, server, state, deadline, role };
+        let record = Record { request, destination, server, state, requests, deadline, role };
         let handle = self.records.insert(record)?;
         self.serial = self.serial.wrapping_add(1);
         self.set_fnat(handle.slot, local.map(|local| Fnat { local, toa }));
@@ -288,9 +292,8 @@ impl ConnectionTable {
         let NewConnection { request, destination, server, .. } = *new;
         let deadline = Deadline::after_secs(now, timeout);
         let role = Role::Template { followers: 0, timeout };
-        let state = State::None;
-        let server = server.slot;
-        let template = Record { request, destination, server, state, deadline, role };
+        let (state, requests, server) = (State::None, 0, server.slot);
+        let template = Record { request, destination, server, state, requests, deadline, role };
         let handle = self.records.insert(template)?;
         self.set_fnat(handle.slot, None);
         let _ = self.index.insert(self.index.hash_of(&request), handle.slot);
@@ -315,7 +318,7 @@ impl ConnectionTable {
 
     /// All that is known of the connection in a slot.
     fn whole(&self, slot: u32, record: &Record) -> Connection {
-        let Record { request, destination, server, state, deadline, role } = *record;
+        let Record { request, destination, server, state, requests: _, deadline, role } = *record;
         let fnat = self.fnat.get(slot as usize).copied().flatten();
         let (local, toa) = fnat.map(|fnat| (fnat.local, fnat.toa)).unzip();
         let toa = toa.unwrap_or_default();
@@ -346,6 +349,7 @@ impl ConnectionTable {
         let was = record.state;
         let is = was.after(flags, direction);
         record.state = is;
+        record.requests = record.requests.saturating_add((direction == Direction::Original).into());
         let deadline = Deadline::after_secs(now, is.timeout(timeouts));
         let before = std::mem::replace(&mut record.deadline, deadline);
         let Record { server, role, .. } = *record;
@@ -362,6 +366,29 @@ impl ConnectionTable {
             self.assure(template);
         }
         Some(Passed { server, was_active: was.is_active(), is_active: is.is_active() })
+    }
+
+    /// How many slots connections and templates have been in so far.
+    pub(super) const fn slots(&self) -> u32 {
+        self.records.slots()
+    }
+
+    /// The connection in a slot, and how much it is worth to the defence.
+    pub(super) fn worth(
+        &self,
+        slot: u32,
+        timeouts: &IpvsTimeouts,
+        now: Time,
+    ) -> Option<(Handle, Worth)> {
+        let Record { state, requests, deadline, role, .. } = self.records.at(slot)?;
+        let worth = Worth::of(*state, *requests, deadline.left(now), timeouts);
+        (!role.is_template()).then_some((self.records.handle_at(slot)?, worth))
+    }
+
+    /// The template that a connection follows.
+    pub(super) fn template_of(&self, connection: Handle) -> Option<Handle> {
+        let Role::Flow { template, .. } = self.records.get(connection)?.role else { return None };
+        self.records.handle_at(template?)
     }
 
     /// A connection that follows the template in a slot has been answered.

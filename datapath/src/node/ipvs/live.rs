@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use super::change::Change;
 use super::connection::{Connection, NewConnection, Toa};
 use super::connection_table::{ConnectionTable, Passed};
+use super::defence::Defence;
 use super::local_address::LocalAddresses;
 use super::scheduler::{Pool, Request, Scheduling};
 use super::service::{Destination, Persistence, ServiceKey, VirtualService};
@@ -139,13 +140,14 @@ pub struct Ipvs {
     servers: Slab<Server>,
     /// Destinations that only connections still know.
     left: BTreeMap<(ServiceKey, (Ipv4Addr, u16)), Handle>,
-    connections: ConnectionTable,
+    pub(super) connections: ConnectionTable,
+    pub(super) defence: Defence,
     local_addresses: LocalAddresses,
     /// Whether a service is in mode fnat.
     has_fnat: bool,
     /// Seeds the schedulers that draw.
     seed: u64,
-    switches: IpvsSwitches,
+    pub(super) switches: IpvsSwitches,
 }
 
 impl Ipvs {
@@ -159,6 +161,7 @@ impl Ipvs {
             servers: Slab::with_capacity(MOST_SERVERS),
             left: BTreeMap::new(),
             connections: ConnectionTable::new(limit, seed),
+            defence: Defence::new(seed),
             seed,
             switches: IpvsSwitches::default(),
         }
@@ -417,7 +420,7 @@ impl Ipvs {
             }
         }
         let new = NewConnection { request, destination, server, local, toa };
-        let made = self.add(&new, State::of(request.proto), template, now);
+        let made = self.add(&new, (State::of(request.proto), 0), template, now);
         if let (Err(_), Some(local)) = (made, local) {
             self.local_addresses.give_back(key, local, destination);
         }
@@ -441,23 +444,24 @@ impl Ipvs {
         let state = State::of(packet.tuple.proto).after(packet.flags, Direction::Original);
         let (request, local, toa) = (packet.tuple, None, Toa::Never);
         let new = NewConnection { request, destination, server, local, toa };
-        self.add(&new, state, None, now)?;
+        self.add(&new, (state, 1), None, now)?;
         if let Some(to) = self.servers.get_mut(server) {
             to.count(Direction::Original, packet.total_len);
         }
         Ok(destination)
     }
 
-    /// Stores a connection, which its destination counts.
+    /// Stores a connection that is in a state and has had so many requests; its destination counts it.
     #[inline]
     fn add(
         &mut self,
         new: &NewConnection,
-        state: State,
+        (state, requests): (State, u8),
         template: Option<Handle>,
         now: Time,
     ) -> Result<Handle, DropReason> {
-        let made = self.connections.insert(new, state, template, &self.switches.timeouts, now);
+        let begun = (state, requests);
+        let made = self.connections.insert(new, begun, template, &self.switches.timeouts, now);
         let handle = made.ok_or(DropReason::ConnectionTableFull)?;
         if let Some(to) = self.servers.get_mut(new.server) {
             // A connection is active from its first state on that is (`IP_VS_CONN_F_INACTIVE`).
@@ -574,7 +578,7 @@ impl Ipvs {
     /// The next moment at which a connection may end.
     #[must_use]
     pub fn poll_at(&self) -> Option<Time> {
-        self.connections.poll_at()
+        [self.connections.poll_at(), self.defence.poll_at()].into_iter().flatten().min()
     }
 
     /// The next connection past its deadline, which has ended; `budget` says how many are looked

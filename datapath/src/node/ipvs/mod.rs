@@ -4,6 +4,7 @@
 mod change;
 mod connection;
 mod connection_table;
+mod defence;
 pub(super) mod endpoints;
 mod live;
 mod load;
