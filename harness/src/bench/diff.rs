@@ -113,7 +113,7 @@ fn comparable(first: &Report, second: &Report) -> Result<(), NotComparable> {
         return differs("what was measured", &first.mode.name(), &second.mode.name());
     }
     if first.load != second.load {
-        return differs("the load", &first.offered(), &second.offered());
+        return differs("the load", &first.load.in_words(), &second.load.in_words());
     }
     if first.goal != second.goal {
         return Err(NotComparable("the rates were searched for in other ways".to_owned()));

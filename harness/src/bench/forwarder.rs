@@ -15,6 +15,7 @@ use super::clock::Clock;
 use super::frames::Frames;
 use super::generator::Input;
 use super::l2fwd::L2fwd;
+use super::load::Load;
 use super::machine::{Cores, pin};
 use super::peer::devmap::Devmap;
 use super::peer::kernel::Kernel;
@@ -176,15 +177,18 @@ impl Row {
         }
     }
 
-    /// Why it takes no frames that come in this way; `None` where it does.
+    /// Why it does not take a load; `None` where it does.
     #[must_use]
-    pub fn refuses(self, input: Input) -> Option<&'static str> {
-        match (input, self.kind) {
+    pub fn refuses(self, load: &Load) -> Option<&'static str> {
+        match (load.input, self.kind) {
             (Input::Live, kind) if kind.is_kernel() => {
                 Some("a veth takes XDP frames only where a NAPI is at its other end")
             }
             (Input::Live, Kind::Ovs) => Some("the XDP generator sends no tags"),
             (Input::Sockets, Kind::Ovs) => Some("a pod's stack sends no tags"),
+            (_, Kind::Nat | Kind::Ipvs | Kind::Ovs) if load.services > 1 => {
+                Some("it is set up for one service, which has 50,000 flows")
+            }
             _ => None,
         }
     }

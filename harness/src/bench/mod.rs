@@ -1,5 +1,5 @@
 //! Measuring the datapath on real veths, always against a reference taken in the same minute: the
-//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-16).
+//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-17).
 //!
 //! | file | what |
 //! |---|---|

@@ -49,44 +49,46 @@ pub fn rehearse(bed: &Bed, kind: Kind, frames: &Frames, pods: &mut [FarEnd]) -> 
         Some(socket) => Some(FarEnd::new(bed.open_far(socket)?, gateway)),
     };
     let mut ends = Ends { bed, frames, kind, pods, vpc, trunk };
-    for act in Act::opening(frames.proto()) {
-        if act.is_request() || kind.answered_at().is_some() {
-            ends.exchange(*act)?;
-        }
-    }
-    Ok(())
+    let acts = Act::opening(frames.proto()).iter().copied();
+    let acts = acts.filter(|act| act.is_request() || kind.answered_at().is_some());
+    ends.exchange(&acts.collect::<Vec<_>>())
 }
 
 impl Ends<'_> {
-    /// One act of every flow. Frames of one pod arrive in the order in which they were sent.
-    fn exchange(&mut self, act: Act) -> anyhow::Result<()> {
+    /// These acts of every flow, those of one flow soon after each other: of a million flows the
+    /// first would have been forgotten before the last has begun.
+    fn exchange(&mut self, acts: &[Act]) -> anyhow::Result<()> {
         let mut next = 0;
         while next < self.frames.flows {
             // The first goes alone: it may have the node ask for a neighbour.
             let end = if next == 0 { 1 } else { self.frames.flows.min(next + AT_ONCE) };
-            let flows: Vec<_> = (next..end).map(|number| self.frames.flow(number)).collect();
-            self.send(act, &flows);
-            let mut arrived = Vec::new();
-            let deadline = Instant::now() + PATIENCE;
-            while arrived.len() < flows.len() && Instant::now() < deadline {
-                let ends = if act.is_request() {
-                    std::slice::from_mut(&mut self.vpc)
-                } else {
-                    &mut *self.pods
-                };
-                arrived.extend(ends.iter_mut().flat_map(FarEnd::take));
-                std::thread::yield_now();
-            }
-            for (number, flow) in (next..end).zip(flows) {
-                self.check(act, (number, flow), &mut arrived)?;
-            }
+            let flows: Vec<_> =
+                (next..end).map(|number| (number, self.frames.flow(number))).collect();
+            acts.iter().try_for_each(|act| self.pass(*act, &flows))?;
             next = end;
         }
         Ok(())
     }
 
-    fn send(&mut self, act: Act, flows: &[Flow]) {
-        for flow in flows {
+    /// One act of some flows.
+    fn pass(&mut self, act: Act, flows: &[(u32, Flow)]) -> anyhow::Result<()> {
+        self.send(act, flows);
+        let mut arrived = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        while arrived.len() < flows.len() && Instant::now() < deadline {
+            let ends = if act.is_request() {
+                std::slice::from_mut(&mut self.vpc)
+            } else {
+                &mut *self.pods
+            };
+            arrived.extend(ends.iter_mut().flat_map(FarEnd::take));
+            std::thread::yield_now();
+        }
+        flows.iter().try_for_each(|flow| self.check(act, *flow, &mut arrived))
+    }
+
+    fn send(&mut self, act: Act, flows: &[(u32, Flow)]) {
+        for (_, flow) in flows {
             let frame = self.frames.frame(act, Leg::Sent(self.kind), *flow, 0);
             match (act.is_request(), &mut self.trunk) {
                 (true, _) => {

@@ -84,6 +84,16 @@ impl Session {
         })
     }
 
+    /// Offers another load from here on, for which the lab has pods, services and room.
+    ///
+    /// # Errors
+    /// Where it has not.
+    pub fn offer(&mut self, load: &Load) -> anyhow::Result<()> {
+        self.frames = Frames::of(&self.bed.lab, load)?;
+        self.load = load.clone();
+        Ok(())
+    }
+
     /// What stays the same from run to run, and the pods' ends.
     pub fn parts(&mut self) -> (Setting<'_>, &mut [FarEnd], &Progress) {
         let setting = Setting {

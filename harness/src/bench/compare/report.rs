@@ -5,7 +5,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::forwarder::Row;
-use crate::bench::generator::Input;
 use crate::bench::load::Load;
 use crate::bench::machine::Machine;
 use crate::bench::report::Calibration;
@@ -13,7 +12,7 @@ use crate::bench::window::Window;
 use benches::statistics::Estimate;
 
 /// Version of the report's form. Grows when a field changes its meaning or goes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// How sure the interval of a figure that holds has to be: few rounds have no more than their
 /// range.
 const SURE: f64 = 0.95;
@@ -35,20 +34,18 @@ pub struct Report {
     pub machine: Machine,
     /// The machine's speed meanwhile.
     pub calibration: Calibration,
-    /// What was offered, but for how it came in.
-    pub load: Load,
-    /// Rates, for each way in which it came in.
+    /// Rates, for each load.
     pub loads: Vec<LoadReport>,
     /// What was asked for and could not be measured.
     pub absent: Vec<Absent>,
 }
 
-/// What was measured under one input.
+/// What was measured under one load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LoadReport {
-    /// How the load came in.
-    pub input: Input,
+    /// What was offered.
+    pub load: Load,
     /// Every forwarder.
     pub rows: Vec<RowReport>,
 }
@@ -98,10 +95,18 @@ pub struct Expectation {
 pub struct Absent {
     /// Its name.
     pub name: String,
-    /// Under which input; none where it is under all.
-    pub input: Option<Input>,
+    /// Under which load; none where it is under all.
+    pub load: Option<Load>,
     /// Why.
     pub reason: String,
+}
+
+impl Absent {
+    /// A row under one load.
+    #[must_use]
+    pub fn of(row: Row, load: &Load, reason: String) -> Self {
+        Self { name: row.to_string(), load: Some(load.clone()), reason }
+    }
 }
 
 impl Expectation {

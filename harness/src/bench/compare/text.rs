@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use super::report::{Absent, Expectation, LoadReport, Report, RowReport};
-use crate::bench::generator::Input;
 use crate::bench::report::Calibration;
 use crate::bench::window::Window;
 use benches::statistics::{Estimate, median};
@@ -23,17 +22,14 @@ impl Report {
     }
 
     fn write(&self, to: &mut impl Write) -> fmt::Result {
-        let Self { machine, load, .. } = self;
+        let machine = &self.machine;
         writeln!(
             to,
             "bench compare: pod -> ClusterIP -> endpoint on another node, one node wired"
         )?;
         writeln!(
             to,
-            "{}, {} frames, {} flows; Linux {}, {}, generator on core {}, forwarder on core {} of {}",
-            load.proto.name().to_uppercase(),
-            load.sizes,
-            load.flows,
+            "Linux {}, {}, generator on core {}, forwarder on core {} of {}",
             machine.kernel,
             machine.processor,
             machine.generator_core,
@@ -54,9 +50,9 @@ impl Report {
         if !self.absent.is_empty() {
             writeln!(to, "\nnot measured")?;
         }
-        for Absent { name, input, reason } in &self.absent {
-            let input = input.map_or("", Input::name);
-            writeln!(to, "  {name:<25} {input:<7} {reason}")?;
+        for Absent { name, load, reason } in &self.absent {
+            let load = load.as_ref().map(super::name).unwrap_or_default();
+            writeln!(to, "  {name:<25} {load:<20} {reason}")?;
         }
         for row in self.loads.iter().flat_map(|load| &load.rows) {
             for fault in row.faults() {
@@ -83,9 +79,9 @@ impl fmt::Display for Expectation {
 
 impl LoadReport {
     fn write(&self, to: &mut impl Write) -> fmt::Result {
-        let Self { input, rows } = self;
+        let Self { load, rows } = self;
         let rounds = rows.first().map_or(0, |row| row.rounds.len());
-        writeln!(to, "\n{} input, rounds: {rounds}", input.name())?;
+        writeln!(to, "\n{}, rounds: {rounds}", load.in_words())?;
         writeln!(
             to,
             "  {:<25} cores   Mpps  ns/packet  node/row  95 % interval    row/l2fwd  expected",

@@ -30,7 +30,7 @@ impl Report {
             (false, false) => ("bad", "failed"),
         };
         writeln!(to, "<h1>bench {mode} <span class=\"badge {class}\">{verdict}</span></h1>")?;
-        writeln!(to, "<p class=\"lead\">{}</p>", escape(&self.offered()))?;
+        writeln!(to, "<p class=\"lead\">{}</p>", escape(&self.load.in_words()))?;
         if !self.expected.is_empty() {
             writeln!(to, "<p>expected: {}</p>", escape(&self.expected))?;
         }

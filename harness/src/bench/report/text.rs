@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use super::{Calibration, Case, Report};
+use crate::bench::load::many;
 use benches::statistics::Estimate;
 
 impl Report {
@@ -14,22 +15,6 @@ impl Report {
         // Writing into a string cannot fail.
         let _ = self.write(&mut text);
         text
-    }
-
-    /// What was offered, in words.
-    #[must_use]
-    pub fn offered(&self) -> String {
-        let load = &self.load;
-        format!(
-            "{}, {} frames, {} from {} to {} as {}, seed {}",
-            load.proto.name().to_uppercase(),
-            load.sizes,
-            many(load.flows, "flow"),
-            many(load.pods.into(), "pod"),
-            many(load.services.into(), "service"),
-            load.input.name(),
-            load.seed,
-        )
     }
 
     /// What makes figures worth less than they look.
@@ -63,7 +48,7 @@ impl Report {
     fn write(&self, to: &mut impl Write) -> fmt::Result {
         let machine = &self.machine;
         writeln!(to, "bench {}: pod -> ClusterIP -> endpoint on another node", self.mode.name())?;
-        writeln!(to, "{}", self.offered())?;
+        writeln!(to, "{}", self.load.in_words())?;
         writeln!(
             to,
             "Linux {}, {}, generator on core {}, forwarder on core {} of {}",
@@ -138,10 +123,6 @@ impl Case {
         }
         self.notes.iter().try_for_each(|note| writeln!(to, "    {note}"))
     }
-}
-
-fn many(count: u32, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A figure with its interval.
