@@ -1,5 +1,5 @@
 //! Measuring the datapath on real veths, always against a reference taken in the same minute: the
-//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-17).
+//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-18).
 //!
 //! | file | what |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | `bed`, `far_end` | the lab with its veths and packet memories, and the ends that the bench plays |
 //! | `rehearsal` | sending what begins each flow and checking it |
 //! | `generator`, `sink`, `tally` | the load, counting it where it arrives, and adding up |
-//! | `forwarder`, `l2fwd`, `peer` | what is measured, and what it is held against |
+//! | `forwarder`, `node`, `l2fwd`, `peer` | what is measured, and what it is held against |
 //! | `run`, `window`, `search` | one forwarder under load: at full speed, or at rates that are tried |
 //! | `session` | what every measurement begins and ends with |
 //! | `talk` | both ends of TCP connections |
@@ -30,6 +30,7 @@ pub mod lab;
 pub mod latency;
 pub mod load;
 pub mod machine;
+pub mod node;
 pub mod peer;
 pub mod rate;
 pub mod rehearsal;

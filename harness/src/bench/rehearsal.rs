@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use super::bed::{Bed, PRIMARY};
+use super::bed::Bed;
 use super::far_end::FarEnd;
 use super::forwarder::Kind;
 use super::frames::{Act, Flow, Frames, Leg};
@@ -31,8 +31,8 @@ struct Ends<'a> {
     frames: &'a Frames,
     kind: Kind,
     pods: &'a mut [FarEnd],
-    /// The VPC at the node's eth0, and at its trunk where answers are sent there.
-    vpc: FarEnd,
+    /// Where requests leave, and the VPC at the node's trunk where answers are sent there.
+    exit: FarEnd,
     trunk: Option<FarEnd>,
 }
 
@@ -42,13 +42,13 @@ struct Ends<'a> {
 /// # Errors
 /// [`WrongFrame`], or where a far end cannot be opened.
 pub fn rehearse(bed: &Bed, kind: Kind, frames: &Frames, pods: &mut [FarEnd]) -> anyhow::Result<()> {
-    let gateway = bed.gateway();
-    let vpc = FarEnd::new(bed.open_far(PRIMARY)?, gateway);
+    let host = bed.behind(kind.exit());
+    let exit = FarEnd::new(bed.open_far(kind.exit())?, host);
     let trunk = match kind.answered_at() {
-        None | Some(PRIMARY) => None,
-        Some(socket) => Some(FarEnd::new(bed.open_far(socket)?, gateway)),
+        Some(socket) if socket != kind.exit() => Some(FarEnd::new(bed.open_far(socket)?, host)),
+        _ => None,
     };
-    let mut ends = Ends { bed, frames, kind, pods, vpc, trunk };
+    let mut ends = Ends { bed, frames, kind, pods, exit, trunk };
     let acts = Act::opening(frames.proto()).iter().copied();
     let acts = acts.filter(|act| act.is_request() || kind.answered_at().is_some());
     ends.exchange(&acts.collect::<Vec<_>>())
@@ -77,7 +77,7 @@ impl Ends<'_> {
         let deadline = Instant::now() + PATIENCE;
         while arrived.len() < flows.len() && Instant::now() < deadline {
             let ends = if act.is_request() {
-                std::slice::from_mut(&mut self.vpc)
+                std::slice::from_mut(&mut self.exit)
             } else {
                 &mut *self.pods
             };
@@ -100,12 +100,12 @@ impl Ends<'_> {
                     trunk.send(self.bed.trunk_queue(flow.pod), &frame);
                 }
                 (false, None) => {
-                    self.vpc.send(0, &frame);
+                    self.exit.send(0, &frame);
                 }
             }
         }
-        let vpc = std::iter::once(&mut self.vpc).chain(&mut self.trunk);
-        self.pods.iter_mut().chain(vpc).for_each(FarEnd::flush);
+        let others = std::iter::once(&mut self.exit).chain(&mut self.trunk);
+        self.pods.iter_mut().chain(others).for_each(FarEnd::flush);
     }
 
     fn check(

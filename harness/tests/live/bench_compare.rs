@@ -84,6 +84,21 @@ fn the_kernel_and_the_reference_are_measured_under_both_inputs() {
 }
 
 #[test]
+fn the_node_is_measured_in_other_ways_beside_the_usual_one() {
+    if !is_root() {
+        return;
+    }
+    let only = "l2fwd,node-fused,node-busy";
+    let report = compare(only, &["--expect", "node-fused/l2fwd=0.0001"]);
+    assert_eq!(report.absent, []);
+    check_rows(&report, only);
+    for load in &report.loads {
+        let fused = load.rows.iter().find(|row| row.name == "node-fused").expect("the row");
+        assert!(fused.expected_of_reference.is_some_and(|expected| expected.reached));
+    }
+}
+
+#[test]
 fn many_flows_are_a_load_beside_few() {
     if !is_root() {
         return;
@@ -122,6 +137,8 @@ fn what_cannot_be_expected_is_refused_before_anything_is_made() {
         ["--only", "no-such-row", "--expect", "l2fwd=1"],
         ["--only", "l2fwd", "--expect", "l2fwd@2000=1"],
         ["--only", "l2fwd", "--expect", "l2fwd@far=1"],
+        ["--only", "l2fwd", "--expect", "l2fwd/l2fwd=1"],
+        ["--only", "node-fused", "--expect", "node-fused/l2fwd=1"],
         ["--only", "l2fwd", "--flows", "50001"],
     ] {
         let output = trunkline(&["bench", "compare"]).args(arguments).output().expect("run");

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::forwarder::{Kind, Row};
+use super::forwarder::Row;
 use super::generator::Input;
 use super::load::Load;
 use super::peer::tools;
 use super::run::Interrupted;
 use super::session::Session;
 use super::window::Window;
+use benches::statistics::Estimate;
 use report::{Absent, Expectation, LoadReport, Report, RowReport, VERSION};
 
 /// What to measure, for how long, and what is expected.
@@ -32,11 +33,22 @@ pub struct Plan {
     pub expected: Vec<Expected>,
 }
 
-/// The least that the node's rate has to be of another's, by the median.
+/// What is held against what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The node against a row.
+    Node,
+    /// A row against the reference.
+    Reference,
+}
+
+/// The least that a rate has to be of another's, by the median.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expected {
-    /// The other.
+    /// The row.
     pub row: Row,
+    /// What it is held against.
+    pub against: Side,
     /// Under loads that come in this way only.
     pub input: Option<Input>,
     /// Under loads of so many flows only.
@@ -94,7 +106,7 @@ impl Plan {
         let loads: Vec<_> = loads.collect();
         let rows = || loads.iter().flat_map(|load| &load.rows);
         let sound = rows().all(|row| row.faults().next().is_none());
-        let reached = rows().all(|row| row.expected.is_none_or(|expected| expected.reached));
+        let reached = rows().all(RowReport::is_as_expected);
         // What is expected of a row that is not there is not reached.
         let all = self.expected.iter().all(|expected| {
             let mut loads = loads.iter().filter(|load| expected.is_of(&load.load));
@@ -123,18 +135,21 @@ impl Plan {
             if let Some(reference) = reference.filter(|_| lane.row != Row::L2FWD) {
                 report.compare_reference(&reference.windows);
             }
-            let expected = self.expected(lane.row, load);
-            report.expected = expected
-                .zip(report.node_ratio)
-                .map(|(expected, ratio)| Expectation::least(expected.ratio, ratio));
+            let expected = |against, ratio: Option<Estimate>| {
+                let expected = self.expected(lane.row, against, load)?;
+                Some(Expectation::least(expected.ratio, ratio?))
+            };
+            report.expected = expected(Side::Node, report.node_ratio);
+            report.expected_of_reference = expected(Side::Reference, report.reference_ratio);
             report
         });
         LoadReport { load: load.clone(), rows: rows.collect() }
     }
 
     /// What is expected of a row under a load: what says most of the load it is about.
-    fn expected(&self, row: Row, load: &Load) -> Option<&Expected> {
-        let of = self.expected.iter().filter(|one| one.row == row && one.is_of(load));
+    fn expected(&self, row: Row, against: Side, load: &Load) -> Option<&Expected> {
+        let of = self.expected.iter();
+        let of = of.filter(|one| (one.row, one.against) == (row, against) && one.is_of(load));
         of.max_by_key(|one| u8::from(one.input.is_some()) + u8::from(one.flows.is_some()))
     }
 }
@@ -178,7 +193,10 @@ impl Lanes {
             let (setting, pods, progress) = session.parts();
             progress.say(format!("{row} under {}", name(&load)));
             let mut measured = setting.measure(row, time, pods);
-            if measured.as_ref().is_err_and(|error| !(error.is::<Interrupted>() || is_ours(row))) {
+            if measured
+                .as_ref()
+                .is_err_and(|error| !(error.is::<Interrupted>() || row.kind.is_ours()))
+            {
                 // The programs of others sometimes fail to open a port that was just given up.
                 measured = setting.measure(row, time, pods);
             }
@@ -191,7 +209,7 @@ impl Lanes {
                     progress.line(&format!("{load:<20} {:<25} {mpps:.3} Mpps", row.to_string()));
                     lane.windows.push(window);
                 }
-                Err(error) if error.is::<Interrupted>() || is_ours(row) => return Err(error),
+                Err(error) if error.is::<Interrupted>() || row.kind.is_ours() => return Err(error),
                 Err(error) => {
                     let reason = format!("{error:#}");
                     progress.line(&format!("without {row}: {reason}"));
@@ -222,11 +240,6 @@ impl Lanes {
 /// A load as it is told from the others.
 fn name(load: &Load) -> String {
     format!("{}, {} flows", load.input.name(), load.flows)
-}
-
-/// Whether it is a forwarder whose failure is the bench's own.
-fn is_ours(row: Row) -> bool {
-    matches!(row.kind, Kind::Node | Kind::L2fwd)
 }
 
 #[cfg(test)]
@@ -264,7 +277,13 @@ mod tests {
     fn what_says_more_of_the_load_is_expected_of_it() {
         let loads = [(Input::Skb, 1_000), (Input::Live, 1_000), (Input::Skb, 1_000_000)]
             .map(|(input, flows)| Load::smallest(input).with_flows(flows));
-        let expected = |input, flows, ratio| Expected { row: Row::L2FWD, input, flows, ratio };
+        let expected = |input, flows, ratio| Expected {
+            row: Row::L2FWD,
+            against: Side::Node,
+            input,
+            flows,
+            ratio,
+        };
         let plan = Plan {
             rows: vec![Row::NODE, Row::L2FWD],
             loads: loads.to_vec(),
@@ -276,8 +295,9 @@ mod tests {
                 expected(Some(Input::Live), None, 0.93),
             ],
         };
-        let found = loads.map(|load| plan.expected(Row::L2FWD, &load).map(|one| one.ratio));
+        let of = |load: &Load| plan.expected(Row::L2FWD, Side::Node, load);
+        let found = loads.each_ref().map(|load| of(load).map(|one| one.ratio));
         assert_eq!(found, [Some(0.95), Some(0.93), Some(0.9)]);
-        assert_eq!(plan.expected(Row::NODE, &plan.loads[0]), None);
+        assert_eq!(plan.expected(Row::L2FWD, Side::Reference, &loads[0]), None);
     }
 }

@@ -73,6 +73,8 @@ pub struct RowReport {
     pub reference_ratio: Option<Estimate>,
     /// What was expected of the node's ratio.
     pub expected: Option<Expectation>,
+    /// What was expected of the ratio to the reference.
+    pub expected_of_reference: Option<Expectation>,
     /// Every round, the first begun by the first row, each later one by the next.
     pub rounds: Vec<Window>,
 }
@@ -135,6 +137,7 @@ impl RowReport {
             node_ratio: None,
             reference_ratio: None,
             expected: None,
+            expected_of_reference: None,
             rounds: rounds.to_vec(),
         }
     }
@@ -147,6 +150,13 @@ impl RowReport {
     /// Holds this row's rounds against the reference's.
     pub fn compare_reference(&mut self, reference: &[Window]) {
         self.reference_ratio = Some(ratio(&self.rounds, reference));
+    }
+
+    /// Whether its ratios reach what was expected of them.
+    #[must_use]
+    pub fn is_as_expected(&self) -> bool {
+        let expected = [self.expected, self.expected_of_reference];
+        expected.iter().flatten().all(|expected| expected.reached)
     }
 
     /// Whatever was not as it must be.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use super::report::{Absent, Expectation, LoadReport, Report, RowReport};
+use crate::bench::forwarder::Row;
 use crate::bench::report::Calibration;
 use crate::bench::window::Window;
 use benches::statistics::{Estimate, median};
@@ -84,7 +85,7 @@ impl LoadReport {
         writeln!(to, "\n{}, rounds: {rounds}", load.in_words())?;
         writeln!(
             to,
-            "  {:<25} cores   Mpps  ns/packet  node/row  95 % interval    row/l2fwd  expected",
+            "  {:<25} cores   Mpps  ns/packet  node/row  95 % interval    row/l2fwd  95 % interval",
             "row"
         )?;
         for row in rows {
@@ -119,13 +120,18 @@ impl RowReport {
             None => write!(to, "  {:>8}  {:14}", "", "")?,
         }
         match self.reference_ratio {
-            Some(Estimate { median, .. }) => write!(to, "  {median:>9.3}")?,
-            None => write!(to, "  {:>9}", "")?,
+            Some(Estimate { median, low, high, .. }) => {
+                writeln!(to, "  {median:>9.3}  {low:.3} to {high:.3}")?;
+            }
+            None => writeln!(to)?,
         }
-        match self.expected {
-            Some(expected) => writeln!(to, "  {expected}"),
-            None => writeln!(to),
+        if let Some(expected) = self.expected {
+            writeln!(to, "    node/{name} {expected}")?;
         }
+        if let Some(expected) = self.expected_of_reference {
+            writeln!(to, "    {name}/{} {expected}", Row::L2FWD)?;
+        }
+        Ok(())
     }
 
     /// How much of its core the generator had, which never rests: the median over the rounds.

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::NO;
 use super::args::{seconds, write};
-use crate::bench::compare::{Expected, Plan, compare};
+use crate::bench::compare::{Expected, Plan, Side, compare};
 use crate::bench::forwarder::Row;
 use crate::bench::generator::Input;
 use crate::bench::load::{Load, PORTS};
@@ -45,9 +45,10 @@ pub(super) struct Compare {
     /// How long each forwarder is measured in a round.
     #[arg(long, default_value = "2", value_parser = seconds)]
     seconds: Duration,
-    /// The least that the node's rate has to be of a row's, by the median. It is about every load
-    /// but those that another one names: `l2fwd@1000000=0.9`, `l2fwd@live=0.93`.
-    #[arg(long, value_name = "ROW[@INPUT][@FLOWS]=RATIO", value_parser = expectation)]
+    /// The least that the node's rate has to be of a row's, by the median, or a row's of l2fwd's:
+    /// `kernel-nft=2`, `node-fused/l2fwd=0.9`. It is about every load but those that another one
+    /// names: `l2fwd@1000000=0.9`, `l2fwd@live=0.93`.
+    #[arg(long, value_name = "ROW[/l2fwd][@INPUT][@FLOWS]=RATIO", value_parser = expectation)]
     expect: Vec<Expected>,
     /// First install, by apt-get, the packages of what is to be measured.
     #[arg(long)]
@@ -68,8 +69,13 @@ fn expectation(text: &str) -> Result<Expected, String> {
         return Err("the ratio is not above 0".to_owned());
     }
     let mut parts = of.split('@');
-    let row = row(parts.next().unwrap_or_default())?;
-    let mut expected = Expected { row, input: None, flows: None, ratio };
+    let what = parts.next().unwrap_or_default();
+    let (name, against) = match what.split_once('/') {
+        None => (what, Side::Node),
+        Some((name, of)) if row(of)? == Row::L2FWD => (name, Side::Reference),
+        Some(_) => return Err("a row other than the node is held against l2fwd only".to_owned()),
+    };
+    let mut expected = Expected { row: row(name)?, against, input: None, flows: None, ratio };
     for part in parts {
         match (part.parse(), Input::from_str(part, false)) {
             (Ok(flows), _) => expected.flows = Some(flows),
@@ -114,7 +120,12 @@ impl Compare {
         }
         for expected in &self.expect {
             let row = expected.row;
-            let measured = row != Row::NODE && rows.contains(&row);
+            let against = match expected.against {
+                Side::Node => Row::NODE,
+                Side::Reference => Row::L2FWD,
+            };
+            ensure!(row != against, "--expect {row}: held against itself");
+            let measured = rows.contains(&row) && rows.contains(&against);
             ensure!(measured, "--expect {row}: not measured");
             let offered = loads.iter().any(|load| expected.is_of(load));
             ensure!(offered, "--expect {row}: no such load is offered");
