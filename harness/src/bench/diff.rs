@@ -113,7 +113,11 @@ fn comparable(first: &Report, second: &Report) -> Result<(), NotComparable> {
         return differs("what was measured", &first.mode.name(), &second.mode.name());
     }
     if first.load != second.load {
-        return differs("the load", &first.load.in_words(), &second.load.in_words());
+        let [one, other] = [first, second].map(|report| match &report.load {
+            Some(load) => load.in_words(),
+            None => "none".to_owned(),
+        });
+        return differs("the load", &one, &other);
     }
     if first.goal != second.goal {
         return Err(NotComparable("the rates were searched for in other ways".to_owned()));

@@ -139,18 +139,18 @@ impl Session {
         Calibration::of(&self.calibrations)
     }
 
-    /// The report of what was measured. `passed` says whether that is what was expected; faults
-    /// are looked for here.
+    /// The report of what was measured. `passed` says whether it is without faults and ratios are
+    /// what was expected of them.
     #[must_use]
     pub fn report(&self, mode: Mode, cases: Vec<Case>, interrupted: bool) -> Report {
         Report {
             version: VERSION,
             mode,
-            passed: cases.iter().all(|case| case.faults.is_empty()),
+            passed: cases.iter().all(|case| case.faults.is_empty() && case.is_as_expected()),
             interrupted,
             machine: self.machine(),
             calibration: self.calibration(),
-            load: self.load.clone(),
+            load: Some(self.load.clone()),
             goal: None,
             expected: String::new(),
             cases,

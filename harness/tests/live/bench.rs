@@ -80,7 +80,7 @@ fn smoke_measures_right_frames_and_leaves_nothing_behind() {
         return;
     }
     let report = bench(&["smoke", "--rounds", "1", "--seconds", "0.2"]);
-    assert_eq!(report.load, Load::smallest(Input::Skb));
+    assert_eq!(report.load, Some(Load::smallest(Input::Skb)));
     assert_ne!(report.machine.generator_core, report.machine.forwarder_core);
     let groups: Vec<_> = report.cases.iter().map(|case| case.group.as_str()).collect();
     assert_eq!(groups, ["skb", "live"]);
@@ -141,6 +141,25 @@ fn every_frame_is_timed() {
         assert!(figures[0] > 0.0 && figures.is_sorted(), "{figures:?}");
         assert!(!level[0].distribution.is_empty());
     }
+}
+
+#[test]
+fn answers_of_sockets_are_timed_through_the_node_and_the_kernel() {
+    if !is_root() {
+        return;
+    }
+    let report =
+        bench(&["answers", "--rounds", "1", "--seconds", "0.1", "--expect", "adaptive=100000"]);
+    let groups: Vec<_> = report.cases.iter().map(|case| case.group.as_str()).collect();
+    let ways = ["kernel-one-core", "spinning", "adaptive"];
+    assert_eq!(groups, ways.map(|way| [way; 3]).concat());
+    for case in &report.cases {
+        let reference = case.reference.as_ref().expect("a reference");
+        assert!(case.rounds[0] > 0.0 && reference.rounds[0] > 0.0, "{case:?}");
+        let expected = (case.title() == "adaptive p50").then_some(true);
+        assert_eq!(case.expected.map(|expected| expected.reached), expected);
+    }
+    assert_eq!(report.load, None);
 }
 
 #[test]

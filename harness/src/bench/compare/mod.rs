@@ -12,11 +12,12 @@ use super::forwarder::Row;
 use super::generator::Input;
 use super::load::Load;
 use super::peer::tools;
+use super::report::Expectation;
 use super::run::Interrupted;
 use super::session::Session;
 use super::window::Window;
 use benches::statistics::Estimate;
-use report::{Absent, Expectation, LoadReport, Report, RowReport, VERSION};
+use report::{Absent, LoadReport, Report, RowReport, VERSION};
 
 /// What to measure, for how long, and what is expected.
 #[derive(Clone, Debug)]

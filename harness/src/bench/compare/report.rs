@@ -7,18 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::bench::forwarder::Row;
 use crate::bench::load::Load;
 use crate::bench::machine::Machine;
-use crate::bench::report::Calibration;
+use crate::bench::report::{Calibration, Expectation};
 use crate::bench::window::Window;
 use benches::statistics::Estimate;
 
 /// Version of the report's form. Grows when a field changes its meaning or goes.
 pub const VERSION: u32 = 2;
-/// How sure the interval of a figure that holds has to be: few rounds have no more than their
-/// range.
-const SURE: f64 = 0.95;
-/// How wide the interval of a figure that holds may be (spec BENCH-16).
-const NARROW: f64 = 0.06;
-
 /// The report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -79,18 +73,6 @@ pub struct RowReport {
     pub rounds: Vec<Window>,
 }
 
-/// What was expected of a ratio, and what came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Expectation {
-    /// The least ratio asked for.
-    pub ratio: f64,
-    /// Whether the median reaches it.
-    pub reached: bool,
-    /// Whether, besides, the interval is narrow enough to trust it: less than 0.06.
-    pub holds: bool,
-}
-
 /// A forwarder that was asked for and not measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -108,16 +90,6 @@ impl Absent {
     #[must_use]
     pub fn of(row: Row, load: &Load, reason: String) -> Self {
         Self { name: row.to_string(), load: Some(load.clone()), reason }
-    }
-}
-
-impl Expectation {
-    /// That a ratio is at least so much.
-    #[must_use]
-    pub fn least(ratio: f64, found: Estimate) -> Self {
-        let reached = found.median >= ratio;
-        let sure = found.confidence >= SURE && found.high - found.low < NARROW;
-        Self { ratio, reached, holds: reached && sure }
     }
 }
 

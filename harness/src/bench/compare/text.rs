@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
-use super::report::{Absent, Expectation, LoadReport, Report, RowReport};
+use super::report::{Absent, LoadReport, Report, RowReport};
 use crate::bench::forwarder::Row;
 use crate::bench::report::Calibration;
 use crate::bench::window::Window;
@@ -64,17 +64,6 @@ impl Report {
             writeln!(to, "\ninterrupted: the report is of what was measured until then")?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Expectation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = match (self.reached, self.holds) {
-            (true, true) => "holds",
-            (true, false) => "reached, interval wide",
-            (false, _) => "NOT REACHED",
-        };
-        write!(f, "{}: {found}", self.ratio)
     }
 }
 

@@ -30,7 +30,9 @@ impl Report {
             (false, false) => ("bad", "failed"),
         };
         writeln!(to, "<h1>bench {mode} <span class=\"badge {class}\">{verdict}</span></h1>")?;
-        writeln!(to, "<p class=\"lead\">{}</p>", escape(&self.load.in_words()))?;
+        let offered = self.load.as_ref().map(|load| format!("; {}", load.in_words()));
+        let about = escape(self.mode.about());
+        writeln!(to, "<p class=\"lead\">{about}{}</p>", escape(&offered.unwrap_or_default()))?;
         if !self.expected.is_empty() {
             writeln!(to, "<p>expected: {}</p>", escape(&self.expected))?;
         }
@@ -108,7 +110,11 @@ impl Report {
                 Some(reference) => {
                     let ratio = figure(&reference.ratio, "");
                     let (name, of) = (escape(&reference.name), figure(&reference.estimate, unit));
-                    write!(to, "<td><b>{ratio}</b><td>{name}: {of}")?;
+                    write!(to, "<td><b>{ratio}</b>")?;
+                    if let Some(expected) = case.expected {
+                        write!(to, "<br>expected {expected}")?;
+                    }
+                    write!(to, "<td>{name}: {of}")?;
                 }
                 None => write!(to, "<td><td>")?,
             }

@@ -47,8 +47,10 @@ impl Report {
 
     fn write(&self, to: &mut impl Write) -> fmt::Result {
         let machine = &self.machine;
-        writeln!(to, "bench {}: pod -> ClusterIP -> endpoint on another node", self.mode.name())?;
-        writeln!(to, "{}", self.load.in_words())?;
+        writeln!(to, "bench {}: {}", self.mode.name(), self.mode.about())?;
+        if let Some(load) = &self.load {
+            writeln!(to, "{}", load.in_words())?;
+        }
         writeln!(
             to,
             "Linux {}, {}, generator on core {}, forwarder on core {} of {}",
@@ -107,6 +109,9 @@ impl Case {
             let sure = confidence * 100.0;
             writeln!(to, "    {:<12} {}", reference.name, figure(&reference.estimate, unit))?;
             writeln!(to, "    ratio        {median:.3} ({low:.3} to {high:.3}, {sure:.0} % sure)")?;
+            if let Some(expected) = self.expected {
+                writeln!(to, "    expected     {expected}")?;
+            }
             if let Some(limit) = &reference.limit {
                 writeln!(to, "    {} was limited by {limit}", reference.name)?;
             }

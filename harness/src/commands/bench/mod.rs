@@ -1,5 +1,6 @@
 //! `bench`: how fast the datapath forwards, one file a subcommand.
 
+mod answers;
 mod args;
 mod churn;
 mod compare;
@@ -34,6 +35,7 @@ enum What {
     Ndr(rate::Ndr),
     Pdr(rate::Pdr),
     Latency(latency::Latency),
+    Answers(answers::Answers),
     Cps(connections::Cps),
     Cc(connections::Cc),
     Churn(churn::Churn),
@@ -52,6 +54,7 @@ impl Bench {
             What::Ndr(ndr) => ndr.run(),
             What::Pdr(pdr) => pdr.run(),
             What::Latency(latency) => latency.run(),
+            What::Answers(answers) => answers.run(),
             What::Cps(cps) => cps.run(),
             What::Cc(cc) => cc.run(),
             What::Churn(churn) => churn.run(),
