@@ -1,5 +1,5 @@
 //! Measuring the datapath on real veths, always against a reference taken in the same minute: the
-//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-19).
+//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-20).
 //!
 //! | file | what |
 //! |---|---|
@@ -12,7 +12,7 @@
 //! | `session` | what every measurement begins and ends with |
 //! | `talk` | both ends of TCP connections |
 //! | `clock` | how much processor time that takes |
-//! | `smoke`, `compare`, `rate`, `latency`, `answers`, `connections`, `churn` | what is measured |
+//! | `smoke`, `compare`, `rate`, `latency`, `answers`, `connections`, `churn`, `up` | what is measured |
 //! | `machine`, `report`, `diff` | cores and priority; what is printed; two of that |
 
 pub mod answers;
@@ -43,4 +43,5 @@ pub mod sink;
 pub mod smoke;
 pub mod talk;
 pub mod tally;
+pub mod up;
 pub mod window;

@@ -163,6 +163,20 @@ fn answers_of_sockets_are_timed_through_the_node_and_the_kernel() {
 }
 
 #[test]
+fn a_lab_is_brought_up_and_down_in_both_ways() {
+    if !is_root() {
+        return;
+    }
+    let lab = ["--pods", "5", "--nodes", "2", "--expect", "fused=600"];
+    let report = bench(&[&["up", "--rounds", "1"], &lab[..]].concat());
+    let names: Vec<_> = report.cases.iter().map(Case::title).collect();
+    assert_eq!(names, ["wired up", "wired down", "fused up", "fused down"]);
+    assert!(report.cases.iter().all(|case| case.rounds.len() == 1 && case.rounds[0] > 0.0));
+    // A pod's veth has a socket at one end.
+    assert!(report.cases[2].notes[0].contains(" sockets, "), "{:?}", report.cases[2].notes);
+}
+
+#[test]
 fn connections_are_established_ended_and_held() {
     if !is_root() {
         return;

@@ -42,6 +42,8 @@ pub enum Mode {
     Cc,
     /// Another version of the lab put in place under load.
     Churn,
+    /// A lab brought up and down.
+    Up,
 }
 
 impl Mode {
@@ -57,6 +59,7 @@ impl Mode {
             Self::Cps => "cps",
             Self::Cc => "cc",
             Self::Churn => "churn",
+            Self::Up => "up",
         }
     }
 }
@@ -67,6 +70,7 @@ impl Mode {
     pub const fn about(self) -> &'static str {
         match self {
             Self::Answers => "pod -> pod on the same node and back, one request at a time",
+            Self::Up => "a lab's file -> all its ports forward -> nothing is left",
             _ => "pod -> ClusterIP -> endpoint on another node",
         }
     }
@@ -80,6 +84,9 @@ pub enum Unit {
     /// Microseconds.
     #[serde(rename = "us")]
     Microseconds,
+    /// Seconds.
+    #[serde(rename = "s")]
+    Seconds,
     /// Connections a second.
     #[serde(rename = "conn/s")]
     ConnectionsPerSecond,
@@ -101,6 +108,7 @@ impl Unit {
         match self {
             Self::Mpps => "Mpps",
             Self::Microseconds => "us",
+            Self::Seconds => "s",
             Self::ConnectionsPerSecond => "conn/s",
             Self::Connections => "connections",
             Self::BytesPerConnection => "B/conn",

@@ -9,6 +9,7 @@ mod diff;
 mod latency;
 mod rate;
 mod smoke;
+mod up;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ enum What {
     Cps(connections::Cps),
     Cc(connections::Cc),
     Churn(churn::Churn),
+    Up(up::Up),
     Diff(diff::Diff),
 }
 
@@ -58,6 +60,7 @@ impl Bench {
             What::Cps(cps) => cps.run(),
             What::Cc(cc) => cc.run(),
             What::Churn(churn) => churn.run(),
+            What::Up(up) => up.run(),
             What::Diff(diff) => diff.run(),
         };
         match result {
