@@ -4,12 +4,12 @@
 use std::net::Ipv4Addr;
 use std::sync::OnceLock;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use datapath::journey::PortId;
 use datapath::lab::{Lab, Links, VSwitch};
 use datapath::link::{ElementId, Peer, Socket, peer_of, ports_of};
 use datapath::node::{ETH0, ETH1, FIRST_CALI};
-use datapath_io::budget::{ElementNeed, Plan, PortNeed, plan};
+use datapath_io::budget::{ArenaPlan, ElementNeed, Plan, PortNeed, plan};
 use datapath_io::{Arena, ArenaConfig, Memory, XskPort};
 
 use super::far_end::{FarEnd, Host};
@@ -58,8 +58,9 @@ pub struct Bed {
     pub memory: Memory,
     /// Where everything is.
     pub ground: Ground,
-    /// The memory of the far ends.
-    ends: &'static Arena,
+    /// The memories of the far ends, as they were planned.
+    ends: Vec<&'static Arena>,
+    ends_plan: Plan,
     /// The memory of a fused link, once there has been one, and the anchor's queue for it.
     fused: OnceLock<Memory>,
     fused_queue: u16,
@@ -78,18 +79,18 @@ impl Bed {
         let lab = datapath::lab::load(&text, "the bench's lab")?;
         let own = u16::try_from(datapath_io::memory_plan(&lab, &[NODE])?.arenas.len())?;
         let clients = shape.clients;
-        let far = far_plan(&lab, clients)?;
-        let fused_queue = own + u16::try_from(far.arenas.len())?;
+        let ends_plan = far_plan(&lab, clients)?;
+        let fused_queue = own + u16::try_from(ends_plan.arenas.len())?;
         let fused = datapath_io::memory_plan(&fused_lab(&lab), &FUSED)?.arenas.len();
         let anchors = fused_queue + u16::try_from(fused)?;
         let ground = Ground::make(&lab, &text, anchors, Hosts::Stacks)?;
         let (home, anchor) = &ground.places.anchor;
         let (memory, ends) = namespace::run_in(home, || -> anyhow::Result<_> {
             let memory = Memory::open(&lab, &[NODE], (home, anchor), 0, enter)?;
-            Ok((memory, far_memory(&far, anchor, own)?))
+            Ok((memory, far_memories(&ends_plan, anchor, own)?))
         })??;
         let fused = OnceLock::new();
-        Ok(Self { lab, clients, memory, ground, ends, fused, fused_queue })
+        Ok(Self { lab, clients, memory, ground, ends, ends_plan, fused, fused_queue })
     }
 
     /// The lab with fused links, and the memory for it, in which both nodes and the VPC are run.
@@ -139,8 +140,12 @@ impl Bed {
     /// Where the device cannot be bound.
     pub fn open_far(&self, socket: Socket) -> anyhow::Result<XskPort<'static>> {
         let device = self.far(socket)?;
+        let ends = far_ends(self.clients).map(|ends| ends.iter().position(|end| *end == socket));
+        let place = (0..).zip(ends).find_map(|(element, port)| Some((element, port?)));
+        let arena = place.and_then(|(element, port)| self.ends_plan.arena_of(element, port));
+        let arena = *arena.and_then(|at| self.ends.get(at)).context("an end without memory")?;
         let port = namespace::run_in(&device.namespace, || {
-            XskPort::open(self.ends, &device.ifname, queues(&self.lab, socket))
+            XskPort::open(arena, &device.ifname, queues(&self.lab, socket))
         })?;
         Ok(port?)
     }
@@ -218,25 +223,32 @@ fn queues(lab: &Lab, socket: Socket) -> u16 {
     ports.into_iter().find(|(port, _)| *port == socket.port).map_or(1, |(_, queues)| queues)
 }
 
-/// The memory that the far ends of the wires that the bench uses need.
-fn far_plan(lab: &Lab, clients: u16) -> anyhow::Result<Plan> {
-    let sockets = (0..clients).map(cali).chain([PRIMARY, TRUNK, SERVER]);
-    let ports = sockets.map(|socket| PortNeed::from(queues(lab, socket))).collect();
-    // What the bench has in hand is below what a memory keeps back for a batch.
-    let plan = plan(&[ElementNeed { ports, held: 0, jumbo: false }])?;
-    ensure!(plan.arenas.len() == 1, "{clients} pods need more than one packet memory");
-    Ok(plan)
+/// The node's wires that the bench has the far ends of; the trunk, which may have many queues, apart.
+fn far_ends(clients: u16) -> [Vec<Socket>; 2] {
+    [(0..clients).map(cali).chain([PRIMARY, SERVER]).collect(), vec![TRUNK]]
 }
 
-fn far_memory(plan: &Plan, anchor: &str, queue: u16) -> anyhow::Result<&'static Arena> {
-    let part = plan.arenas.first().context("a plan without a memory")?;
-    let config = ArenaConfig {
-        anchor: anchor.to_owned(),
-        anchor_queue: queue.into(),
-        rings: part.rings,
-        frames: part.frames,
-        held: part.held,
-        runs: part.runs,
+/// The memory that these far ends need.
+fn far_plan(lab: &Lab, clients: u16) -> anyhow::Result<Plan> {
+    let need = |ends: Vec<Socket>| {
+        let ports = ends.into_iter().map(|socket| PortNeed::from(queues(lab, socket))).collect();
+        // What the bench has in hand is below what a memory keeps back for a batch.
+        ElementNeed { ports, held: 0, jumbo: false }
     };
-    Ok(Arena::new(&config)?.leak())
+    Ok(plan(&far_ends(clients).map(need))?)
+}
+
+fn far_memories(plan: &Plan, anchor: &str, first: u16) -> anyhow::Result<Vec<&'static Arena>> {
+    let memory = |(queue, part): (u16, &ArenaPlan)| {
+        let config = ArenaConfig {
+            anchor: anchor.to_owned(),
+            anchor_queue: queue.into(),
+            rings: part.rings,
+            frames: part.frames,
+            held: part.held,
+            runs: part.runs,
+        };
+        Ok(Arena::new(&config)?.leak())
+    };
+    (first..).zip(&plan.arenas).map(memory).collect()
 }

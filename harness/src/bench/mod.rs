@@ -1,5 +1,5 @@
 //! Measuring the datapath on real veths, always against a reference taken in the same minute: the
-//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-20).
+//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-21).
 //!
 //! | file | what |
 //! |---|---|
@@ -12,7 +12,7 @@
 //! | `session` | what every measurement begins and ends with |
 //! | `talk` | both ends of TCP connections |
 //! | `clock` | how much processor time that takes |
-//! | `smoke`, `compare`, `rate`, `latency`, `answers`, `connections`, `churn`, `up` | what is measured |
+//! | `smoke`, `compare`, `rate`, `latency`, `answers`, `connections`, `churn`, `up`, `idle` | what is measured |
 //! | `machine`, `report`, `diff` | cores and priority; what is printed; two of that |
 
 pub mod answers;
@@ -26,6 +26,7 @@ pub mod far_end;
 pub mod forwarder;
 pub mod frames;
 pub mod generator;
+pub mod idle;
 pub mod l2fwd;
 pub mod lab;
 pub mod latency;

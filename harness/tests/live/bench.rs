@@ -177,6 +177,21 @@ fn a_lab_is_brought_up_and_down_in_both_ways() {
 }
 
 #[test]
+fn idle_ports_are_measured_beside_none() {
+    if !is_root() {
+        return;
+    }
+    let report = bench(&["idle", "--rounds", "1", "--seconds", "0.1", "--ports", "40"]);
+    let names: Vec<_> = report.cases.iter().map(Case::title).collect();
+    let groups = ["skb", "live", "empty turn"];
+    assert_eq!(names, groups.map(|group| format!("{group} 40 idle")));
+    for case in &report.cases {
+        let reference = case.reference.as_ref().expect("a reference");
+        assert!(case.rounds[0] > 0.0 && reference.rounds[0] > 0.0, "{case:?}");
+    }
+}
+
+#[test]
 fn connections_are_established_ended_and_held() {
     if !is_root() {
         return;

@@ -44,6 +44,8 @@ pub enum Mode {
     Churn,
     /// A lab brought up and down.
     Up,
+    /// A node with idle ports beside one without.
+    Idle,
 }
 
 impl Mode {
@@ -60,6 +62,7 @@ impl Mode {
             Self::Cc => "cc",
             Self::Churn => "churn",
             Self::Up => "up",
+            Self::Idle => "idle",
         }
     }
 }
@@ -84,6 +87,9 @@ pub enum Unit {
     /// Microseconds.
     #[serde(rename = "us")]
     Microseconds,
+    /// Nanoseconds.
+    #[serde(rename = "ns")]
+    Nanoseconds,
     /// Seconds.
     #[serde(rename = "s")]
     Seconds,
@@ -108,6 +114,7 @@ impl Unit {
         match self {
             Self::Mpps => "Mpps",
             Self::Microseconds => "us",
+            Self::Nanoseconds => "ns",
             Self::Seconds => "s",
             Self::ConnectionsPerSecond => "conn/s",
             Self::Connections => "connections",

@@ -6,6 +6,7 @@ mod churn;
 mod compare;
 mod connections;
 mod diff;
+mod idle;
 mod latency;
 mod rate;
 mod smoke;
@@ -41,6 +42,7 @@ enum What {
     Cc(connections::Cc),
     Churn(churn::Churn),
     Up(up::Up),
+    Idle(idle::Idle),
     Diff(diff::Diff),
 }
 
@@ -61,6 +63,7 @@ impl Bench {
             What::Cc(cc) => cc.run(),
             What::Churn(churn) => churn.run(),
             What::Up(up) => up.run(),
+            What::Idle(idle) => idle.run(),
             What::Diff(diff) => diff.run(),
         };
         match result {
