@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write};
 
-use super::report::{Better, Case, Report, STEADY, VERSION};
+use super::report::{Better, Case, Report, STEADY, VERSION, written};
 use benches::statistics::Comparison;
 
 /// Why two reports cannot be held against each other.
@@ -193,10 +193,7 @@ impl Diff {
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string cannot fail.
-        let _ = self.write(&mut text);
-        text
+        written(|text| self.write(text))
     }
 
     fn write(&self, to: &mut impl Write) -> fmt::Result {

@@ -4,6 +4,7 @@
 use std::fmt::{self, Write};
 
 use super::load::{Load, Proto};
+use super::report::written;
 
 /// Where clients listen and servers answer.
 const PORTS: [(Proto, u16, u16); 2] = [(Proto::Udp, 53, 5_353), (Proto::Tcp, 80, 8_080)];
@@ -54,10 +55,7 @@ impl Shape {
     /// The lab file.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string cannot fail.
-        let _ = self.write(&mut text);
-        text
+        written(|text| self.write(text))
     }
 
     fn write(&self, to: &mut impl Write) -> fmt::Result {

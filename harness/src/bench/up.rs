@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::generator::Input;
 use super::load::Load;
-use super::report::{Better, Case, Mode, Report, Unit};
+use super::report::{Better, Case, Mode, Report, Unit, written};
 use super::session::Session;
 use crate::live::client::{Life, up as bring_up};
 use crate::live::private;
@@ -47,7 +47,7 @@ struct Size {
 /// # Errors
 /// Where the machine cannot run it. Nothing is left behind in any case.
 pub fn up(plan: &Plan) -> anyhow::Result<Report> {
-    let text = text(plan);
+    let text = written(|text| write(plan, text));
     let mut session = Session::open(&Load::smallest(Input::Skb), |_| ())?;
     let mut both =
         [WiredOrFused::Wired, WiredOrFused::Fused].map(|links| Timed { links, rounds: Vec::new() });
@@ -68,13 +68,14 @@ pub fn up(plan: &Plan) -> anyhow::Result<Report> {
     both.iter_mut().for_each(|timed| timed.rounds.truncate(complete));
     let cases = cases(plan, &text, &both)?;
     let mut report = Report { load: None, ..session.report(Mode::Up, cases, interrupted) };
+    let mut expected = Vec::new();
     for (links, most) in &plan.expected {
-        let (name, separator) = (name(*links), if report.expected.is_empty() { "" } else { ", " });
-        // Writing into a string cannot fail.
-        let _ = write!(report.expected, "{separator}{name} up in {most} s or less");
+        let name = name(*links);
         let mut of = report.cases.iter().filter(|case| (&*case.group, &*case.name) == (name, "up"));
         report.passed &= of.all(|case| case.estimate.median <= *most);
+        expected.push(format!("{name} up in {most} s or less"));
     }
+    report.expected = expected.join(", ");
     Ok(report)
 }
 
@@ -149,14 +150,7 @@ fn cases(plan: &Plan, text: &str, [wired, fused]: &[Timed; 2]) -> anyhow::Result
     Ok(cases)
 }
 
-/// The lab file.
-fn text(plan: &Plan) -> String {
-    let mut text = String::new();
-    // Writing into a string cannot fail.
-    let _ = write(plan, &mut text);
-    text
-}
-
+/// Writes the lab file.
 fn write(Plan { pods, nodes, .. }: &Plan, to: &mut impl Write) -> fmt::Result {
     writeln!(to, "profile: terway-1.4.0\nvpc:\n  cidr: 10.0.0.0/16\n  vSwitches:")?;
     writeln!(to, "    vsw-a: {{cidr: 10.0.4.0/24}}\n    vsw-b: {{cidr: 10.0.16.0/20}}\nnodes:")?;
@@ -180,7 +174,7 @@ mod tests {
     #[test]
     fn the_lab_loads_and_fused_it_has_fewer_sockets() {
         let plan = Plan { rounds: 1, pods: 500, nodes: 10, expected: Vec::new() };
-        let text = text(&plan);
+        let text = written(|text| write(&plan, text));
         let lab = datapath::lab::load(&text, "bench").expect("a lab");
         assert_eq!((lab.pods.len(), lab.nodes.len()), (500, 10));
         let size = |links| Size::of(&text, links).expect("it fits");

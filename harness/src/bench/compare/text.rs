@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 
 use super::report::{Absent, LoadReport, Report, RowReport};
 use crate::bench::forwarder::Row;
-use crate::bench::report::Calibration;
+use crate::bench::report::{warnings, written};
 use crate::bench::window::Window;
 use benches::statistics::{Estimate, median};
 
@@ -16,36 +16,17 @@ impl Report {
     /// The report as lines of text.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string cannot fail.
-        let _ = self.write(&mut text);
-        text
+        written(|text| self.write(text))
     }
 
     fn write(&self, to: &mut impl Write) -> fmt::Result {
-        let machine = &self.machine;
         writeln!(
             to,
             "bench compare: pod -> ClusterIP -> endpoint on another node, one node wired"
         )?;
-        writeln!(
-            to,
-            "Linux {}, {}, generator on core {}, forwarder on core {} of {}",
-            machine.kernel,
-            machine.processor,
-            machine.generator_core,
-            machine.forwarder_core,
-            machine.cores
-        )?;
-        if !machine.optimised {
-            writeln!(to, "built without optimisation: the figures mean nothing")?;
-        }
-        if !machine.priority_raised {
-            writeln!(to, "the priority could not be raised: other work takes its share")?;
-        }
-        let Calibration { fastest, slowest, varied, .. } = self.calibration;
-        if varied {
-            writeln!(to, "the machine's speed varied ({fastest:.0} to {slowest:.0} ms)")?;
+        writeln!(to, "{}", self.machine.in_words())?;
+        for warning in warnings(&self.machine, self.calibration, self.interrupted) {
+            writeln!(to, "{warning}")?;
         }
         self.loads.iter().try_for_each(|load| load.write(to))?;
         if !self.absent.is_empty() {
@@ -59,9 +40,6 @@ impl Report {
             for fault in row.faults() {
                 writeln!(to, "FAULT {}: {fault}", row.name)?;
             }
-        }
-        if self.interrupted {
-            writeln!(to, "\ninterrupted: the report is of what was measured until then")?;
         }
         Ok(())
     }

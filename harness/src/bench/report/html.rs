@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::chart::{self, COLOURS, better, escape};
-use super::text::{figure, losses};
+use super::text::{figure, losses, written};
 use super::{Case, Report};
 use crate::bench::search::Trial;
 
@@ -13,10 +13,7 @@ impl Report {
     /// The report as a page.
     #[must_use]
     pub fn html(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string cannot fail.
-        let _ = self.page(&mut text);
-        text
+        written(|text| self.page(text))
     }
 
     fn page(&self, to: &mut impl Write) -> fmt::Result {

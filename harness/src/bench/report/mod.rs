@@ -16,6 +16,7 @@ use super::machine::Machine;
 use super::search::{Goal, Trial};
 use benches::statistics::Estimate;
 pub use expectation::Expectation;
+pub use text::{warnings, written};
 
 /// Version of the report's form. Grows when a field changes its meaning or goes.
 pub const VERSION: u32 = 2;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{OutputArgs, seconds};
+use super::args::{OutputArgs, RoundsArgs};
 use crate::bench::answers::{Plan, Way, answers};
 
 /// How long a request waits for its answer, one at a time: from a UDP socket of a pod through its
@@ -16,12 +16,8 @@ use crate::bench::answers::{Plan, Way, answers};
 /// them share one is told beside.
 #[derive(Debug, Args)]
 pub(super) struct Answers {
-    /// Rounds; each times every way.
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    rounds: u32,
-    /// How long each is timed in a round.
-    #[arg(long, default_value = "1", value_parser = seconds)]
-    seconds: Duration,
+    #[command(flatten)]
+    how_long: RoundsArgs,
     /// How long the client rests before each request, in microseconds. Without a rest the adaptive
     /// node never falls asleep.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
@@ -44,7 +40,7 @@ fn expectation(text: &str) -> Result<(Way, f64), String> {
 
 impl Answers {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        let Self { rounds, seconds: time, .. } = *self;
+        let RoundsArgs { rounds, seconds: time } = self.how_long;
         let pause = Duration::from_micros(self.pause.into());
         let plan = Plan { rounds, time, pause, expected: self.expect.clone() };
         self.output.answer(&answers(&plan)?)

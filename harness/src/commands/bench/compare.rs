@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 
 use super::NO;
-use super::args::{seconds, write};
+use super::args::{RoundsArgs, write};
 use crate::bench::compare::{Expected, Plan, Side, compare};
 use crate::bench::forwarder::Row;
 use crate::bench::generator::Input;
@@ -39,12 +38,8 @@ pub(super) struct Compare {
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1_000])]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=MOST_FLOWS))]
     flows: Vec<u32>,
-    /// Rounds; each measures everything.
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    rounds: u32,
-    /// How long each forwarder is measured in a round.
-    #[arg(long, default_value = "2", value_parser = seconds)]
-    seconds: Duration,
+    #[command(flatten)]
+    how_long: RoundsArgs,
     /// The least that the node's rate has to be of a row's, by the median, or a row's of l2fwd's:
     /// `kernel-nft=2`, `node-fused/l2fwd=0.9`. It is about every load but those that another one
     /// names: `l2fwd@1000000=0.9`, `l2fwd@live=0.93`.
@@ -136,8 +131,8 @@ impl Compare {
         Ok(Plan {
             rows,
             loads,
-            rounds: self.rounds,
-            time: self.seconds,
+            rounds: self.how_long.rounds,
+            time: self.how_long.seconds,
             expected: self.expect.clone(),
         })
     }

@@ -1,11 +1,10 @@
 //! `bench idle`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{OutputArgs, seconds};
+use super::args::{OutputArgs, RoundsArgs};
 use crate::bench::idle::{Plan, idle};
 
 /// What ports on which nothing arrives cost a busy one: the rate of a node with many idle pods beside
@@ -16,12 +15,8 @@ pub(super) struct Idle {
     /// Pods on which nothing arrives.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=250))]
     ports: u16,
-    /// Rounds; each measures both nodes.
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    rounds: u32,
-    /// How long each is measured in a round, under each input.
-    #[arg(long, default_value = "1", value_parser = seconds)]
-    seconds: Duration,
+    #[command(flatten)]
+    how_long: RoundsArgs,
     /// The least ratio of the two rates that passes, by the median, for every input.
     #[arg(long, value_name = "RATIO")]
     expect: Option<f64>,
@@ -31,7 +26,8 @@ pub(super) struct Idle {
 
 impl Idle {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        let Self { ports, rounds, seconds: time, expect: expected, .. } = *self;
-        self.output.answer(&idle(&Plan { idle: ports, rounds, time, expected })?)
+        let RoundsArgs { rounds, seconds: time } = self.how_long;
+        let plan = Plan { idle: self.ports, rounds, time, expected: self.expect };
+        self.output.answer(&idle(&plan)?)
     }
 }
