@@ -66,9 +66,7 @@ impl Mode {
             Self::Idle => "idle",
         }
     }
-}
 
-impl Mode {
     /// What is measured, in a line.
     #[must_use]
     pub const fn about(self) -> &'static str {
