@@ -2,13 +2,14 @@
 //! forwarded. The bench itself has the far ends of that node's wires.
 
 use std::net::Ipv4Addr;
+use std::sync::OnceLock;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use datapath::journey::PortId;
-use datapath::lab::{Lab, VSwitch};
+use datapath::lab::{Lab, Links, VSwitch};
 use datapath::link::{ElementId, Peer, Socket, peer_of, ports_of};
 use datapath::node::{ETH0, ETH1, FIRST_CALI};
-use datapath_io::budget::{ElementNeed, Plan, PortNeed, plan};
+use datapath_io::budget::{ArenaPlan, ElementNeed, Plan, PortNeed, plan};
 use datapath_io::{Arena, ArenaConfig, Memory, XskPort};
 
 use super::far_end::{FarEnd, Host};
@@ -18,7 +19,12 @@ use crate::live::topology::{STACK_IFNAME, host_namespace};
 use crate::net::{namespace, stats};
 
 /// The node under test.
-const NODE: ElementId = ElementId::Node(0);
+pub const NODE: ElementId = ElementId::Node(0);
+/// Where the endpoints are.
+const SERVER_NODE: ElementId = ElementId::Node(1);
+/// What forwards where the links are fused.
+const FUSED: [ElementId; 3] = [NODE, ElementId::Vpc, SERVER_NODE];
+
 /// Where requests of a pod come in: the node's end of its veth.
 #[must_use]
 pub const fn cali(pod: u16) -> Socket {
@@ -28,6 +34,9 @@ pub const fn cali(pod: u16) -> Socket {
 pub const PRIMARY: Socket = Socket { element: NODE, port: ETH0 };
 /// Where answers come in: the node's trunk ENI.
 pub const TRUNK: Socket = Socket { element: NODE, port: ETH1 };
+
+/// The endpoint's end of its veth, on the second node.
+pub const SERVER: Socket = Socket { element: SERVER_NODE, port: PortId(FIRST_CALI) };
 
 /// A device of the lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +58,12 @@ pub struct Bed {
     pub memory: Memory,
     /// Where everything is.
     pub ground: Ground,
-    /// The memory of the far ends.
-    ends: &'static Arena,
+    /// The memories of the far ends, as they were planned.
+    ends: Vec<&'static Arena>,
+    ends_plan: Plan,
+    /// The memory of a fused link, once there has been one, and the anchor's queue for it.
+    fused: OnceLock<Memory>,
+    fused_queue: u16,
 }
 
 impl Bed {
@@ -66,15 +79,34 @@ impl Bed {
         let lab = datapath::lab::load(&text, "the bench's lab")?;
         let own = u16::try_from(datapath_io::memory_plan(&lab, &[NODE])?.arenas.len())?;
         let clients = shape.clients;
-        let far = far_plan(&lab, clients)?;
-        let anchors = own + u16::try_from(far.arenas.len())?;
+        let ends_plan = far_plan(&lab, clients)?;
+        let fused_queue = own + u16::try_from(ends_plan.arenas.len())?;
+        let fused = datapath_io::memory_plan(&fused_lab(&lab), &FUSED)?.arenas.len();
+        let anchors = fused_queue + u16::try_from(fused)?;
         let ground = Ground::make(&lab, &text, anchors, Hosts::Stacks)?;
         let (home, anchor) = &ground.places.anchor;
         let (memory, ends) = namespace::run_in(home, || -> anyhow::Result<_> {
             let memory = Memory::open(&lab, &[NODE], (home, anchor), 0, enter)?;
-            Ok((memory, far_memory(&far, anchor, own)?))
+            Ok((memory, far_memories(&ends_plan, anchor, own)?))
         })??;
-        Ok(Self { lab, clients, memory, ground, ends })
+        let fused = OnceLock::new();
+        Ok(Self { lab, clients, memory, ground, ends, ends_plan, fused, fused_queue })
+    }
+
+    /// The lab with fused links, and the memory for it, in which both nodes and the VPC are run.
+    ///
+    /// # Errors
+    /// Where the memory cannot be made.
+    pub fn fused(&self) -> anyhow::Result<(Lab, Memory)> {
+        let lab = fused_lab(&self.lab);
+        if let Some(memory) = self.fused.get() {
+            return Ok((lab, memory.clone()));
+        }
+        let (home, anchor) = &self.ground.places.anchor;
+        let queue = self.fused_queue.into();
+        let open = || Memory::open(&lab, &FUSED, (home, anchor), queue, enter);
+        let memory = namespace::run_in(home, open)??;
+        Ok((lab, self.fused.get_or_init(|| memory).clone()))
     }
 
     /// The device of one of the node's ports.
@@ -108,8 +140,12 @@ impl Bed {
     /// Where the device cannot be bound.
     pub fn open_far(&self, socket: Socket) -> anyhow::Result<XskPort<'static>> {
         let device = self.far(socket)?;
+        let ends = far_ends(self.clients).map(|ends| ends.iter().position(|end| *end == socket));
+        let place = (0..).zip(ends).find_map(|(element, port)| Some((element, port?)));
+        let arena = place.and_then(|(element, port)| self.ends_plan.arena_of(element, port));
+        let arena = *arena.and_then(|at| self.ends.get(at)).context("an end without memory")?;
         let port = namespace::run_in(&device.namespace, || {
-            XskPort::open(self.ends, &device.ifname, queues(&self.lab, socket))
+            XskPort::open(arena, &device.ifname, queues(&self.lab, socket))
         })?;
         Ok(port?)
     }
@@ -133,6 +169,16 @@ impl Bed {
         pod.map_or(0, |pod| self.lab.trunk_queue(0, pod.vid))
     }
 
+    /// Who is asked for at the far end of the wire by which requests leave.
+    #[must_use]
+    pub fn behind(&self, exit: Socket) -> Host {
+        let service = self.lab.services.first().and_then(|service| service.endpoints.first());
+        match service.and_then(|endpoint| self.lab.pods.get(endpoint.pod)) {
+            Some(pod) if exit == SERVER => Host { ip: pod.ip, mac: pod.mac },
+            _ => self.gateway(),
+        }
+    }
+
     /// The node's next hop in the VPC.
     #[must_use]
     pub fn gateway(&self) -> Host {
@@ -143,22 +189,22 @@ impl Bed {
     }
 
     /// Frames that the kernel has thrown away because they found no room in the wire: going out
-    /// of the pods, and out of the node's eth0.
+    /// of the pods, and by where requests leave.
     ///
     /// # Errors
     /// Where the counters cannot be read.
-    pub fn lost(&self) -> anyhow::Result<[u64; 2]> {
+    pub fn lost(&self, exit: Socket) -> anyhow::Result<[u64; 2]> {
         let pods = (0..self.clients).map(|pod| self.far(cali(pod)));
         let pods = pods.collect::<anyhow::Result<Vec<_>>>()?;
-        let eth0 = self.near(PRIMARY)?;
-        let namespaces: Vec<_> = pods.iter().chain([&eth0]).map(|d| &d.namespace).collect();
+        let exit = self.near(exit)?;
+        let namespaces: Vec<_> = pods.iter().chain([&exit]).map(|d| &d.namespace).collect();
         let all = stats::read_all(&namespaces)?;
         let dropped = |device: &Device| {
             let link = all.get(&device.namespace).and_then(|links| links.get(&device.ifname));
             link.map(|link| link.tx_dropped).context("the device is gone")
         };
         let from_pods = pods.iter().map(dropped).sum::<anyhow::Result<u64>>()?;
-        Ok([from_pods, dropped(&eth0)?])
+        Ok([from_pods, dropped(&exit)?])
     }
 }
 
@@ -167,30 +213,42 @@ pub fn enter(name: &str) -> Result<(), String> {
     namespace::enter(name).map_err(|error| error.to_string())
 }
 
+/// A lab with fused links.
+fn fused_lab(lab: &Lab) -> Lab {
+    Lab { links: Links::Fused, ..lab.clone() }
+}
+
 fn queues(lab: &Lab, socket: Socket) -> u16 {
     let ports = ports_of(lab, socket.element);
     ports.into_iter().find(|(port, _)| *port == socket.port).map_or(1, |(_, queues)| queues)
 }
 
-/// The memory that the far ends of the wires that the bench uses need.
-fn far_plan(lab: &Lab, clients: u16) -> anyhow::Result<Plan> {
-    let sockets = (0..clients).map(cali).chain([PRIMARY, TRUNK]);
-    let ports = sockets.map(|socket| PortNeed::from(queues(lab, socket))).collect();
-    // What the bench has in hand is below what a memory keeps back for a batch.
-    let plan = plan(&[ElementNeed { ports, held: 0, jumbo: false }])?;
-    ensure!(plan.arenas.len() == 1, "{clients} pods need more than one packet memory");
-    Ok(plan)
+/// The node's wires that the bench has the far ends of; the trunk, which may have many queues, apart.
+fn far_ends(clients: u16) -> [Vec<Socket>; 2] {
+    [(0..clients).map(cali).chain([PRIMARY, SERVER]).collect(), vec![TRUNK]]
 }
 
-fn far_memory(plan: &Plan, anchor: &str, queue: u16) -> anyhow::Result<&'static Arena> {
-    let part = plan.arenas.first().context("a plan without a memory")?;
-    let config = ArenaConfig {
-        anchor: anchor.to_owned(),
-        anchor_queue: queue.into(),
-        rings: part.rings,
-        frames: part.frames,
-        held: part.held,
-        runs: part.runs,
+/// The memory that these far ends need.
+fn far_plan(lab: &Lab, clients: u16) -> anyhow::Result<Plan> {
+    let need = |ends: Vec<Socket>| {
+        let ports = ends.into_iter().map(|socket| PortNeed::from(queues(lab, socket))).collect();
+        // What the bench has in hand is below what a memory keeps back for a batch.
+        ElementNeed { ports, held: 0, jumbo: false }
     };
-    Ok(Arena::new(&config)?.leak())
+    Ok(plan(&far_ends(clients).map(need))?)
+}
+
+fn far_memories(plan: &Plan, anchor: &str, first: u16) -> anyhow::Result<Vec<&'static Arena>> {
+    let memory = |(queue, part): (u16, &ArenaPlan)| {
+        let config = ArenaConfig {
+            anchor: anchor.to_owned(),
+            anchor_queue: queue.into(),
+            rings: part.rings,
+            frames: part.frames,
+            held: part.held,
+            runs: part.runs,
+        };
+        Ok(Arena::new(&config)?.leak())
+    };
+    (first..).zip(&plan.arenas).map(memory).collect()
 }

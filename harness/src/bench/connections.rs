@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use super::bed::PRIMARY;
 use super::far_end::FarEnd;
 use super::forwarder::Row;
 use super::load::{Load, PORTS, Proto};
@@ -126,7 +127,7 @@ fn with_node<T: Send>(
     what: impl FnOnce(&mut Talk<'_>, &dyn Fn() -> bool) -> T + Send,
 ) -> anyhow::Result<(T, Shown)> {
     let Setting { bed, frames, cores, interrupted, .. } = setting;
-    let before = bed.lost()?;
+    let before = bed.lost(PRIMARY)?;
     let forwarder = Row::NODE.start(bed, frames, *cores)?;
     let mut talk = Talk::open(bed, frames, pods, then)?;
     let (met, stopped) = thread::scope(|scope| {
@@ -146,14 +147,14 @@ fn with_node<T: Send>(
         return Err(Interrupted.into());
     }
     let books = forwarder.books(bed.clients)?.context("the node does not tell its counts")?;
-    let after = bed.lost()?;
+    let after = bed.lost(PRIMARY)?;
     let wires = [0, 1].map(|at| after[at] - before[at]);
     let faults = talk.faults(&books, wires);
     let places = [
         ("podWire", wires[0]),
         ("rxRingFull", books.ring_full),
         ("rxDropped", books.rx_dropped),
-        ("eth0Wire", wires[1]),
+        ("exitWire", wires[1]),
         ("theBench", talk.lost()),
     ];
     let places = places.into_iter().filter(|(_, count)| *count > 0);

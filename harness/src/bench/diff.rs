@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write};
 
-use super::report::{Better, Case, Report, STEADY, VERSION};
+use super::report::{Better, Case, Report, STEADY, VERSION, written};
 use benches::statistics::Comparison;
 
 /// Why two reports cannot be held against each other.
@@ -113,7 +113,11 @@ fn comparable(first: &Report, second: &Report) -> Result<(), NotComparable> {
         return differs("what was measured", &first.mode.name(), &second.mode.name());
     }
     if first.load != second.load {
-        return differs("the load", &first.offered(), &second.offered());
+        let [one, other] = [first, second].map(|report| match &report.load {
+            Some(load) => load.in_words(),
+            None => "none".to_owned(),
+        });
+        return differs("the load", &one, &other);
     }
     if first.goal != second.goal {
         return Err(NotComparable("the rates were searched for in other ways".to_owned()));
@@ -189,10 +193,7 @@ impl Diff {
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string cannot fail.
-        let _ = self.write(&mut text);
-        text
+        written(|text| self.write(text))
     }
 
     fn write(&self, to: &mut impl Write) -> fmt::Result {

@@ -5,28 +5,31 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use anyhow::{Context, anyhow};
-use crossbeam::channel::bounded;
 use datapath::link::Socket;
-use datapath_io::{LiveLink, PortView, Waiter, XskPort};
 
-use super::bed::{self, Bed, PRIMARY, TRUNK, cali};
+use super::bed::{Bed, PRIMARY, SERVER, TRUNK};
 use super::clock::Clock;
 use super::frames::Frames;
 use super::generator::Input;
 use super::l2fwd::L2fwd;
-use super::machine::{Cores, pin};
+use super::load::Load;
+use super::machine::Cores;
+use super::node::Node;
 use super::peer::devmap::Devmap;
 use super::peer::kernel::Kernel;
 use super::peer::ovs::Ovs;
 use super::peer::testpmd::Testpmd;
-use crate::live::worker::{Poll, Seat, Worker};
+use crate::live::worker::{Poll, Worker};
 
 /// What forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The node, with everything it does to a packet.
     Node,
+    /// The same, the kernel receiving when the node asks it to.
+    Busy,
+    /// Two nodes and the VPC between them, their links fused: from a pod's veth to another pod's.
+    Fused,
     /// Two AF_XDP ports and nothing between them but other MAC addresses: the reference.
     L2fwd,
     /// An XDP program that redirects to the other device and writes MAC addresses.
@@ -68,10 +71,12 @@ pub struct Row {
 }
 
 /// Everything there is, and in how many ways it spreads.
-const KINDS: [(Kind, &[Spread]); 10] = {
+const KINDS: [(Kind, &[Spread]); 12] = {
     use Spread::{Rps, Sender, Threaded};
     [
         (Kind::Node, &[Sender]),
+        (Kind::Busy, &[Sender]),
+        (Kind::Fused, &[Sender]),
         (Kind::L2fwd, &[Sender]),
         (Kind::Testpmd, &[Sender]),
         (Kind::Ovs, &[Sender]),
@@ -90,6 +95,8 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
+            Self::Busy => "node-busy",
+            Self::Fused => "node-fused",
             Self::L2fwd => "l2fwd",
             Self::Testpmd => "testpmd",
             Self::Ovs => "ovs",
@@ -106,11 +113,27 @@ impl Kind {
     #[must_use]
     pub const fn answered_at(self) -> Option<Socket> {
         match self {
-            Self::Node => Some(TRUNK),
+            Self::Node | Self::Busy => Some(TRUNK),
+            Self::Fused => Some(SERVER),
             Self::Nat | Self::Ipvs | Self::Ovs => Some(PRIMARY),
             Self::L2fwd | Self::Devmap | Self::Testpmd => None,
             Self::Forward | Self::Rules | Self::Rules200 => None,
         }
+    }
+
+    /// Where requests leave.
+    #[must_use]
+    pub const fn exit(self) -> Socket {
+        match self {
+            Self::Fused => SERVER,
+            _ => PRIMARY,
+        }
+    }
+
+    /// Whether it is the project's own, so that a failure is the bench's.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        matches!(self, Self::Node | Self::Busy | Self::Fused | Self::L2fwd)
     }
 
     const fn is_kernel(self) -> bool {
@@ -148,6 +171,8 @@ impl Row {
     pub fn about(self) -> String {
         let what = match self.kind {
             Kind::Node => "one node wired, the full pipeline",
+            Kind::Busy => "the same with --poll kernel-busy",
+            Kind::Fused => "two nodes and the VPC, links fused, pod to pod",
             Kind::L2fwd => "bare AF_XDP forwarder, MAC addresses only",
             Kind::Devmap => "XDP redirect by a devmap, MAC addresses only",
             Kind::Forward => "kernel router, one route, no NAT",
@@ -170,21 +195,28 @@ impl Row {
     #[must_use]
     pub const fn cores(self) -> usize {
         match (self.kind, self.spread) {
-            (Kind::Node | Kind::L2fwd | Kind::Testpmd | Kind::Ovs, _) => 2,
+            (Kind::Node | Kind::Busy | Kind::Fused, _) => 2,
+            (Kind::L2fwd | Kind::Testpmd | Kind::Ovs, _) => 2,
             (_, Spread::Sender) => 1,
             (_, Spread::Rps | Spread::Threaded) => 2,
         }
     }
 
-    /// Why it takes no frames that come in this way; `None` where it does.
+    /// Why it does not take a load; `None` where it does.
     #[must_use]
-    pub fn refuses(self, input: Input) -> Option<&'static str> {
-        match (input, self.kind) {
+    pub fn refuses(self, load: &Load) -> Option<&'static str> {
+        match (load.input, self.kind) {
             (Input::Live, kind) if kind.is_kernel() => {
                 Some("a veth takes XDP frames only where a NAPI is at its other end")
             }
             (Input::Live, Kind::Ovs) => Some("the XDP generator sends no tags"),
             (Input::Sockets, Kind::Ovs) => Some("a pod's stack sends no tags"),
+            (_, Kind::Fused) if load.services > 1 => {
+                Some("its requests are counted at one endpoint, which has 50,000 flows")
+            }
+            (_, Kind::Nat | Kind::Ipvs | Kind::Ovs) if load.services > 1 => {
+                Some("it is set up for one service, which has 50,000 flows")
+            }
             _ => None,
         }
     }
@@ -196,7 +228,12 @@ impl Row {
     pub fn start(self, bed: &Bed, frames: &Frames, cores: Cores) -> anyhow::Result<Forwarder> {
         Ok(match self.kind {
             Kind::L2fwd => Forwarder::L2fwd(L2fwd::start(bed, frames, cores.forwarder)?),
-            Kind::Node => start_node(bed, cores.forwarder)?,
+            Kind::Node | Kind::Fused => {
+                Forwarder::Node(Node::start(bed, self.kind, Poll::Busy, cores.forwarder)?)
+            }
+            Kind::Busy => {
+                Forwarder::Node(Node::start(bed, self.kind, Poll::KernelBusy, cores.forwarder)?)
+            }
             Kind::Devmap => {
                 Forwarder::Peer(Box::new(Devmap::start(bed, frames, self.spread, cores)?))
             }
@@ -220,27 +257,12 @@ impl fmt::Display for Row {
     }
 }
 
-fn start_node(bed: &Bed, core: usize) -> anyhow::Result<Forwarder> {
-    let (lab, memory) = (bed.lab.clone(), bed.memory.clone());
-    let sites = bed.ground.places.sites.clone();
-    let (tell, told) = bounded(1);
-    let open = move || {
-        let link = LiveLink::open(lab, &memory, None, &sites, bed::enter)?;
-        pin(core)?;
-        let _ = tell.send(Clock::this_thread());
-        Ok(link)
-    };
-    let worker = Worker::start(vec![Seat::new(Waiter::new()?, open)], Poll::Busy)?;
-    let clock = told.recv().context("the forwarder has no thread")?;
-    Ok(Forwarder::Node { worker, clock })
-}
-
 /// What a forwarder has counted, in frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
     /// Taken from the pods' wires.
     pub received: u64,
-    /// Handed to eth0's wire.
+    /// Handed to the wire by which requests leave.
     pub sent: u64,
     /// Lost on the pods' wires because the forwarder was too slow.
     pub ring_full: u64,
@@ -265,12 +287,7 @@ pub enum Forwarder {
     /// See [`Kind::L2fwd`].
     L2fwd(L2fwd),
     /// See [`Kind::Node`].
-    Node {
-        /// Its thread.
-        worker: Worker,
-        /// The time of that.
-        clock: Clock,
-    },
+    Node(Node),
     /// Any other.
     Peer(Box<dyn Peer>),
 }
@@ -283,11 +300,7 @@ impl Forwarder {
     pub fn books(&self, clients: u16) -> anyhow::Result<Option<Books>> {
         match self {
             Self::L2fwd(l2fwd) => l2fwd.books().map(Some),
-            Self::Node { worker, .. } => {
-                let mut books = worker.call(move |link, _| node_books(link, clients))??;
-                books.imbalances.extend(worker.imbalances());
-                Ok(Some(books))
-            }
+            Self::Node(node) => node.books(clients).map(Some),
             Self::Peer(_) => Ok(None),
         }
     }
@@ -297,7 +310,7 @@ impl Forwarder {
     pub fn clock(&self) -> Option<Clock> {
         match self {
             Self::L2fwd(l2fwd) => Some(l2fwd.clock()),
-            Self::Node { clock, .. } => Some(*clock),
+            Self::Node(node) => Some(node.clock()),
             Self::Peer(peer) => peer.clock(),
         }
     }
@@ -306,40 +319,8 @@ impl Forwarder {
     #[must_use]
     pub const fn worker(&self) -> Option<&Worker> {
         match self {
-            Self::Node { worker, .. } => Some(worker),
+            Self::Node(node) => Some(node.worker()),
             Self::L2fwd(_) | Self::Peer(_) => None,
         }
     }
-}
-
-fn node_books(link: &LiveLink, clients: u16) -> anyhow::Result<Books> {
-    let (id, node) = link.elements().into_iter().next().context("the link has no node")?;
-    let ports = link.ports(id);
-    let port = |at: Socket| match ports.get(usize::from(at.port.0)) {
-        Some((_, PortView::Device(port))) => Ok(*port),
-        _ => Err(anyhow!("the node has no such device")),
-    };
-    let pods = (0..clients).map(|pod| port(cali(pod))).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut books = wires(&pods, port(PRIMARY)?)?;
-    let drops = node.ledger().dropped.nonzero();
-    books.dropped.extend(drops.map(|(reason, count)| (reason.name().to_owned(), count)));
-    books.imbalances = link.imbalances();
-    Ok(books)
-}
-
-/// What the ports of the way have counted: those of the pods, and eth0.
-pub(super) fn wires(pods: &[&XskPort<'_>], eth0: &XskPort<'_>) -> anyhow::Result<Books> {
-    let refused: u64 = eth0.counters().map(|q| q.tx_full + q.tx_invalid + q.tx_gone).sum();
-    let mut books = Books {
-        sent: eth0.counters().map(|queue| queue.tx).sum(),
-        dropped: (refused > 0).then(|| ("port".to_owned(), refused)).into_iter().collect(),
-        ..Books::default()
-    };
-    for pod in pods {
-        let kernel = pod.kernel_counters().context("read the kernel's counters")?;
-        books.received += pod.counters().map(|queue| queue.rx).sum::<u64>();
-        books.ring_full += kernel.iter().map(|queue| queue.rx_ring_full).sum::<u64>();
-        books.rx_dropped += kernel.iter().map(|queue| queue.rx_dropped).sum::<u64>();
-    }
-    Ok(books)
 }

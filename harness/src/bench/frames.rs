@@ -117,6 +117,8 @@ struct Client {
 struct Service {
     front: End,
     backend: End,
+    /// The MAC addresses that reach the endpoint on its veth: source, destination.
+    last_hop: [Mac; 2],
 }
 
 /// The addresses of all flows. Frames of one pod, service and size are a *stream*: they differ in
@@ -154,9 +156,11 @@ impl Frames {
             let service = lab.services.get(usize::from(at)).context("the lab has no service")?;
             let port = service.ports.first().context("the service has no port")?;
             let endpoint = service.endpoints.first().and_then(|e| lab.pods.get(e.pod));
-            let backend = endpoint.context("the service has no endpoint")?.ip;
+            let endpoint = endpoint.context("the service has no endpoint")?;
             let ip = service.cluster_ip.context("the service has no ClusterIP")?;
-            Ok(Service { front: (ip, port.port), backend: (backend, port.target_port) })
+            let backend = (endpoint.ip, port.target_port);
+            let last_hop = [endpoint.cali_mac, endpoint.mac];
+            Ok(Service { front: (ip, port.port), backend, last_hop })
         };
         let services = (0..load.services).map(service).collect::<anyhow::Result<_>>()?;
         let node = lab.pods.first().context("the lab has no pod")?.node;
@@ -294,9 +298,11 @@ impl Frames {
                 ([client.mac, client.cali], tag(kind, client), [end, service.front], TTL)
             }
             // One TTL less and the endpoint's address (spec SCN-29, SCN-34).
-            Leg::Arrived(Kind::Node | Kind::Ovs | Kind::Ipvs) => {
+            Leg::Arrived(Kind::Node | Kind::Busy | Kind::Ovs | Kind::Ipvs) => {
                 (next_hop, None, [end, service.backend], TTL - 1)
             }
+            // The VPC is no router to be seen; the second node is another one.
+            Leg::Arrived(Kind::Fused) => (service.last_hop, None, [end, service.backend], TTL - 2),
             Leg::Arrived(Kind::Nat) => {
                 (next_hop, None, [(self.node, port), service.backend], TTL - 1)
             }
@@ -320,12 +326,17 @@ impl Frames {
             Leg::Sent(Kind::Ipvs | Kind::Ovs) => {
                 ([self.gateway, self.eth0], None, [service.backend, end], TTL)
             }
+            Leg::Sent(Kind::Fused) => {
+                let [cali, pod] = service.last_hop;
+                ([pod, cali], None, [service.backend, end], TTL)
+            }
             // As the VPC delivers it: tagged, to the trunk (spec SCN-15).
             Leg::Sent(_) => {
                 ([self.gateway, self.trunk], Some(client.vid), [service.backend, end], TTL)
             }
             Leg::Arrived(kind) => {
-                ([client.cali, client.mac], tag(kind, client), [service.front, end], TTL - 1)
+                let routers = if kind == Kind::Fused { 2 } else { 1 };
+                ([client.cali, client.mac], tag(kind, client), [service.front, end], TTL - routers)
             }
         }
     }

@@ -10,9 +10,10 @@ use datapath_io::{Arena, Frame, XskPort};
 
 use super::bed::{Bed, Device, PRIMARY, cali};
 use super::clock::Clock;
-use super::forwarder::{Books, wires};
+use super::forwarder::Books;
 use super::frames::Frames;
 use super::machine::pin;
+use super::node::wires;
 use crate::net::namespace;
 
 /// Frames taken from a queue in one turn, as a live link does.

@@ -4,6 +4,7 @@
 use std::fmt::{self, Write};
 
 use super::load::{Load, Proto};
+use super::report::written;
 
 /// Where clients listen and servers answer.
 const PORTS: [(Proto, u16, u16); 2] = [(Proto::Udp, 53, 5_353), (Proto::Tcp, 80, 8_080)];
@@ -15,6 +16,8 @@ const FLOWS: u32 = 16_384;
 pub struct Shape {
     /// Pods of the first node, all of which send.
     pub clients: u16,
+    /// Further pods of the first node, which nobody talks to or hears of.
+    pub idle: u16,
     /// Services, each with an endpoint of its own on the second node.
     pub services: u16,
     /// Their transport.
@@ -38,6 +41,7 @@ impl Shape {
     pub fn of(load: &Load) -> Self {
         Self {
             clients: load.pods,
+            idle: 0,
             services: load.services,
             proto: load.proto,
             // A quarter more, so that what is left of an earlier flow is not in the way.
@@ -51,10 +55,7 @@ impl Shape {
     /// The lab file.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string cannot fail.
-        let _ = self.write(&mut text);
-        text
+        written(|text| self.write(text))
     }
 
     fn write(&self, to: &mut impl Write) -> fmt::Result {
@@ -80,11 +81,15 @@ impl Shape {
         for client in 0..self.clients {
             pod(format!("client{client}"), 1, 16, client)?;
         }
+        for idle in 0..self.idle {
+            pod(format!("idle{idle}"), 1, 16, self.clients + idle)?;
+        }
         for server in 0..self.services {
             pod(format!("server{server}"), 2, 32, server)?;
         }
         for other in 0..self.others {
-            pod(format!("other{other}"), 3 + other / CROWD, 16, self.clients + other)?;
+            let number = self.clients + self.idle + other;
+            pod(format!("other{other}"), 3 + other / CROWD, 16, number)?;
         }
         writeln!(to, "services:")?;
         for service in 0..self.services {
@@ -134,10 +139,11 @@ mod tests {
     #[test]
     fn the_lab_loads_and_has_what_was_asked_for() {
         let mut shape = Shape::of(&Load::smallest(Input::Skb));
-        (shape.clients, shape.services, shape.others, shape.other_services) = (3, 300, 500, 40);
+        (shape.clients, shape.idle, shape.services) = (3, 2, 300);
+        (shape.others, shape.other_services) = (500, 40);
         let load = |shape: &Shape| datapath::lab::load(&shape.text(), "bench").expect("a lab");
         let lab = load(&shape);
-        assert_eq!((lab.nodes.len(), lab.pods.len(), lab.services.len()), (12, 803, 340));
+        assert_eq!((lab.nodes.len(), lab.pods.len(), lab.services.len()), (12, 805, 340));
         assert_eq!(lab.limits.flows, FLOWS);
         shape.version = 1;
         let next = load(&shape);

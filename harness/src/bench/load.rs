@@ -167,6 +167,28 @@ impl Load {
         }
     }
 
+    /// The same with so many flows, to as few services as have the ports for them.
+    #[must_use]
+    pub fn with_flows(self, flows: u32) -> Self {
+        let services = flows.div_ceil(PORTS * u32::from(self.pods)).max(1);
+        Self { flows, services: u16::try_from(services).unwrap_or(u16::MAX), ..self }
+    }
+
+    /// What it is, in words.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        format!(
+            "{}, {} frames, {} from {} to {} as {}, seed {}",
+            self.proto.name().to_uppercase(),
+            self.sizes,
+            many(self.flows, "flow"),
+            many(self.pods.into(), "pod"),
+            many(self.services.into(), "service"),
+            self.input.name(),
+            self.seed,
+        )
+    }
+
     /// Whether there are so many flows, and room in each frame for what it carries; `stamped`
     /// frames carry the time.
     ///
@@ -196,6 +218,12 @@ impl Load {
         }
         Ok(())
     }
+}
+
+/// A number of things.
+#[must_use]
+pub fn many(count: u32, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -232,6 +260,15 @@ mod tests {
             ("64:999,128:2", "at most"),
         ] {
             assert!(mix(text).is_err_and(|error| error.contains(why)), "{text}");
+        }
+    }
+
+    #[test]
+    fn more_flows_ask_more_services() {
+        for (flows, services) in [(1, 1), (PORTS, 1), (PORTS + 1, 2), (1_000_000, 20)] {
+            let load = Load::smallest(Input::Skb).with_flows(flows);
+            assert_eq!((load.flows, load.services), (flows, services));
+            assert!(load.check(false).is_ok());
         }
     }
 

@@ -173,6 +173,18 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// What matters of it, in a line.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let Self { kernel, processor, cores, generator_core, forwarder_core, .. } = self;
+        format!(
+            "Linux {kernel}, {processor}, generator on core {generator_core}, forwarder on core \
+             {forwarder_core} of {cores}"
+        )
+    }
+}
+
 fn mitigations() -> BTreeMap<String, String> {
     let folder = fs::read_dir("/sys/devices/system/cpu/vulnerabilities");
     let each = folder.into_iter().flatten().flatten().filter_map(|file| {

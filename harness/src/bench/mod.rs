@@ -1,5 +1,5 @@
 //! Measuring the datapath on real veths, always against a reference taken in the same minute: the
-//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-16).
+//! speed of a virtual machine changes by half while one watches (spec BENCH-1 to BENCH-21).
 //!
 //! | file | what |
 //! |---|---|
@@ -7,14 +7,15 @@
 //! | `bed`, `far_end` | the lab with its veths and packet memories, and the ends that the bench plays |
 //! | `rehearsal` | sending what begins each flow and checking it |
 //! | `generator`, `sink`, `tally` | the load, counting it where it arrives, and adding up |
-//! | `forwarder`, `l2fwd`, `peer` | what is measured, and what it is held against |
+//! | `forwarder`, `node`, `l2fwd`, `peer` | what is measured, and what it is held against |
 //! | `run`, `window`, `search` | one forwarder under load: at full speed, or at rates that are tried |
 //! | `session` | what every measurement begins and ends with |
 //! | `talk` | both ends of TCP connections |
 //! | `clock` | how much processor time that takes |
-//! | `smoke`, `compare`, `rate`, `latency`, `connections`, `churn` | what is measured |
+//! | `smoke`, `compare`, `rate`, `latency`, `answers`, `connections`, `churn`, `up`, `idle` | what is measured |
 //! | `machine`, `report`, `diff` | cores and priority; what is printed; two of that |
 
+pub mod answers;
 pub mod bed;
 pub mod churn;
 pub mod clock;
@@ -25,11 +26,13 @@ pub mod far_end;
 pub mod forwarder;
 pub mod frames;
 pub mod generator;
+pub mod idle;
 pub mod l2fwd;
 pub mod lab;
 pub mod latency;
 pub mod load;
 pub mod machine;
+pub mod node;
 pub mod peer;
 pub mod rate;
 pub mod rehearsal;
@@ -41,4 +44,5 @@ pub mod sink;
 pub mod smoke;
 pub mod talk;
 pub mod tally;
+pub mod up;
 pub mod window;

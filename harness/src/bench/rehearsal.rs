@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use super::bed::{Bed, PRIMARY};
+use super::bed::Bed;
 use super::far_end::FarEnd;
 use super::forwarder::Kind;
 use super::frames::{Act, Flow, Frames, Leg};
@@ -31,8 +31,8 @@ struct Ends<'a> {
     frames: &'a Frames,
     kind: Kind,
     pods: &'a mut [FarEnd],
-    /// The VPC at the node's eth0, and at its trunk where answers are sent there.
-    vpc: FarEnd,
+    /// Where requests leave, and the VPC at the node's trunk where answers are sent there.
+    exit: FarEnd,
     trunk: Option<FarEnd>,
 }
 
@@ -42,51 +42,53 @@ struct Ends<'a> {
 /// # Errors
 /// [`WrongFrame`], or where a far end cannot be opened.
 pub fn rehearse(bed: &Bed, kind: Kind, frames: &Frames, pods: &mut [FarEnd]) -> anyhow::Result<()> {
-    let gateway = bed.gateway();
-    let vpc = FarEnd::new(bed.open_far(PRIMARY)?, gateway);
+    let host = bed.behind(kind.exit());
+    let exit = FarEnd::new(bed.open_far(kind.exit())?, host);
     let trunk = match kind.answered_at() {
-        None | Some(PRIMARY) => None,
-        Some(socket) => Some(FarEnd::new(bed.open_far(socket)?, gateway)),
+        Some(socket) if socket != kind.exit() => Some(FarEnd::new(bed.open_far(socket)?, host)),
+        _ => None,
     };
-    let mut ends = Ends { bed, frames, kind, pods, vpc, trunk };
-    for act in Act::opening(frames.proto()) {
-        if act.is_request() || kind.answered_at().is_some() {
-            ends.exchange(*act)?;
-        }
-    }
-    Ok(())
+    let mut ends = Ends { bed, frames, kind, pods, exit, trunk };
+    let acts = Act::opening(frames.proto()).iter().copied();
+    let acts = acts.filter(|act| act.is_request() || kind.answered_at().is_some());
+    ends.exchange(&acts.collect::<Vec<_>>())
 }
 
 impl Ends<'_> {
-    /// One act of every flow. Frames of one pod arrive in the order in which they were sent.
-    fn exchange(&mut self, act: Act) -> anyhow::Result<()> {
+    /// These acts of every flow, those of one flow soon after each other: of a million flows the
+    /// first would have been forgotten before the last has begun.
+    fn exchange(&mut self, acts: &[Act]) -> anyhow::Result<()> {
         let mut next = 0;
         while next < self.frames.flows {
             // The first goes alone: it may have the node ask for a neighbour.
             let end = if next == 0 { 1 } else { self.frames.flows.min(next + AT_ONCE) };
-            let flows: Vec<_> = (next..end).map(|number| self.frames.flow(number)).collect();
-            self.send(act, &flows);
-            let mut arrived = Vec::new();
-            let deadline = Instant::now() + PATIENCE;
-            while arrived.len() < flows.len() && Instant::now() < deadline {
-                let ends = if act.is_request() {
-                    std::slice::from_mut(&mut self.vpc)
-                } else {
-                    &mut *self.pods
-                };
-                arrived.extend(ends.iter_mut().flat_map(FarEnd::take));
-                std::thread::yield_now();
-            }
-            for (number, flow) in (next..end).zip(flows) {
-                self.check(act, (number, flow), &mut arrived)?;
-            }
+            let flows: Vec<_> =
+                (next..end).map(|number| (number, self.frames.flow(number))).collect();
+            acts.iter().try_for_each(|act| self.pass(*act, &flows))?;
             next = end;
         }
         Ok(())
     }
 
-    fn send(&mut self, act: Act, flows: &[Flow]) {
-        for flow in flows {
+    /// One act of some flows.
+    fn pass(&mut self, act: Act, flows: &[(u32, Flow)]) -> anyhow::Result<()> {
+        self.send(act, flows);
+        let mut arrived = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        while arrived.len() < flows.len() && Instant::now() < deadline {
+            let ends = if act.is_request() {
+                std::slice::from_mut(&mut self.exit)
+            } else {
+                &mut *self.pods
+            };
+            arrived.extend(ends.iter_mut().flat_map(FarEnd::take));
+            std::thread::yield_now();
+        }
+        flows.iter().try_for_each(|flow| self.check(act, *flow, &mut arrived))
+    }
+
+    fn send(&mut self, act: Act, flows: &[(u32, Flow)]) {
+        for (_, flow) in flows {
             let frame = self.frames.frame(act, Leg::Sent(self.kind), *flow, 0);
             match (act.is_request(), &mut self.trunk) {
                 (true, _) => {
@@ -98,12 +100,12 @@ impl Ends<'_> {
                     trunk.send(self.bed.trunk_queue(flow.pod), &frame);
                 }
                 (false, None) => {
-                    self.vpc.send(0, &frame);
+                    self.exit.send(0, &frame);
                 }
             }
         }
-        let vpc = std::iter::once(&mut self.vpc).chain(&mut self.trunk);
-        self.pods.iter_mut().chain(vpc).for_each(FarEnd::flush);
+        let others = std::iter::once(&mut self.exit).chain(&mut self.trunk);
+        self.pods.iter_mut().chain(others).for_each(FarEnd::flush);
     }
 
     fn check(

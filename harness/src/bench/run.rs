@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
+use datapath::link::Socket;
 use xdp_progs::Times;
 
 use super::bed::Bed;
@@ -67,6 +68,8 @@ impl Setting<'_> {
 pub struct Run<'a> {
     setting: &'a Setting<'a>,
     forwarder: Forwarder,
+    /// Where requests leave it.
+    exit: Socket,
     sink: Sink,
     /// Away while it sends.
     generator: Option<Generator<'a>>,
@@ -106,7 +109,8 @@ impl<'a> Run<'a> {
         let generator = Some(Generator::new(load, kind, bed, frames, pods, stamped)?);
         let before = Tally::default();
         let clock = OnceLock::new();
-        let mut run = Self { setting, forwarder, sink, generator, clock, before };
+        let mut run =
+            Self { setting, forwarder, exit: kind.exit(), sink, generator, clock, before };
         run.before = run.tally()?;
         Ok(run)
     }
@@ -213,8 +217,8 @@ impl<'a> Run<'a> {
         let generator = self.generator.as_ref().context("an earlier load has failed")?;
         let offered = generator.sent_through_ports() + generator.sent_past_ports()?;
         let books = self.forwarder.books(bed.clients)?;
-        let [pod_wire, eth0_wire] = bed.lost()?;
+        let [pod_wire, exit_wire] = bed.lost(self.exit)?;
         let counts = self.sink.counts()?;
-        Ok(Tally { offered, pod_wire, books, eth0_wire, right: counts.right, wrong: counts.wrong })
+        Ok(Tally { offered, pod_wire, books, exit_wire, right: counts.right, wrong: counts.wrong })
     }
 }

@@ -84,6 +84,16 @@ impl Session {
         })
     }
 
+    /// Offers another load from here on, for which the lab has pods, services and room.
+    ///
+    /// # Errors
+    /// Where it has not.
+    pub fn offer(&mut self, load: &Load) -> anyhow::Result<()> {
+        self.frames = Frames::of(&self.bed.lab, load)?;
+        self.load = load.clone();
+        Ok(())
+    }
+
     /// What stays the same from run to run, and the pods' ends.
     pub fn parts(&mut self) -> (Setting<'_>, &mut [FarEnd], &Progress) {
         let setting = Setting {
@@ -129,18 +139,18 @@ impl Session {
         Calibration::of(&self.calibrations)
     }
 
-    /// The report of what was measured. `passed` says whether that is what was expected; faults
-    /// are looked for here.
+    /// The report of what was measured. `passed` says whether it is without faults and ratios are
+    /// what was expected of them.
     #[must_use]
     pub fn report(&self, mode: Mode, cases: Vec<Case>, interrupted: bool) -> Report {
         Report {
             version: VERSION,
             mode,
-            passed: cases.iter().all(|case| case.faults.is_empty()),
+            passed: cases.iter().all(|case| case.faults.is_empty() && case.is_as_expected()),
             interrupted,
             machine: self.machine(),
             calibration: self.calibration(),
-            load: self.load.clone(),
+            load: Some(self.load.clone()),
             goal: None,
             expected: String::new(),
             cases,

@@ -3,12 +3,12 @@
 
 use xdp_progs::{Counter, Counts, Times};
 
-use super::bed::{Bed, PRIMARY};
+use super::bed::Bed;
 use super::forwarder::Kind;
 use super::frames::{Act, Frames, Leg};
 use crate::net::namespace;
 
-/// The far end of the node's eth0, counting.
+/// The far end of the wire by which requests leave, counting.
 #[derive(Debug)]
 pub struct Sink(Counter);
 
@@ -19,7 +19,7 @@ impl Sink {
     /// # Errors
     /// Where the program cannot be loaded or attached.
     pub fn open(bed: &Bed, kind: Kind, frames: &Frames, stamped: bool) -> anyhow::Result<Self> {
-        let device = bed.far(PRIMARY)?;
+        let device = bed.far(kind.exit())?;
         let expected = frames.templates(Act::Data, Leg::Arrived(kind));
         let mut counter = Counter::load(&expected, stamped)?;
         namespace::run_in(&device.namespace, || -> anyhow::Result<()> {

@@ -295,7 +295,7 @@ impl<'a> Talk<'a> {
         }
         let left = self.vpc.received() + self.vpc.lost() + eth0_wire;
         if books.sent != left {
-            faults.push(format!("eth0's wire: {} sent, {left} arrived or were lost", books.sent));
+            faults.push(format!("exit's wire: {} sent, {left} arrived or were lost", books.sent));
         }
         if self.ends.counts.wrong > 0 {
             faults.push(format!("{} segments arrived wrong", self.ends.counts.wrong));

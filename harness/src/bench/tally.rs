@@ -13,8 +13,8 @@ pub struct Tally {
     pub pod_wire: u64,
     /// What the forwarder says; `None` of one that does not tell.
     pub books: Option<Books>,
-    /// Lost on eth0's wire for want of room.
-    pub eth0_wire: u64,
+    /// Lost on the wire by which requests leave, for want of room.
+    pub exit_wire: u64,
     /// Arrived as expected.
     pub right: u64,
     /// Arrived otherwise.
@@ -31,7 +31,7 @@ impl Tally {
             offered: self.offered - before.offered,
             pod_wire: self.pod_wire - before.pod_wire,
             books: self.books.as_ref().map(|now| books_since(now, then)),
-            eth0_wire: self.eth0_wire - before.eth0_wire,
+            exit_wire: self.exit_wire - before.exit_wire,
             right: self.right - before.right,
             wrong: self.wrong - before.wrong,
         }
@@ -40,7 +40,7 @@ impl Tally {
     /// Frames lost, by place; places without a loss are left out.
     #[must_use]
     pub fn losses(&self) -> BTreeMap<String, u64> {
-        let mut places = vec![("podWire", self.pod_wire), ("eth0Wire", self.eth0_wire)];
+        let mut places = vec![("podWire", self.pod_wire), ("exitWire", self.exit_wire)];
         match &self.books {
             Some(books) => {
                 places.extend([("rxRingFull", books.ring_full), ("rxDropped", books.rx_dropped)]);
@@ -84,15 +84,15 @@ impl Tally {
             let received = books.received;
             faults.push(format!("forwarder: {received} received, {through} sent or dropped"));
         }
-        let left = self.right + self.wrong + self.eth0_wire;
+        let left = self.right + self.wrong + self.exit_wire;
         if books.sent != left {
-            faults.push(format!("eth0's wire: {} sent, {left} arrived or were lost", books.sent));
+            faults.push(format!("exit's wire: {} sent, {left} arrived or were lost", books.sent));
         }
     }
 
     /// Frames that arrived or were lost on the wires.
     fn accounted(&self) -> u64 {
-        self.pod_wire + self.eth0_wire + self.right + self.wrong
+        self.pod_wire + self.exit_wire + self.right + self.wrong
     }
 }
 
@@ -119,7 +119,7 @@ mod tests {
             offered: 110,
             pod_wire: 3,
             books: Some(Books { received: 100, sent: 100, ring_full: 7, ..Books::default() }),
-            eth0_wire: 2,
+            exit_wire: 2,
             right: 98,
             wrong: 0,
         }
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(sound().faults(), Vec::<String>::new());
         let losses = sound().losses();
         let losses: Vec<_> = losses.iter().map(|(at, n)| (at.as_str(), *n)).collect();
-        assert_eq!(losses, [("eth0Wire", 2), ("podWire", 3), ("rxRingFull", 7)]);
+        assert_eq!(losses, [("exitWire", 2), ("podWire", 3), ("rxRingFull", 7)]);
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
         let silent = Tally { books: None, ..sound() };
         let losses = silent.losses();
         let losses: Vec<_> = losses.iter().map(|(at, n)| (at.as_str(), *n)).collect();
-        assert_eq!(losses, [("eth0Wire", 2), ("forwarder", 7), ("podWire", 3)]);
+        assert_eq!(losses, [("exitWire", 2), ("forwarder", 7), ("podWire", 3)]);
         assert_eq!(silent.faults(), Vec::<String>::new());
         assert_eq!(Tally { offered: 102, ..silent }.faults().len(), 1);
     }

@@ -118,7 +118,7 @@ fn bring_up(state: &State) -> anyhow::Result<Running> {
     let places = whole_places(&lab, state.name(), workers)?;
     net::apply(&places.topology)?;
     if poll == Poll::KernelBusy {
-        worker::defer_interrupts(&places)?;
+        worker::defer_interrupts(&places.sites)?;
     }
     let worker = Worker::start(worker::seats(&lab, &places, workers)?, poll)?;
     Ok(Running { lab, places, worker, began: Instant::now(), applying: Mutex::new(()) })

@@ -37,6 +37,8 @@ const CHORES_EVERY: u32 = 64;
 /// interrupts come back, and for how long, in nanoseconds, frames may wait for the next poll.
 const DEFERRAL: [(&str, &str); 2] =
     [("napi_defer_hard_irqs", "2"), ("gro_flush_timeout", "200000")];
+/// The same as a new device has it.
+const NO_DEFERRAL: [(&str, &str); 2] = [("napi_defer_hard_irqs", "0"), ("gro_flush_timeout", "0")];
 
 /// How the forwarding thread waits for frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -296,15 +298,27 @@ impl Drop for Worker {
 ///
 /// # Errors
 /// Where a device is not there, or the kernel does not have these settings (before 5.11).
-pub fn defer_interrupts(places: &Places) -> anyhow::Result<()> {
-    for Site { namespace, ifname, .. } in &places.sites {
-        let defer = || -> io::Result<()> {
-            DEFERRAL
+pub fn defer_interrupts(sites: &[Site]) -> anyhow::Result<()> {
+    set_interrupts(sites, DEFERRAL)
+}
+
+/// Takes [`defer_interrupts`] back.
+///
+/// # Errors
+/// As there.
+pub fn restore_interrupts(sites: &[Site]) -> anyhow::Result<()> {
+    set_interrupts(sites, NO_DEFERRAL)
+}
+
+fn set_interrupts(sites: &[Site], settings: [(&str, &str); 2]) -> anyhow::Result<()> {
+    for Site { namespace, ifname, .. } in sites {
+        let set = || -> io::Result<()> {
+            settings
                 .iter()
                 .try_for_each(|(name, value)| fs::write(sysfs::file(ifname, name), value))
         };
-        let deferred = sysfs::run_in(namespace, defer)?;
-        deferred.with_context(|| format!("defer the interrupts of {ifname} in {namespace}"))?;
+        let set = sysfs::run_in(namespace, set)?;
+        set.with_context(|| format!("set the interrupts of {ifname} in {namespace}"))?;
     }
     Ok(())
 }

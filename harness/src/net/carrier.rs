@@ -19,6 +19,9 @@ use super::namespace::failed;
 
 /// How long links may take. The worker needs microseconds; a busy machine makes it wait its turn.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long nothing is told before links are looked at again: of many changes at one time the kernel
+/// throws some away.
+const SILENCE: Duration = Duration::from_millis(200);
 
 /// Waits until each of the links `waited` of the calling thread's namespace, `name`, carries
 /// frames. Both ends of each have been set up.
@@ -33,18 +36,23 @@ pub(super) fn wait(
         let (driver, handle, mut changes) =
             rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).map_err(refused)?;
         let driver = tokio::spawn(driver);
-        let links = handle.link().get().execute().try_collect::<Vec<_>>().await;
-        let links = links.map_err(|e| refused(std::io::Error::other(e.to_string())))?;
-        for link in &links {
-            strike(&mut waited, link);
-        }
-        while !waited.is_empty()
-            && let Some((message, _)) = changes.next().await
-        {
-            if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) =
-                message.payload
+        loop {
+            let links = handle.link().get().execute().try_collect::<Vec<_>>().await;
+            let links = links.map_err(|e| refused(std::io::Error::other(e.to_string())))?;
+            for link in &links {
+                strike(&mut waited, link);
+            }
+            while !waited.is_empty()
+                && let Ok(Some((message, _))) = tokio::time::timeout(SILENCE, changes.next()).await
             {
-                strike(&mut waited, &link);
+                if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) =
+                    message.payload
+                {
+                    strike(&mut waited, &link);
+                }
+            }
+            if waited.is_empty() {
+                break;
             }
         }
         // An open socket keeps its namespace alive: the driver closes it once nobody asks.

@@ -80,7 +80,7 @@ fn smoke_measures_right_frames_and_leaves_nothing_behind() {
         return;
     }
     let report = bench(&["smoke", "--rounds", "1", "--seconds", "0.2"]);
-    assert_eq!(report.load, Load::smallest(Input::Skb));
+    assert_eq!(report.load, Some(Load::smallest(Input::Skb)));
     assert_ne!(report.machine.generator_core, report.machine.forwarder_core);
     let groups: Vec<_> = report.cases.iter().map(|case| case.group.as_str()).collect();
     assert_eq!(groups, ["skb", "live"]);
@@ -140,6 +140,54 @@ fn every_frame_is_timed() {
         let figures: Vec<_> = level.iter().map(|case| case.rounds[0]).collect();
         assert!(figures[0] > 0.0 && figures.is_sorted(), "{figures:?}");
         assert!(!level[0].distribution.is_empty());
+    }
+}
+
+#[test]
+fn answers_of_sockets_are_timed_through_the_node_and_the_kernel() {
+    if !is_root() {
+        return;
+    }
+    let report =
+        bench(&["answers", "--rounds", "1", "--seconds", "0.1", "--expect", "adaptive=100000"]);
+    let groups: Vec<_> = report.cases.iter().map(|case| case.group.as_str()).collect();
+    let ways = ["kernel-one-core", "spinning", "adaptive"];
+    assert_eq!(groups, ways.map(|way| [way; 3]).concat());
+    for case in &report.cases {
+        let reference = case.reference.as_ref().expect("a reference");
+        assert!(case.rounds[0] > 0.0 && reference.rounds[0] > 0.0, "{case:?}");
+        let expected = (case.title() == "adaptive p50").then_some(true);
+        assert_eq!(case.expected.map(|expected| expected.reached), expected);
+    }
+    assert_eq!(report.load, None);
+}
+
+#[test]
+fn a_lab_is_brought_up_and_down_in_both_ways() {
+    if !is_root() {
+        return;
+    }
+    let lab = ["--pods", "5", "--nodes", "2", "--expect", "fused=600"];
+    let report = bench(&[&["up", "--rounds", "1"], &lab[..]].concat());
+    let names: Vec<_> = report.cases.iter().map(Case::title).collect();
+    assert_eq!(names, ["wired up", "wired down", "fused up", "fused down"]);
+    assert!(report.cases.iter().all(|case| case.rounds.len() == 1 && case.rounds[0] > 0.0));
+    // A pod's veth has a socket at one end.
+    assert!(report.cases[2].notes[0].contains(" sockets, "), "{:?}", report.cases[2].notes);
+}
+
+#[test]
+fn idle_ports_are_measured_beside_none() {
+    if !is_root() {
+        return;
+    }
+    let report = bench(&["idle", "--rounds", "1", "--seconds", "0.1", "--ports", "40"]);
+    let names: Vec<_> = report.cases.iter().map(Case::title).collect();
+    let groups = ["skb", "live", "empty turn"];
+    assert_eq!(names, groups.map(|group| format!("{group} 40 idle")));
+    for case in &report.cases {
+        let reference = case.reference.as_ref().expect("a reference");
+        assert!(case.rounds[0] > 0.0 && reference.rounds[0] > 0.0, "{case:?}");
     }
 }
 

@@ -47,8 +47,9 @@ fn check_rows(report: &Report, only: &str) {
     for load in &report.loads {
         for name in only.split(',') {
             let row = load.rows.iter().find(|row| row.name == name);
-            let of_load = |input: Option<Input>| input.is_none_or(|input| input == load.input);
-            let mut absent = report.absent.iter().filter(|a| a.name == name && of_load(a.input));
+            let mut absent = report.absent.iter().filter(|absent| {
+                absent.name == name && absent.load.as_ref().is_none_or(|of| *of == load.load)
+            });
             match (row, absent.next()) {
                 (Some(row), None) => check(&row.rounds[0]),
                 (None, Some(absent)) => {
@@ -72,7 +73,7 @@ fn the_kernel_and_the_reference_are_measured_under_both_inputs() {
     }
     let only = "l2fwd,devmap,kernel-forward,kernel-rules,kernel-nft";
     let report = compare(only, &["--expect", "l2fwd=0.0001"]);
-    let inputs: Vec<_> = report.loads.iter().map(|load| load.input).collect();
+    let inputs: Vec<_> = report.loads.iter().map(|load| load.load.input).collect();
     assert_eq!(inputs, [Input::Skb, Input::Live]);
     for load in &report.loads {
         let node = load.rows.first().expect("the node");
@@ -80,6 +81,41 @@ fn the_kernel_and_the_reference_are_measured_under_both_inputs() {
         check(&node.rounds[0]);
     }
     check_rows(&report, only);
+}
+
+#[test]
+fn the_node_is_measured_in_other_ways_beside_the_usual_one() {
+    if !is_root() {
+        return;
+    }
+    let only = "l2fwd,node-fused,node-busy";
+    let report = compare(only, &["--expect", "node-fused/l2fwd=0.0001"]);
+    assert_eq!(report.absent, []);
+    check_rows(&report, only);
+    for load in &report.loads {
+        let fused = load.rows.iter().find(|row| row.name == "node-fused").expect("the row");
+        assert!(fused.expected_of_reference.is_some_and(|expected| expected.reached));
+    }
+}
+
+#[test]
+fn many_flows_are_a_load_beside_few() {
+    if !is_root() {
+        return;
+    }
+    let expected = ["--expect", "l2fwd=0.0001", "--expect", "l2fwd@50001=0.00001"];
+    let load = ["--input", "skb", "--flows", "50001,100"];
+    let report = compare("l2fwd,kernel-nft", &[&load[..], &expected].concat());
+    let flows: Vec<_> = report.loads.iter().map(|l| (l.load.flows, l.load.services)).collect();
+    assert_eq!(flows, [(100, 1), (50_001, 2)]);
+    let expected = report.loads.iter().map(|load| load.rows[1].expected.map(|e| e.ratio));
+    assert_eq!(expected.collect::<Vec<_>>(), [Some(0.0001), Some(0.00001)]);
+    for row in report.loads.iter().flat_map(|load| &load.rows) {
+        check(&row.rounds[0]);
+    }
+    // It has one service, so not the many.
+    let absent = report.absent.iter().filter(|absent| absent.name == "kernel-nft");
+    assert!(absent.clone().count() > 0, "{:?}", report.absent);
 }
 
 #[test]
@@ -99,6 +135,11 @@ fn what_cannot_be_expected_is_refused_before_anything_is_made() {
         ["--only", "l2fwd", "--expect", "kernel-nft=2"],
         ["--only", "l2fwd", "--expect", "l2fwd=0"],
         ["--only", "no-such-row", "--expect", "l2fwd=1"],
+        ["--only", "l2fwd", "--expect", "l2fwd@2000=1"],
+        ["--only", "l2fwd", "--expect", "l2fwd@far=1"],
+        ["--only", "l2fwd", "--expect", "l2fwd/l2fwd=1"],
+        ["--only", "node-fused", "--expect", "node-fused/l2fwd=1"],
+        ["--only", "l2fwd", "--flows", "50001"],
     ] {
         let output = trunkline(&["bench", "compare"]).args(arguments).output().expect("run");
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

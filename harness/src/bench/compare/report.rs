@@ -5,21 +5,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::forwarder::Row;
-use crate::bench::generator::Input;
 use crate::bench::load::Load;
 use crate::bench::machine::Machine;
-use crate::bench::report::Calibration;
+use crate::bench::report::{Calibration, Expectation};
 use crate::bench::window::Window;
 use benches::statistics::Estimate;
 
 /// Version of the report's form. Grows when a field changes its meaning or goes.
-pub const VERSION: u32 = 1;
-/// How sure the interval of a figure that holds has to be: few rounds have no more than their
-/// range.
-const SURE: f64 = 0.95;
-/// How wide the interval of a figure that holds may be (spec BENCH-16).
-const NARROW: f64 = 0.06;
-
+pub const VERSION: u32 = 2;
 /// The report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -35,20 +28,18 @@ pub struct Report {
     pub machine: Machine,
     /// The machine's speed meanwhile.
     pub calibration: Calibration,
-    /// What was offered, but for how it came in.
-    pub load: Load,
-    /// Rates, for each way in which it came in.
+    /// Rates, for each load.
     pub loads: Vec<LoadReport>,
     /// What was asked for and could not be measured.
     pub absent: Vec<Absent>,
 }
 
-/// What was measured under one input.
+/// What was measured under one load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LoadReport {
-    /// How the load came in.
-    pub input: Input,
+    /// What was offered.
+    pub load: Load,
     /// Every forwarder.
     pub rows: Vec<RowReport>,
 }
@@ -76,20 +67,10 @@ pub struct RowReport {
     pub reference_ratio: Option<Estimate>,
     /// What was expected of the node's ratio.
     pub expected: Option<Expectation>,
+    /// What was expected of the ratio to the reference.
+    pub expected_of_reference: Option<Expectation>,
     /// Every round, the first begun by the first row, each later one by the next.
     pub rounds: Vec<Window>,
-}
-
-/// What was expected of a ratio, and what came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Expectation {
-    /// The least ratio asked for.
-    pub ratio: f64,
-    /// Whether the median reaches it.
-    pub reached: bool,
-    /// Whether, besides, the interval is narrow enough to trust it: less than 0.06.
-    pub holds: bool,
 }
 
 /// A forwarder that was asked for and not measured.
@@ -98,19 +79,17 @@ pub struct Expectation {
 pub struct Absent {
     /// Its name.
     pub name: String,
-    /// Under which input; none where it is under all.
-    pub input: Option<Input>,
+    /// Under which load; none where it is under all.
+    pub load: Option<Load>,
     /// Why.
     pub reason: String,
 }
 
-impl Expectation {
-    /// That a ratio is at least so much.
+impl Absent {
+    /// A row under one load.
     #[must_use]
-    pub fn least(ratio: f64, found: Estimate) -> Self {
-        let reached = found.median >= ratio;
-        let sure = found.confidence >= SURE && found.high - found.low < NARROW;
-        Self { ratio, reached, holds: reached && sure }
+    pub fn of(row: Row, load: &Load, reason: String) -> Self {
+        Self { name: row.to_string(), load: Some(load.clone()), reason }
     }
 }
 
@@ -130,6 +109,7 @@ impl RowReport {
             node_ratio: None,
             reference_ratio: None,
             expected: None,
+            expected_of_reference: None,
             rounds: rounds.to_vec(),
         }
     }
@@ -142,6 +122,13 @@ impl RowReport {
     /// Holds this row's rounds against the reference's.
     pub fn compare_reference(&mut self, reference: &[Window]) {
         self.reference_ratio = Some(ratio(&self.rounds, reference));
+    }
+
+    /// Whether its ratios reach what was expected of them.
+    #[must_use]
+    pub fn is_as_expected(&self) -> bool {
+        let expected = [self.expected, self.expected_of_reference];
+        expected.iter().flatten().all(|expected| expected.reached)
     }
 
     /// Whatever was not as it must be.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
-use super::report::{Absent, Expectation, LoadReport, Report, RowReport};
-use crate::bench::generator::Input;
-use crate::bench::report::Calibration;
+use super::report::{Absent, LoadReport, Report, RowReport};
+use crate::bench::forwarder::Row;
+use crate::bench::report::{warnings, written};
 use crate::bench::window::Window;
 use benches::statistics::{Estimate, median};
 
@@ -16,79 +16,43 @@ impl Report {
     /// The report as lines of text.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string cannot fail.
-        let _ = self.write(&mut text);
-        text
+        written(|text| self.write(text))
     }
 
     fn write(&self, to: &mut impl Write) -> fmt::Result {
-        let Self { machine, load, .. } = self;
         writeln!(
             to,
             "bench compare: pod -> ClusterIP -> endpoint on another node, one node wired"
         )?;
-        writeln!(
-            to,
-            "{}, {} frames, {} flows; Linux {}, {}, generator on core {}, forwarder on core {} of {}",
-            load.proto.name().to_uppercase(),
-            load.sizes,
-            load.flows,
-            machine.kernel,
-            machine.processor,
-            machine.generator_core,
-            machine.forwarder_core,
-            machine.cores
-        )?;
-        if !machine.optimised {
-            writeln!(to, "built without optimisation: the figures mean nothing")?;
-        }
-        if !machine.priority_raised {
-            writeln!(to, "the priority could not be raised: other work takes its share")?;
-        }
-        let Calibration { fastest, slowest, varied, .. } = self.calibration;
-        if varied {
-            writeln!(to, "the machine's speed varied ({fastest:.0} to {slowest:.0} ms)")?;
+        writeln!(to, "{}", self.machine.in_words())?;
+        for warning in warnings(&self.machine, self.calibration, self.interrupted) {
+            writeln!(to, "{warning}")?;
         }
         self.loads.iter().try_for_each(|load| load.write(to))?;
         if !self.absent.is_empty() {
             writeln!(to, "\nnot measured")?;
         }
-        for Absent { name, input, reason } in &self.absent {
-            let input = input.map_or("", Input::name);
-            writeln!(to, "  {name:<25} {input:<7} {reason}")?;
+        for Absent { name, load, reason } in &self.absent {
+            let load = load.as_ref().map(super::name).unwrap_or_default();
+            writeln!(to, "  {name:<25} {load:<20} {reason}")?;
         }
         for row in self.loads.iter().flat_map(|load| &load.rows) {
             for fault in row.faults() {
                 writeln!(to, "FAULT {}: {fault}", row.name)?;
             }
         }
-        if self.interrupted {
-            writeln!(to, "\ninterrupted: the report is of what was measured until then")?;
-        }
         Ok(())
-    }
-}
-
-impl fmt::Display for Expectation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = match (self.reached, self.holds) {
-            (true, true) => "holds",
-            (true, false) => "reached, interval wide",
-            (false, _) => "NOT REACHED",
-        };
-        write!(f, "{}: {found}", self.ratio)
     }
 }
 
 impl LoadReport {
     fn write(&self, to: &mut impl Write) -> fmt::Result {
-        let Self { input, rows } = self;
+        let Self { load, rows } = self;
         let rounds = rows.first().map_or(0, |row| row.rounds.len());
-        writeln!(to, "\n{} input, rounds: {rounds}", input.name())?;
+        writeln!(to, "\n{}, rounds: {rounds}", load.in_words())?;
         writeln!(
             to,
-            "  {:<25} cores   Mpps  ns/packet  node/row  95 % interval    row/l2fwd  expected",
+            "  {:<25} cores   Mpps  ns/packet  node/row  95 % interval    row/l2fwd  95 % interval",
             "row"
         )?;
         for row in rows {
@@ -123,13 +87,18 @@ impl RowReport {
             None => write!(to, "  {:>8}  {:14}", "", "")?,
         }
         match self.reference_ratio {
-            Some(Estimate { median, .. }) => write!(to, "  {median:>9.3}")?,
-            None => write!(to, "  {:>9}", "")?,
+            Some(Estimate { median, low, high, .. }) => {
+                writeln!(to, "  {median:>9.3}  {low:.3} to {high:.3}")?;
+            }
+            None => writeln!(to)?,
         }
-        match self.expected {
-            Some(expected) => writeln!(to, "  {expected}"),
-            None => writeln!(to),
+        if let Some(expected) = self.expected {
+            writeln!(to, "    node/{name} {expected}")?;
         }
+        if let Some(expected) = self.expected_of_reference {
+            writeln!(to, "    {name}/{} {expected}", Row::L2FWD)?;
+        }
+        Ok(())
     }
 
     /// How much of its core the generator had, which never rests: the median over the rounds.

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
+use datapath::lab::Pod;
 use datapath::node::TRUNK_TABLE;
 
 use crate::bench::bed::{Bed, Device, PRIMARY, cali};
@@ -41,8 +42,10 @@ impl Kernel {
         let (pod, eth0) = (bed.near(cali(0))?, bed.near(PRIMARY)?);
         let namespace = pod.namespace.clone();
         let mut kernel = Self { placement: None, namespace, undo: Vec::new() };
-        kernel.forwards(&[&pod, &eth0])?;
-        let mut lines = routes(bed, frames, [&pod, &eth0])?;
+        let pods = (0..bed.clients).map(|pod| bed.near(cali(pod)));
+        let pods = pods.collect::<anyhow::Result<Vec<_>>>()?;
+        kernel.forwards(&pods.iter().chain([&eth0]).collect::<Vec<_>>())?;
+        let mut lines = routes(bed, frames, &pods, &eth0)?;
         match row.kind {
             Kind::Rules => lines += &rules(bed, frames.pair()?.pod, [&pod, &eth0], 1),
             Kind::Rules200 => lines += &rules(bed, frames.pair()?.pod, [&pod, &eth0], PODS),
@@ -129,17 +132,18 @@ fn taken_back(lines: &str) -> String {
     })
 }
 
-/// Addresses, routes and neighbours of a router between the pod and its gateway.
-fn routes(bed: &Bed, frames: &Frames, [pod, eth0]: [&Device; 2]) -> anyhow::Result<String> {
-    let Pair { pod: pod_ip, last_hop: [pod_mac, _], .. } = frames.pair()?;
+/// Addresses, routes and neighbours of a router between the pods and its gateway.
+fn routes(bed: &Bed, frames: &Frames, pods: &[Device], eth0: &Device) -> anyhow::Result<String> {
     let (gateway, node_ip) = (bed.gateway(), frames.node_ip());
-    let (pod, eth0) = (&pod.ifname, &eth0.ifname);
+    let eth0 = &eth0.ifname;
     let mut text = String::new();
     writeln!(text, "addr add {node_ip}/32 dev {eth0}")?;
     writeln!(text, "route add default via {} dev {eth0} onlink", gateway.ip)?;
-    writeln!(text, "route add {pod_ip}/32 dev {pod} scope link")?;
     writeln!(text, "neigh add {} dev {eth0} lladdr {} nud permanent", gateway.ip, gateway.mac)?;
-    writeln!(text, "neigh add {pod_ip} dev {pod} lladdr {pod_mac} nud permanent")?;
+    for (Pod { ip, mac, .. }, Device { ifname, .. }) in bed.lab.pods.iter().zip(pods) {
+        writeln!(text, "route add {ip}/32 dev {ifname} scope link")?;
+        writeln!(text, "neigh add {ip} dev {ifname} lladdr {mac} nud permanent")?;
+    }
     Ok(text)
 }
 

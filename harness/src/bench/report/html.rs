@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::chart::{self, COLOURS, better, escape};
-use super::text::{figure, losses};
+use super::text::{figure, losses, written};
 use super::{Case, Report};
 use crate::bench::search::Trial;
 
@@ -13,10 +13,7 @@ impl Report {
     /// The report as a page.
     #[must_use]
     pub fn html(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string cannot fail.
-        let _ = self.page(&mut text);
-        text
+        written(|text| self.page(text))
     }
 
     fn page(&self, to: &mut impl Write) -> fmt::Result {
@@ -30,7 +27,9 @@ impl Report {
             (false, false) => ("bad", "failed"),
         };
         writeln!(to, "<h1>bench {mode} <span class=\"badge {class}\">{verdict}</span></h1>")?;
-        writeln!(to, "<p class=\"lead\">{}</p>", escape(&self.offered()))?;
+        let offered = self.load.as_ref().map(|load| format!("; {}", load.in_words()));
+        let about = escape(self.mode.about());
+        writeln!(to, "<p class=\"lead\">{about}{}</p>", escape(&offered.unwrap_or_default()))?;
         if !self.expected.is_empty() {
             writeln!(to, "<p>expected: {}</p>", escape(&self.expected))?;
         }
@@ -108,7 +107,11 @@ impl Report {
                 Some(reference) => {
                     let ratio = figure(&reference.ratio, "");
                     let (name, of) = (escape(&reference.name), figure(&reference.estimate, unit));
-                    write!(to, "<td><b>{ratio}</b><td>{name}: {of}")?;
+                    write!(to, "<td><b>{ratio}</b>")?;
+                    if let Some(expected) = case.expected {
+                        write!(to, "<br>expected {expected}")?;
+                    }
+                    write!(to, "<td>{name}: {of}")?;
                 }
                 None => write!(to, "<td><td>")?,
             }

@@ -2,6 +2,7 @@
 //! types of the fields are a committed schema, docs/schema/bench.json.
 
 mod chart;
+mod expectation;
 mod html;
 mod text;
 
@@ -14,6 +15,8 @@ use super::load::Load;
 use super::machine::Machine;
 use super::search::{Goal, Trial};
 use benches::statistics::Estimate;
+pub use expectation::Expectation;
+pub use text::{warnings, written};
 
 /// Version of the report's form. Grows when a field changes its meaning or goes.
 pub const VERSION: u32 = 2;
@@ -32,12 +35,18 @@ pub enum Mode {
     Pdr,
     /// How long frames are on their way.
     Latency,
+    /// How long requests wait for their answers.
+    Answers,
     /// New connections.
     Cps,
     /// Connections held.
     Cc,
     /// Another version of the lab put in place under load.
     Churn,
+    /// A lab brought up and down.
+    Up,
+    /// A node with idle ports beside one without.
+    Idle,
 }
 
 impl Mode {
@@ -49,9 +58,22 @@ impl Mode {
             Self::Ndr => "ndr",
             Self::Pdr => "pdr",
             Self::Latency => "latency",
+            Self::Answers => "answers",
             Self::Cps => "cps",
             Self::Cc => "cc",
             Self::Churn => "churn",
+            Self::Up => "up",
+            Self::Idle => "idle",
+        }
+    }
+
+    /// What is measured, in a line.
+    #[must_use]
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Answers => "pod -> pod on the same node and back, one request at a time",
+            Self::Up => "a lab's file -> all its ports forward -> nothing is left",
+            _ => "pod -> ClusterIP -> endpoint on another node",
         }
     }
 }
@@ -64,6 +86,12 @@ pub enum Unit {
     /// Microseconds.
     #[serde(rename = "us")]
     Microseconds,
+    /// Nanoseconds.
+    #[serde(rename = "ns")]
+    Nanoseconds,
+    /// Seconds.
+    #[serde(rename = "s")]
+    Seconds,
     /// Connections a second.
     #[serde(rename = "conn/s")]
     ConnectionsPerSecond,
@@ -85,6 +113,8 @@ impl Unit {
         match self {
             Self::Mpps => "Mpps",
             Self::Microseconds => "us",
+            Self::Nanoseconds => "ns",
+            Self::Seconds => "s",
             Self::ConnectionsPerSecond => "conn/s",
             Self::Connections => "connections",
             Self::BytesPerConnection => "B/conn",
@@ -120,8 +150,9 @@ pub struct Report {
     pub machine: Machine,
     /// The machine's speed meanwhile.
     pub calibration: Calibration,
-    /// What was offered.
-    pub load: Load,
+    /// What was offered; none where it is not frames of a load that are measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
     /// How a rate was searched for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal: Option<Goal>,
@@ -150,6 +181,9 @@ pub struct Case {
     /// The same of a reference, taken in the same rounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Reference>,
+    /// What was expected of the ratio to the reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expectation>,
     /// A rate in Gb/s: by the frames (layer 2), and with what a wire takes beside them (layer 1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gbps: Option<[f64; 2]>,
@@ -238,6 +272,7 @@ impl Case {
             estimate: Estimate::of(&rounds),
             rounds,
             reference: None,
+            expected: None,
             gbps: None,
             limit: None,
             offered: 0,
@@ -265,6 +300,23 @@ impl Case {
             distribution: Vec::new(),
         });
         self
+    }
+
+    /// With the least that its ratio to the reference has to be, or the most where lower is better.
+    #[must_use]
+    pub fn expecting(mut self, ratio: f64) -> Self {
+        let expectation = match self.better {
+            Better::Higher => Expectation::least,
+            Better::Lower => Expectation::most,
+        };
+        self.expected = self.reference.as_ref().map(|of| expectation(ratio, of.ratio));
+        self
+    }
+
+    /// Whether its ratio is what was expected of it.
+    #[must_use]
+    pub fn is_as_expected(&self) -> bool {
+        self.expected.is_none_or(|expected| expected.reached)
     }
 
     /// The case's share of the reference in each round.

@@ -4,75 +4,63 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use super::{Calibration, Case, Report};
+use crate::bench::load::many;
+use crate::bench::machine::Machine;
 use benches::statistics::Estimate;
+
+/// What `write` writes, as text.
+pub fn written(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
+    let mut text = String::new();
+    // Writing into a string cannot fail.
+    let _ = write(&mut text);
+    text
+}
+
+/// What makes figures worth less than they look.
+#[must_use]
+pub fn warnings(machine: &Machine, calibration: Calibration, interrupted: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if interrupted {
+        warnings.push("interrupted: the report is of what was measured until then".to_owned());
+    }
+    if !machine.optimised {
+        warnings.push("built without optimisation: the figures mean nothing".to_owned());
+    }
+    if !machine.priority_raised {
+        warnings.push("the priority could not be raised: other work takes its share".to_owned());
+    }
+    let Calibration { fastest, slowest, varied, .. } = calibration;
+    if varied {
+        warnings.push(format!(
+            "the machine's speed varied ({fastest:.0} to {slowest:.0} ms): rely on the ratios"
+        ));
+    }
+    if machine.steal > 0.01 {
+        let steal = machine.steal * 100.0;
+        warnings.push(format!("the host took {steal:.1} % of the processors away"));
+    }
+    warnings
+}
 
 impl Report {
     /// The report as lines of text.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string cannot fail.
-        let _ = self.write(&mut text);
-        text
+        written(|text| self.write(text))
     }
 
-    /// What was offered, in words.
-    #[must_use]
-    pub fn offered(&self) -> String {
-        let load = &self.load;
-        format!(
-            "{}, {} frames, {} from {} to {} as {}, seed {}",
-            load.proto.name().to_uppercase(),
-            load.sizes,
-            many(load.flows, "flow"),
-            many(load.pods.into(), "pod"),
-            many(load.services.into(), "service"),
-            load.input.name(),
-            load.seed,
-        )
-    }
-
-    /// What makes figures worth less than they look.
+    /// What makes its figures worth less than they look.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        let machine = &self.machine;
-        if self.interrupted {
-            warnings.push("interrupted: the report is of what was measured until then".to_owned());
-        }
-        if !machine.optimised {
-            warnings.push("built without optimisation: the figures mean nothing".to_owned());
-        }
-        if !machine.priority_raised {
-            warnings
-                .push("the priority could not be raised: other work takes its share".to_owned());
-        }
-        let Calibration { fastest, slowest, varied, .. } = self.calibration;
-        if varied {
-            warnings.push(format!(
-                "the machine's speed varied ({fastest:.0} to {slowest:.0} ms): rely on the ratios"
-            ));
-        }
-        if machine.steal > 0.01 {
-            let steal = machine.steal * 100.0;
-            warnings.push(format!("the host took {steal:.1} % of the processors away"));
-        }
-        warnings
+        warnings(&self.machine, self.calibration, self.interrupted)
     }
 
     fn write(&self, to: &mut impl Write) -> fmt::Result {
-        let machine = &self.machine;
-        writeln!(to, "bench {}: pod -> ClusterIP -> endpoint on another node", self.mode.name())?;
-        writeln!(to, "{}", self.offered())?;
-        writeln!(
-            to,
-            "Linux {}, {}, generator on core {}, forwarder on core {} of {}",
-            machine.kernel,
-            machine.processor,
-            machine.generator_core,
-            machine.forwarder_core,
-            machine.cores
-        )?;
+        writeln!(to, "bench {}: {}", self.mode.name(), self.mode.about())?;
+        if let Some(load) = &self.load {
+            writeln!(to, "{}", load.in_words())?;
+        }
+        writeln!(to, "{}", self.machine.in_words())?;
         if let Some(goal) = &self.goal {
             writeln!(
                 to,
@@ -122,6 +110,9 @@ impl Case {
             let sure = confidence * 100.0;
             writeln!(to, "    {:<12} {}", reference.name, figure(&reference.estimate, unit))?;
             writeln!(to, "    ratio        {median:.3} ({low:.3} to {high:.3}, {sure:.0} % sure)")?;
+            if let Some(expected) = self.expected {
+                writeln!(to, "    expected     {expected}")?;
+            }
             if let Some(limit) = &reference.limit {
                 writeln!(to, "    {} was limited by {limit}", reference.name)?;
             }
@@ -138,10 +129,6 @@ impl Case {
         }
         self.notes.iter().try_for_each(|note| writeln!(to, "    {note}"))
     }
-}
-
-fn many(count: u32, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A figure with its interval.

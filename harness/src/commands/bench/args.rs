@@ -56,6 +56,17 @@ impl LoadArgs {
     }
 }
 
+/// How often and for how long.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct RoundsArgs {
+    /// Rounds; each measures everything.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(super) rounds: u32,
+    /// How long each measurement of a round takes, in seconds.
+    #[arg(long, default_value = "1", value_parser = seconds)]
+    pub(super) seconds: Duration,
+}
+
 /// How a rate is searched for.
 #[derive(Debug, Args)]
 pub(super) struct GoalArgs {
@@ -123,7 +134,7 @@ pub(super) fn write(file: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 /// A number of seconds.
-pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     let fits = (0.01..=600.0).contains(&seconds);
     fits.then(|| Duration::from_secs_f64(seconds)).ok_or_else(|| "not 0.01 to 600".to_owned())

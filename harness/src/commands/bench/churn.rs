@@ -1,11 +1,10 @@
 //! `bench churn`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{GoalArgs, LoadArgs, OutputArgs, seconds, share};
+use super::args::{GoalArgs, LoadArgs, OutputArgs, RoundsArgs, share};
 use crate::bench::churn::{Plan, churn};
 
 /// Other versions of the lab put in place under load, as `trunkline apply` does it: what frames are
@@ -35,12 +34,8 @@ pub(super) struct Churn {
     share: f64,
     #[command(flatten)]
     goal: GoalArgs,
-    /// Rounds.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    rounds: u32,
-    /// For how long each.
-    #[arg(long, default_value = "2", value_parser = seconds)]
-    seconds: Duration,
+    #[command(flatten)]
+    how_long: RoundsArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -48,8 +43,8 @@ pub(super) struct Churn {
 impl Churn {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         let plan = Plan {
-            rounds: self.rounds,
-            time: self.seconds,
+            rounds: self.how_long.rounds,
+            time: self.how_long.seconds,
             swaps: f64::from(self.swaps),
             others: self.others,
             services: self.other_services,

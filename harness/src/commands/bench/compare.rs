@@ -1,19 +1,23 @@
 //! `bench compare`.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 
 use super::NO;
-use super::args::{seconds, write};
-use crate::bench::compare::{Plan, compare};
+use super::args::{RoundsArgs, write};
+use crate::bench::compare::{Expected, Plan, Side, compare};
 use crate::bench::forwarder::Row;
 use crate::bench::generator::Input;
+use crate::bench::load::{Load, PORTS};
 use crate::bench::peer::tools;
+
+/// Most flows: as many as a lab's limit and a quarter more fit into.
+const MOST_FLOWS: i64 = 12_000_000;
 
 /// One node with its whole pipeline beside other forwarders on the same veths, one after the other
 /// in every round: the same load, each frame checked where it arrives.
@@ -29,15 +33,18 @@ pub(super) struct Compare {
     /// How the load comes in.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["skb", "live"])]
     input: Vec<Input>,
-    /// Rounds; each measures everything.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    rounds: u32,
-    /// How long each forwarder is measured in a round.
-    #[arg(long, default_value = "2", value_parser = seconds)]
-    seconds: Duration,
-    /// The least that the node's rate has to be of a row's, by the median, under every input.
-    #[arg(long, value_name = "ROW=RATIO", value_parser = expectation)]
-    expect: Vec<(Row, f64)>,
+    /// Numbers of flows; each is a load of its own. To a service a pod has 50,000: more flows ask
+    /// more services.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1_000])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=MOST_FLOWS))]
+    flows: Vec<u32>,
+    #[command(flatten)]
+    how_long: RoundsArgs,
+    /// The least that the node's rate has to be of a row's, by the median, or a row's of l2fwd's:
+    /// `kernel-nft=2`, `node-fused/l2fwd=0.9`. It is about every load but those that another one
+    /// names: `l2fwd@1000000=0.9`, `l2fwd@live=0.93`.
+    #[arg(long, value_name = "ROW[/l2fwd][@INPUT][@FLOWS]=RATIO", value_parser = expectation)]
+    expect: Vec<Expected>,
     /// First install, by apt-get, the packages of what is to be measured.
     #[arg(long)]
     install: bool,
@@ -50,13 +57,28 @@ fn row(text: &str) -> Result<Row, String> {
     Row::named(text).ok_or_else(|| "no such row; `bench compare --help` lists them".to_owned())
 }
 
-fn expectation(text: &str) -> Result<(Row, f64), String> {
-    let (name, ratio) = text.split_once('=').ok_or("not ROW=RATIO")?;
+fn expectation(text: &str) -> Result<Expected, String> {
+    let (of, ratio) = text.split_once('=').ok_or("not ROW=RATIO")?;
     let ratio: f64 = ratio.parse().map_err(|_| "the ratio is not a number".to_owned())?;
     if !(ratio.is_finite() && ratio > 0.0) {
         return Err("the ratio is not above 0".to_owned());
     }
-    Ok((row(name)?, ratio))
+    let mut parts = of.split('@');
+    let what = parts.next().unwrap_or_default();
+    let (name, against) = match what.split_once('/') {
+        None => (what, Side::Node),
+        Some((name, of)) if row(of)? == Row::L2FWD => (name, Side::Reference),
+        Some(_) => return Err("a row other than the node is held against l2fwd only".to_owned()),
+    };
+    let mut expected = Expected { row: row(name)?, against, input: None, flows: None, ratio };
+    for part in parts {
+        match (part.parse(), Input::from_str(part, false)) {
+            (Ok(flows), _) => expected.flows = Some(flows),
+            (_, Ok(input)) => expected.input = Some(input),
+            _ => return Err(format!("{part}: neither an input nor a number of flows")),
+        }
+    }
+    Ok(expected)
 }
 
 /// The rows, for the help.
@@ -81,19 +103,36 @@ impl Compare {
     fn plan(&self) -> anyhow::Result<Plan> {
         let named = |row: &Row| self.only.is_empty() || self.only.contains(row);
         let rows: Vec<_> = Row::all().filter(|row| *row == Row::NODE || named(row)).collect();
-        for (row, _) in &self.expect {
-            let measured = *row != Row::NODE && rows.contains(row);
-            measured.then_some(()).with_context(|| format!("--expect {row}: not measured"))?;
+        let inputs = Input::value_variants().iter().filter(|input| self.input.contains(input));
+        let flows: BTreeSet<_> = self.flows.iter().collect();
+        let mut loads = Vec::new();
+        for input in inputs {
+            loads.extend(flows.iter().map(|flows| Load::smallest(*input).with_flows(**flows)));
+        }
+        if let Some(load) = loads.iter().find(|load| load.input == Input::Live && load.services > 1)
+        {
+            bail!("--flows {}: XDP frames have {PORTS}; see --input", load.flows);
+        }
+        for expected in &self.expect {
+            let row = expected.row;
+            let against = match expected.against {
+                Side::Node => Row::NODE,
+                Side::Reference => Row::L2FWD,
+            };
+            ensure!(row != against, "--expect {row}: held against itself");
+            let measured = rows.contains(&row) && rows.contains(&against);
+            ensure!(measured, "--expect {row}: not measured");
+            let offered = loads.iter().any(|load| expected.is_of(load));
+            ensure!(offered, "--expect {row}: no such load is offered");
         }
         if self.install {
             tools::install(&rows)?;
         }
-        let inputs = Input::value_variants().iter().filter(|input| self.input.contains(input));
         Ok(Plan {
-            inputs: inputs.copied().collect(),
             rows,
-            rounds: self.rounds,
-            time: self.seconds,
+            loads,
+            rounds: self.how_long.rounds,
+            time: self.how_long.seconds,
             expected: self.expect.clone(),
         })
     }

@@ -1,11 +1,10 @@
 //! `bench latency`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{GoalArgs, LoadArgs, OutputArgs, seconds};
+use super::args::{GoalArgs, LoadArgs, OutputArgs, RoundsArgs};
 use crate::bench::latency::{Plan, latency};
 
 /// How long frames are on their way through a node, one way, beside a bare AF_XDP forwarder on the
@@ -26,12 +25,8 @@ pub(super) struct Latency {
     ndr: Option<u32>,
     #[command(flatten)]
     goal: GoalArgs,
-    /// Rounds; each times both forwarders under every load.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    rounds: u32,
-    /// For how long, under each load.
-    #[arg(long, default_value = "2", value_parser = seconds)]
-    seconds: Duration,
+    #[command(flatten)]
+    how_long: RoundsArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -39,8 +34,8 @@ pub(super) struct Latency {
 impl Latency {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         let plan = Plan {
-            rounds: self.rounds,
-            time: self.seconds,
+            rounds: self.how_long.rounds,
+            time: self.how_long.seconds,
             loads: self.loads.clone(),
             ndr: self.ndr.map(f64::from),
             goal: self.goal.goal(0.0)?,

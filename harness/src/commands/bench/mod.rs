@@ -1,13 +1,16 @@
 //! `bench`: how fast the datapath forwards, one file a subcommand.
 
+mod answers;
 mod args;
 mod churn;
 mod compare;
 mod connections;
 mod diff;
+mod idle;
 mod latency;
 mod rate;
 mod smoke;
+mod up;
 
 use std::process::ExitCode;
 
@@ -34,9 +37,12 @@ enum What {
     Ndr(rate::Ndr),
     Pdr(rate::Pdr),
     Latency(latency::Latency),
+    Answers(answers::Answers),
     Cps(connections::Cps),
     Cc(connections::Cc),
     Churn(churn::Churn),
+    Up(up::Up),
+    Idle(idle::Idle),
     Diff(diff::Diff),
 }
 
@@ -52,9 +58,12 @@ impl Bench {
             What::Ndr(ndr) => ndr.run(),
             What::Pdr(pdr) => pdr.run(),
             What::Latency(latency) => latency.run(),
+            What::Answers(answers) => answers.run(),
             What::Cps(cps) => cps.run(),
             What::Cc(cc) => cc.run(),
             What::Churn(churn) => churn.run(),
+            What::Up(up) => up.run(),
+            What::Idle(idle) => idle.run(),
             What::Diff(diff) => diff.run(),
         };
         match result {

@@ -1,11 +1,10 @@
 //! `bench smoke`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{OutputArgs, seconds};
+use super::args::{OutputArgs, RoundsArgs};
 use crate::bench::smoke::{Plan, smoke};
 
 /// One node with its whole pipeline against a bare AF_XDP forwarder on the same veths: 64-byte
@@ -15,12 +14,8 @@ use crate::bench::smoke::{Plan, smoke};
 /// `live`, XDP frames, of which more can be offered than any forwarder takes.
 #[derive(Debug, Args)]
 pub(super) struct Smoke {
-    /// Rounds of every input.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    rounds: u32,
-    /// How long each forwarder is measured in a round.
-    #[arg(long, default_value = "2", value_parser = seconds)]
-    seconds: Duration,
+    #[command(flatten)]
+    how_long: RoundsArgs,
     /// The least ratio of node to reference that passes, by the median, for every input.
     #[arg(long, value_name = "RATIO")]
     expect: Option<f64>,
@@ -30,7 +25,11 @@ pub(super) struct Smoke {
 
 impl Smoke {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        let plan = Plan { rounds: self.rounds, time: self.seconds, expected: self.expect };
+        let plan = Plan {
+            rounds: self.how_long.rounds,
+            time: self.how_long.seconds,
+            expected: self.expect,
+        };
         self.output.answer(&smoke(plan)?)
     }
 }
