@@ -153,8 +153,8 @@ impl<B: Buffer> Node<B> {
         }
     }
 
-    /// Has a packet's flow fetched, and remembers where it is; of a flow to be, what ipvs will be asked, and where both will
-    /// remember one that begins so many packets later.
+    /// Has a packet's flow fetched, and remembers where it is; of a flow to be, what ipvs will be asked,
+    /// and where both will remember one that begins so many packets later.
     #[inline]
     fn fetch_flow(&self, ahead: &mut [Ahead], at: usize, place: Place) {
         let Some(Some(Sight { tuple, hash, slot })) = ahead.get_mut(at) else { return };
