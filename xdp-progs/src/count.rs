@@ -5,7 +5,7 @@ use std::fmt;
 use libbpf_rs::{MapCore, MapFlags};
 
 use crate::error::{ProgError, at, missing};
-use crate::object::{Loaded, object};
+use crate::object::{Loaded, MULTI_BUFFER, object};
 use crate::{DATAGRAM, PAYLOAD};
 
 /// Bytes of an entry of the program's expected headers: a segment's, rounded up.
@@ -79,13 +79,27 @@ impl Counter {
     /// # Errors
     /// [`ProgError::ShortFrame`], or [`ProgError::Kernel`] where the rights are missing.
     pub fn load(streams: &[Vec<u8>], stamped: bool) -> Result<Self, ProgError> {
+        Self::load_with(streams, stamped, 0)
+    }
+
+    /// The same for an interface whose MTU is beyond what one buffer of the driver holds, as
+    /// [`Redirect::load_multi_buffer`](crate::Redirect::load_multi_buffer) is. The headers and what
+    /// else is looked at are in the first buffer.
+    ///
+    /// # Errors
+    /// As [`Counter::load`].
+    pub fn load_multi_buffer(streams: &[Vec<u8>], stamped: bool) -> Result<Self, ProgError> {
+        Self::load_with(streams, stamped, MULTI_BUFFER)
+    }
+
+    fn load_with(streams: &[Vec<u8>], stamped: bool, flags: u32) -> Result<Self, ProgError> {
         if streams.iter().any(|frame| frame.len() < DATAGRAM + PAYLOAD) {
             return Err(ProgError::ShortFrame);
         }
         // As many as are counted fit into a few bytes of a frame.
         let count = streams.len() as u32;
         let order = [count, u32::from(stamped)].map(u32::to_ne_bytes).concat();
-        let loaded = Loaded::load(object!("count"), 0, |map| {
+        let loaded = Loaded::load(object!("count"), flags, |map| {
             let name = map.name().to_str().unwrap_or_default().to_owned();
             if name == "expected" {
                 return map.set_max_entries(count.max(1));

@@ -268,6 +268,8 @@ pub struct Books {
     pub ring_full: u64,
     /// Lost there for other reasons.
     pub rx_dropped: u64,
+    /// Lost there because they took several frames and there was no memory to put them together in.
+    pub no_memory: u64,
     /// Dropped by the forwarder, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// What does not add up; empty when all is well.
