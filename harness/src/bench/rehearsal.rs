@@ -80,6 +80,8 @@ impl Ends<'_> {
         let mut arrived = Vec::new();
         let deadline = Instant::now() + PATIENCE;
         while arrived.len() < flows.len() && Instant::now() < deadline {
+            // The kernel does not take many long frames at a time.
+            self.flush();
             let ends = if act.0.is_request() {
                 std::slice::from_mut(&mut self.exit)
             } else {
@@ -108,6 +110,10 @@ impl Ends<'_> {
                 }
             }
         }
+    }
+
+    /// Pushes out what was sent and is not on its way.
+    fn flush(&mut self) {
         let others = std::iter::once(&mut self.exit).chain(&mut self.trunk);
         self.pods.iter_mut().chain(others).for_each(FarEnd::flush);
     }
