@@ -211,6 +211,9 @@ impl Row {
             }
             (Input::Live, Kind::Ovs) => Some("the XDP generator sends no tags"),
             (Input::Sockets, Kind::Ovs) => Some("a pod's stack sends no tags"),
+            (_, Kind::Testpmd | Kind::Ovs) if load.sizes.is_jumbo() => {
+                Some("its ports take no packets of several buffers")
+            }
             (_, Kind::Fused) if load.services > 1 => {
                 Some("its requests are counted at one endpoint, which has 50,000 flows")
             }

@@ -18,6 +18,8 @@ const WIRE_GAP: usize = 20;
 const SIZES: std::ops::RangeInclusive<u16> = 64..=8_518;
 /// The largest frame of an MTU of 1500, checksum included.
 const MOST_ORDINARY: u16 = 1_518;
+/// The largest XDP frame, checksum included: with what the kernel keeps beside it, it takes a page.
+const MOST_LIVE: u16 = 3_400;
 /// Bytes in front of a payload.
 const HEADERS: [(Proto, usize); 2] = [(Proto::Udp, 42), (Proto::Tcp, 54)];
 /// Bytes of a payload that carries the time.
@@ -182,6 +184,25 @@ impl Load {
         Self { flows, services: u16::try_from(services).unwrap_or(u16::MAX), ..self }
     }
 
+    /// Whether it can be offered as XDP frames: so many flows, of one size that a page has room for.
+    ///
+    /// # Errors
+    /// What does not fit, named as arguments do.
+    pub fn check_live(&self) -> anyhow::Result<()> {
+        let Self { sizes, flows, .. } = self;
+        if self.services > 1 {
+            bail!("--flows {flows}: XDP frames have {PORTS}; see --input");
+        }
+        let mut each = sizes.sizes();
+        match (each.next(), each.next()) {
+            (Some(size), None) if size > MOST_LIVE => {
+                bail!("--size {size}: XDP frames have {MOST_LIVE} bytes at most; see --input")
+            }
+            (_, Some(_)) => bail!("--size {sizes}: XDP frames are of one size; see --input"),
+            _ => Ok(()),
+        }
+    }
+
     /// What it is, in words.
     #[must_use]
     pub fn in_words(&self) -> String {
@@ -301,6 +322,10 @@ mod tests {
         load.flows = PORTS + 1;
         assert!(load.check(false).is_err_and(|error| error.to_string().contains("50000 flows")));
         load = Load::smallest(Input::Live);
-        assert!(load.check(false).is_err());
+        assert!(load.check(false).is_err() && load.check_live().is_ok());
+        for (sizes, why) in [("64,128", "of one size"), ("3401", "3400 bytes at most")] {
+            load.sizes = mix(sizes).expect("a mix");
+            assert!(load.check_live().is_err_and(|error| error.to_string().contains(why)));
+        }
     }
 }
