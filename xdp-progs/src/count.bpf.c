@@ -16,6 +16,7 @@
 const volatile struct {
 	__u32 streams;  /* how many there are */
 	__u32 stamped;  /* whether frames carry the time at which they were sent */
+	__u32 jumbo;    /* whether frames may lie in several buffers */
 } order;
 
 struct counts {
@@ -136,6 +137,12 @@ static inline int is_right_segment(void *data, void *end)
 	return 1;
 }
 
+/* Whether all buffers of a frame are there: it has as many bytes as its IPv4 header says. */
+static inline int is_whole(struct xdp_md *ctx, const struct headers *h)
+{
+	return bpf_xdp_get_buff_len(ctx) == ETHERNET + __builtin_bswap16(h->words[2]);
+}
+
 SEC("xdp")
 int count(struct xdp_md *ctx)
 {
@@ -148,6 +155,8 @@ int count(struct xdp_md *ctx)
 	if (!found)
 		return XDP_DROP;
 	if (data + DATAGRAM > end)
+		right = 0;
+	else if (order.jumbo && !is_whole(ctx, data))
 		right = 0;
 	else if (((const __u8 *)data)[PROTOCOL_AT] == PROTOCOL_TCP)
 		right = is_right_segment(data, end);

@@ -5,13 +5,13 @@ use std::fmt;
 use libbpf_rs::{MapCore, MapFlags};
 
 use crate::error::{ProgError, at, missing};
-use crate::object::{Loaded, object};
+use crate::object::{Loaded, MULTI_BUFFER, object};
 use crate::{DATAGRAM, PAYLOAD};
 
 /// Bytes of an entry of the program's expected headers: a segment's, rounded up.
 const ENTRY: usize = 56;
 /// Bytes of the variables that the loader sets.
-const ORDER: usize = 8;
+const ORDER: usize = 12;
 /// Buckets of [`Times`] to every power of two, and below the first.
 const FINE: usize = 128;
 /// All of them: the longest time is below 2^32 ns.
@@ -79,13 +79,29 @@ impl Counter {
     /// # Errors
     /// [`ProgError::ShortFrame`], or [`ProgError::Kernel`] where the rights are missing.
     pub fn load(streams: &[Vec<u8>], stamped: bool) -> Result<Self, ProgError> {
+        Self::load_with(streams, stamped, false)
+    }
+
+    /// The same for an interface whose MTU is beyond what one buffer of the driver holds, as
+    /// [`Redirect::load_multi_buffer`](crate::Redirect::load_multi_buffer) is. A frame is right only
+    /// with all of its buffers: as long as its IPv4 header says. What else is looked at is in the
+    /// first.
+    ///
+    /// # Errors
+    /// As [`Counter::load`].
+    pub fn load_multi_buffer(streams: &[Vec<u8>], stamped: bool) -> Result<Self, ProgError> {
+        Self::load_with(streams, stamped, true)
+    }
+
+    fn load_with(streams: &[Vec<u8>], stamped: bool, jumbo: bool) -> Result<Self, ProgError> {
         if streams.iter().any(|frame| frame.len() < DATAGRAM + PAYLOAD) {
             return Err(ProgError::ShortFrame);
         }
         // As many as are counted fit into a few bytes of a frame.
         let count = streams.len() as u32;
-        let order = [count, u32::from(stamped)].map(u32::to_ne_bytes).concat();
-        let loaded = Loaded::load(object!("count"), 0, |map| {
+        let order = [count, stamped.into(), jumbo.into()].map(u32::to_ne_bytes).concat();
+        let flags = if jumbo { MULTI_BUFFER } else { 0 };
+        let loaded = Loaded::load(object!("count"), flags, |map| {
             let name = map.name().to_str().unwrap_or_default().to_owned();
             if name == "expected" {
                 return map.set_max_entries(count.max(1));

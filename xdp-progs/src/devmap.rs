@@ -5,7 +5,7 @@ use std::fmt;
 use libbpf_rs::{MapCore, MapFlags};
 
 use crate::error::{ProgError, at};
-use crate::object::{Loaded, object};
+use crate::object::{Loaded, MULTI_BUFFER, object};
 
 /// Forwards every frame of one interface to another with new MAC addresses, in the kernel.
 ///
@@ -28,8 +28,21 @@ impl Devmap {
     /// # Errors
     /// [`ProgError::Kernel`] where there is no such interface or the rights are missing.
     pub fn load(out: u32, next_hop: [[u8; 6]; 2]) -> Result<Self, ProgError> {
+        Self::load_with(out, next_hop, 0)
+    }
+
+    /// The same for interfaces whose MTU is beyond what one buffer of the driver holds, as
+    /// [`Redirect::load_multi_buffer`](crate::Redirect::load_multi_buffer) is.
+    ///
+    /// # Errors
+    /// As [`Devmap::load`].
+    pub fn load_multi_buffer(out: u32, next_hop: [[u8; 6]; 2]) -> Result<Self, ProgError> {
+        Self::load_with(out, next_hop, MULTI_BUFFER)
+    }
+
+    fn load_with(out: u32, next_hop: [[u8; 6]; 2], flags: u32) -> Result<Self, ProgError> {
         let macs = next_hop.concat();
-        let loaded = Loaded::load(object!("devmap"), 0, |map| {
+        let loaded = Loaded::load(object!("devmap"), flags, |map| {
             let named = map.name().to_str().is_some_and(|name| name.ends_with(".rodata"));
             if named { map.set_initial_value(&macs) } else { Ok(()) }
         })?;

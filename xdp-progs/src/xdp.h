@@ -34,6 +34,7 @@ static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)
 static __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
 static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 static long (*const bpf_redirect_map)(void *map, __u64 key, __u64 flags) = (void *)51;
+static __u64 (*const bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188;
 
 /*
  * The headers of a datagram or segment without VLAN tag and options, in words that lie on their
@@ -55,9 +56,10 @@ struct payload {
 	__u16 complement[2];
 };
 
-/* Bytes of a datagram's and of a segment's headers, of what is behind them, and where the IPv4
- * header says which of them it is. */
-enum { DATAGRAM = 42, SEGMENT = 54, PAYLOAD = 10, PROTOCOL_AT = 23, PROTOCOL_TCP = 6 };
+/* Bytes of an Ethernet header, of a datagram's and of a segment's headers, of what is behind them,
+ * and where the IPv4 header says which of the two it is. */
+enum { ETHERNET = 14, DATAGRAM = 42, SEGMENT = 54, PAYLOAD = 10 };
+enum { PROTOCOL_AT = 23, PROTOCOL_TCP = 6 };
 
 /* The one's complement sum of 16-bit words as 16 bits; zero for a sum of zero only. */
 static inline __u32 fold(__u32 sum)

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{PATIENCE, SMALL, arena, in_netns, settle, veth};
+use common::{PATIENCE, SMALL, arena, arena_with_runs, in_netns, ip, settle, veth};
 use datapath::port::{Buffer, Port};
 use datapath_io::{Arena, XskPort, link};
 use xdp_progs::{Counter, Counts, Devmap, Offer, ProgError};
@@ -27,11 +27,24 @@ fn udp_sum(frame: &[u8]) -> u16 {
 
 /// A datagram of a flow with right checksums.
 fn datagram(port: u16) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-    frame.extend([0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    datagram_of(port, b"some eighteen byte")
+}
+
+/// A datagram as long as an MTU of 8,500 allows.
+fn longest(port: u16) -> Vec<u8> {
+    datagram_of(port, &(0..=255).cycle().take(8_472).collect::<Vec<u8>>())
+}
+
+fn datagram_of(port: u16, payload: &[u8]) -> Vec<u8> {
+    let length = |headers: u16| (headers + payload.len() as u16).to_be_bytes();
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0];
+    frame.extend(length(28));
+    frame.extend([0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
     frame.extend(port.to_be_bytes());
-    frame.extend([0, 53, 0, 26, 0, 0]);
-    frame.extend(*b"some eighteen byte");
+    frame.extend([0, 53]);
+    frame.extend(length(8));
+    frame.extend([0, 0]);
+    frame.extend(payload);
     let header = !sum(&frame[14..34]);
     frame[24..26].copy_from_slice(&header.to_be_bytes());
     let check = match !udp_sum(&frame) {
@@ -127,6 +140,60 @@ fn a_devmap_hands_frames_on_with_the_next_hops_addresses() {
         let expected = [&dst[..], &src, &datagram(7)[12..]].concat();
         let arrived: Vec<_> = frames.iter().map(|frame| frame.bytes().to_vec()).collect();
         assert_eq!(arrived, [expected]);
+    });
+}
+
+/// A veth that carries jumbo frames, and the port at its near end.
+fn near_of_jumbo(arena: &Arena) -> XskPort<'_> {
+    veth("near", "far", 1);
+    ip("link set near mtu 8500");
+    ip("link set far mtu 8500");
+    XskPort::open(arena, "near", 1).expect("the near port")
+}
+
+#[test]
+fn a_devmap_hands_on_all_buffers_of_a_frame() {
+    in_netns(|| {
+        let arena = arena_with_runs(2, SMALL, 70, "anchor0");
+        let mut near = near_of_jumbo(&arena);
+        veth("out", "end", 1);
+        ip("link set out mtu 8500");
+        ip("link set end mtu 8500");
+        let mut end = XskPort::open(&arena, "end", 1).expect("the port behind");
+        let out = link::index("out").unwrap();
+        let mut devmap = Devmap::load_multi_buffer(out, [[2; 6], [4; 6]]).unwrap();
+        devmap.attach(index("far")).unwrap();
+        send(&mut near, &[longest(7)]);
+        let mut frames = Vec::new();
+        for _ in 0..PATIENCE {
+            end.receive(0, 64, &mut frames);
+            if !frames.is_empty() {
+                break;
+            }
+        }
+        let expected = [&[2; 6][..], &[4; 6], &longest(7)[12..]].concat();
+        assert!(frames.len() == 1 && frames[0].bytes() == expected);
+    });
+}
+
+#[test]
+fn a_frame_of_several_buffers_is_right_with_all_of_them_only() {
+    in_netns(|| {
+        let arena = arena_with_runs(1, SMALL, 70, "anchor0");
+        let mut near = near_of_jumbo(&arena);
+        // A little less than the MTU allows, so that one may be too long.
+        let frame = |port| datagram_of(port, &[7; 8_470]);
+        let mut counter = Counter::load_multi_buffer(&[frame(1)], false).unwrap();
+        counter.attach(index("far")).unwrap();
+        (0..20).for_each(|flow| send(&mut near, &[frame(flow * 1_301)]));
+        assert_eq!(counts(&counter, 20), Counts { right: 20, wrong: 0 });
+        // Cut in the first buffer, at the end of one, by a byte, and a byte too long.
+        for length in [1_000, 1_728, 8_511, 8_513] {
+            let mut wrong = frame(1);
+            wrong.resize(length, 0);
+            send(&mut near, &[wrong]);
+        }
+        assert_eq!(counts(&counter, 24), Counts { right: 20, wrong: 4 });
     });
 }
 

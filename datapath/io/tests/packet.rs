@@ -2,28 +2,13 @@
 
 mod common;
 
-use std::os::fd::AsFd;
-use std::process::Command;
-
-use common::{PATIENCE, in_netns};
+use common::{in_netns, next_frame as next, wait_until_up};
 use datapath_io::{LinkError, PacketSocket};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// A veth that carries: the kernel sends nothing on one before its state is UP.
+/// A veth that carries.
 fn veth() {
     common::veth("one", "other", 1);
-    let up = |name| {
-        let output = Command::new("ip").args(["link", "show", name]).output().expect("iproute2");
-        String::from_utf8_lossy(&output.stdout).contains("state UP")
-    };
-    assert!((0..PATIENCE).any(|_| up("one") && up("other")), "the veth never came up");
-}
-
-/// Waits for the next frame.
-fn next(socket: &mut PacketSocket) -> Vec<u8> {
-    let mut watched = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    poll(&mut watched, PollTimeout::from(10_000_u16)).expect("poll");
-    socket.receive().expect("receiving").expect("a frame")
+    wait_until_up(&["one", "other"]);
 }
 
 /// A frame to `ff:ff:ff:ff:ff:ff` of an EtherType for experiments, behind these tags.

@@ -54,6 +54,8 @@ pub struct Bed {
     pub lab: Lab,
     /// Pods that send.
     pub clients: u16,
+    /// Whether packets may be longer than one buffer of a device.
+    pub jumbo: bool,
     /// The memory of the node's ports, which all forwarders use in turn.
     pub memory: Memory,
     /// Where everything is.
@@ -78,8 +80,8 @@ impl Bed {
         let text = shape.text();
         let lab = datapath::lab::load(&text, "the bench's lab")?;
         let own = u16::try_from(datapath_io::memory_plan(&lab, &[NODE])?.arenas.len())?;
-        let clients = shape.clients;
-        let ends_plan = far_plan(&lab, clients)?;
+        let Shape { clients, jumbo, .. } = *shape;
+        let ends_plan = far_plan(&lab, clients, jumbo)?;
         let fused_queue = own + u16::try_from(ends_plan.arenas.len())?;
         let fused = datapath_io::memory_plan(&fused_lab(&lab), &FUSED)?.arenas.len();
         let anchors = fused_queue + u16::try_from(fused)?;
@@ -90,7 +92,7 @@ impl Bed {
             Ok((memory, far_memories(&ends_plan, anchor, own)?))
         })??;
         let fused = OnceLock::new();
-        Ok(Self { lab, clients, memory, ground, ends, ends_plan, fused, fused_queue })
+        Ok(Self { lab, clients, jumbo, memory, ground, ends, ends_plan, fused, fused_queue })
     }
 
     /// The lab with fused links, and the memory for it, in which both nodes and the VPC are run.
@@ -229,11 +231,11 @@ fn far_ends(clients: u16) -> [Vec<Socket>; 2] {
 }
 
 /// The memory that these far ends need.
-fn far_plan(lab: &Lab, clients: u16) -> anyhow::Result<Plan> {
+fn far_plan(lab: &Lab, clients: u16, jumbo: bool) -> anyhow::Result<Plan> {
     let need = |ends: Vec<Socket>| {
         let ports = ends.into_iter().map(|socket| PortNeed::from(queues(lab, socket))).collect();
         // What the bench has in hand is below what a memory keeps back for a batch.
-        ElementNeed { ports, held: 0, jumbo: false }
+        ElementNeed { ports, held: 0, jumbo }
     };
     Ok(plan(&far_ends(clients).map(need))?)
 }

@@ -211,6 +211,9 @@ impl Row {
             }
             (Input::Live, Kind::Ovs) => Some("the XDP generator sends no tags"),
             (Input::Sockets, Kind::Ovs) => Some("a pod's stack sends no tags"),
+            (_, Kind::Testpmd | Kind::Ovs) if load.sizes.is_jumbo() => {
+                Some("its ports take no packets of several buffers")
+            }
             (_, Kind::Fused) if load.services > 1 => {
                 Some("its requests are counted at one endpoint, which has 50,000 flows")
             }
@@ -268,6 +271,8 @@ pub struct Books {
     pub ring_full: u64,
     /// Lost there for other reasons.
     pub rx_dropped: u64,
+    /// Lost there because they took several frames and there was no memory to put them together in.
+    pub no_memory: u64,
     /// Dropped by the forwarder, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// What does not add up; empty when all is well.

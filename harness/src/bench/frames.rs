@@ -541,7 +541,7 @@ mod tests {
 
     #[test]
     fn flows_differ_and_sizes_are_those_asked_for() {
-        let frames = frames(Proto::Tcp, "64,1518");
+        let frames = frames(Proto::Tcp, "64,1518,8518");
         let mut sent: Vec<_> = (0..600)
             .map(|n| frames.frame(Act::Data, Leg::Sent(Kind::Node), frames.flow(n), 0))
             .collect();
@@ -550,7 +550,9 @@ mod tests {
         sent.sort_unstable();
         sent.dedup();
         assert_eq!(sent.len(), 600);
-        let large = frames.frame(Act::Answer, Leg::Arrived(Kind::Node), frames.flow(1), 1);
-        assert_eq!(large.len() + FRAME_CHECK, 1_518);
+        for (size, bytes) in [(1, 1_518), (2, 8_518)] {
+            let large = frames.frame(Act::Answer, Leg::Arrived(Kind::Node), frames.flow(1), size);
+            assert_eq!(large.len() + FRAME_CHECK, bytes);
+        }
     }
 }

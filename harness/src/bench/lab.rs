@@ -24,6 +24,8 @@ pub struct Shape {
     pub proto: Proto,
     /// Flows that a node has room for.
     pub flows: u32,
+    /// Whether the MTU is 8500 everywhere, and not 1500.
+    pub jumbo: bool,
     /// Further pods, on nodes of at most fifty, that are there only to be known of.
     pub others: u16,
     /// Services among those: what there is of them changes from version to version.
@@ -46,6 +48,7 @@ impl Shape {
             proto: load.proto,
             // A quarter more, so that what is left of an earlier flow is not in the way.
             flows: FLOWS.max(load.flows + load.flows / 4),
+            jumbo: load.sizes.is_jumbo(),
             others: 0,
             other_services: 0,
             version: 0,
@@ -64,19 +67,17 @@ impl Shape {
         writeln!(to, "vpc:\n  cidr: 10.0.0.0/16\n  vSwitches:")?;
         writeln!(to, "    vsw-a: {{cidr: 10.0.4.0/24}}\n    vsw-b: {{cidr: 10.0.16.0/20}}")?;
         writeln!(to, "    vsw-c: {{cidr: 10.0.32.0/20}}\nnodes:")?;
+        let mtu = if self.jumbo { ", mtu: 8500" } else { "" };
         for node in 0..2 + crowds {
-            let (eth0, trunk) = (20 + node, 120 + node);
-            let name = node + 1;
-            writeln!(
-                to,
-                "  - {{name: n{name}, eth0: {{ip: 10.0.4.{eth0}}}, trunk: {{ip: 10.0.4.{trunk}}}}}"
-            )?;
+            let [eth0, trunk] =
+                [20, 120].map(|base| format!("{{ip: 10.0.4.{}{mtu}}}", base + node));
+            writeln!(to, "  - {{name: n{}, eth0: {eth0}, trunk: {trunk}}}", node + 1)?;
         }
         writeln!(to, "pods:")?;
         let mut pod = |name: String, node: u16, subnet: u8, number: u16| {
             let [high, low] = (number + 1).to_be_bytes();
             let ip = format!("10.0.{}.{low}", subnet + high);
-            writeln!(to, "  - {{name: bench/{name}, node: n{node}, ip: {ip}}}")
+            writeln!(to, "  - {{name: bench/{name}, node: n{node}, ip: {ip}{mtu}}}")
         };
         for client in 0..self.clients {
             pod(format!("client{client}"), 1, 16, client)?;
@@ -150,5 +151,10 @@ mod tests {
         assert!(next.has_machines_of(&lab));
         assert_eq!(next.services[..300], lab.services[..300]);
         assert_ne!(next.services[300..], lab.services[300..]);
+        assert!(lab.pods.iter().all(|pod| pod.mtu == 1_500));
+        shape.jumbo = true;
+        let lab = load(&shape);
+        let nodes = lab.nodes.iter().flat_map(|node| [node.primary_mtu, node.trunk_mtu]);
+        assert!(nodes.chain(lab.pods.iter().map(|pod| pod.mtu)).all(|mtu| mtu == 8_500));
     }
 }

@@ -14,8 +14,12 @@ use super::generator::Input;
 pub const FRAME_CHECK: usize = 4;
 /// Bytes of preamble and gap that a wire takes beside each frame.
 const WIRE_GAP: usize = 20;
-/// The smallest and the largest frame, checksum included: Ethernet's, and an MTU of 1500.
-const SIZES: std::ops::RangeInclusive<u16> = 64..=1_518;
+/// The smallest and the largest frame, checksum included: Ethernet's, and an MTU of 8500.
+const SIZES: std::ops::RangeInclusive<u16> = 64..=8_518;
+/// The largest frame of an MTU of 1500, checksum included.
+const MOST_ORDINARY: u16 = 1_518;
+/// The largest XDP frame, checksum included: with what the kernel keeps beside it, it takes a page.
+const MOST_LIVE: u16 = 3_400;
 /// Bytes in front of a payload.
 const HEADERS: [(Proto, usize); 2] = [(Proto::Udp, 42), (Proto::Tcp, 54)];
 /// Bytes of a payload that carries the time.
@@ -61,6 +65,12 @@ impl Mix {
     /// The sizes, in the order in which they were given.
     pub fn sizes(&self) -> impl Iterator<Item = u16> + '_ {
         self.0.iter().map(|(size, _)| *size)
+    }
+
+    /// Whether a frame is longer than an MTU of 1500 has them, so that the lab's is 8500.
+    #[must_use]
+    pub fn is_jumbo(&self) -> bool {
+        self.sizes().any(|size| size > MOST_ORDINARY)
     }
 
     /// The places of the sizes in the order in which frames take them, over and over: each size
@@ -136,7 +146,7 @@ impl fmt::Display for Mix {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Load {
-    /// Sizes of frames in bytes with their shares.
+    /// Sizes of frames in bytes with their shares. With one above 1518 the lab's MTU is 8500.
     pub sizes: Mix,
     /// Flows, all of them established both ways before anything is measured.
     pub flows: u32,
@@ -174,13 +184,33 @@ impl Load {
         Self { flows, services: u16::try_from(services).unwrap_or(u16::MAX), ..self }
     }
 
+    /// Whether it can be offered as XDP frames: so many flows, of one size that a page has room for.
+    ///
+    /// # Errors
+    /// What does not fit, named as arguments do.
+    pub fn check_live(&self) -> anyhow::Result<()> {
+        let Self { sizes, flows, .. } = self;
+        if self.services > 1 {
+            bail!("--flows {flows}: XDP frames have {PORTS}; see --input");
+        }
+        let mut each = sizes.sizes();
+        match (each.next(), each.next()) {
+            (Some(size), None) if size > MOST_LIVE => {
+                bail!("--size {size}: XDP frames have {MOST_LIVE} bytes at most; see --input")
+            }
+            (_, Some(_)) => bail!("--size {sizes}: XDP frames are of one size; see --input"),
+            _ => Ok(()),
+        }
+    }
+
     /// What it is, in words.
     #[must_use]
     pub fn in_words(&self) -> String {
         format!(
-            "{}, {} frames, {} from {} to {} as {}, seed {}",
+            "{}, {} frames{}, {} from {} to {} as {}, seed {}",
             self.proto.name().to_uppercase(),
             self.sizes,
+            if self.sizes.is_jumbo() { ", MTU 8500" } else { "" },
             many(self.flows, "flow"),
             many(self.pods.into(), "pod"),
             many(self.services.into(), "service"),
@@ -250,10 +280,20 @@ mod tests {
     }
 
     #[test]
+    fn one_long_frame_makes_a_load_jumbo() {
+        for (sizes, jumbo) in [("1518", false), ("imix", false), ("1519", true), ("64,8518", true)]
+        {
+            let load = Load { sizes: mix(sizes).expect("a mix"), ..Load::smallest(Input::Skb) };
+            assert_eq!(load.sizes.is_jumbo(), jumbo, "{sizes}");
+            assert_eq!(load.in_words().contains("MTU 8500"), jumbo, "{sizes}");
+        }
+    }
+
+    #[test]
     fn what_is_no_mix_is_refused_with_the_reason() {
         for (text, why) in [
-            ("63", "64 to 1518"),
-            ("1519", "64 to 1518"),
+            ("63", "64 to 8518"),
+            ("8519", "64 to 8518"),
             ("small", "no number"),
             ("64:0", "1 or more"),
             ("64:x", "no share"),
@@ -282,6 +322,10 @@ mod tests {
         load.flows = PORTS + 1;
         assert!(load.check(false).is_err_and(|error| error.to_string().contains("50000 flows")));
         load = Load::smallest(Input::Live);
-        assert!(load.check(false).is_err());
+        assert!(load.check(false).is_err() && load.check_live().is_ok());
+        for (sizes, why) in [("64,128", "of one size"), ("3401", "3400 bytes at most")] {
+            load.sizes = mix(sizes).expect("a mix");
+            assert!(load.check_live().is_err_and(|error| error.to_string().contains(why)));
+        }
     }
 }

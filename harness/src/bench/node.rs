@@ -127,7 +127,8 @@ fn books(link: &LiveLink, clients: u16, exit: Socket) -> anyhow::Result<Books> {
 
 /// What the ports of the way have counted: those of the pods, and the one by which requests leave.
 pub(super) fn wires(pods: &[&XskPort<'_>], exit: &XskPort<'_>) -> anyhow::Result<Books> {
-    let refused: u64 = exit.counters().map(|q| q.tx_full + q.tx_invalid + q.tx_gone).sum();
+    let refused = exit.counters().map(|q| q.tx_full + q.tx_invalid + q.tx_gone + q.tx_no_frame);
+    let refused = refused.sum::<u64>();
     let mut books = Books {
         sent: exit.counters().map(|queue| queue.tx).sum(),
         dropped: (refused > 0).then(|| ("port".to_owned(), refused)).into_iter().collect(),
@@ -135,7 +136,10 @@ pub(super) fn wires(pods: &[&XskPort<'_>], exit: &XskPort<'_>) -> anyhow::Result
     };
     for pod in pods {
         let kernel = pod.kernel_counters().context("read the kernel's counters")?;
-        books.received += pod.counters().map(|queue| queue.rx).sum::<u64>();
+        for queue in pod.counters() {
+            books.received += queue.rx;
+            books.no_memory += queue.rx_no_memory;
+        }
         books.ring_full += kernel.iter().map(|queue| queue.rx_ring_full).sum::<u64>();
         books.rx_dropped += kernel.iter().map(|queue| queue.rx_dropped).sum::<u64>();
     }

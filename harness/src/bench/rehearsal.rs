@@ -50,18 +50,22 @@ pub fn rehearse(bed: &Bed, kind: Kind, frames: &Frames, pods: &mut [FarEnd]) -> 
     };
     let mut ends = Ends { bed, frames, kind, pods, exit, trunk };
     let answered = kind.answered_at().is_some();
-    let acts = Act::opening(frames.proto()).iter().copied();
-    let acts = acts.filter(|act| act.is_request() || answered);
-    ends.exchange(&acts.collect::<Vec<_>>())?;
+    let mut acts: Vec<_> = Act::opening(frames.proto()).iter().map(|act| (*act, 0)).collect();
+    if bed.jumbo {
+        // Of a long packet only the first buffer is looked at under load.
+        acts.extend((1..frames.sizes()).flat_map(|size| [(Act::Data, size), (Act::Answer, size)]));
+    }
+    acts.retain(|(act, _)| act.is_request() || answered);
+    ends.exchange(&acts)?;
     // A node learns the way of a flow from its first request once all flows have begun. Of a million
     // flows those would be all that is measured.
-    if answered { ends.exchange(&[Act::Data]) } else { Ok(()) }
+    if answered { ends.exchange(&[(Act::Data, 0)]) } else { Ok(()) }
 }
 
 impl Ends<'_> {
-    /// These acts of every flow, those of one flow soon after each other: of a million flows the
-    /// first would have been forgotten before the last has begun.
-    fn exchange(&mut self, acts: &[Act]) -> anyhow::Result<()> {
+    /// These acts of every flow, each in one of the sizes, those of one flow soon after each other:
+    /// of a million flows the first would have been forgotten before the last has begun.
+    fn exchange(&mut self, acts: &[(Act, usize)]) -> anyhow::Result<()> {
         let mut next = 0;
         while next < self.frames.flows {
             // The first goes alone: it may have the node ask for a neighbour.
@@ -75,12 +79,14 @@ impl Ends<'_> {
     }
 
     /// One act of some flows.
-    fn pass(&mut self, act: Act, flows: &[(u32, Flow)]) -> anyhow::Result<()> {
+    fn pass(&mut self, act: (Act, usize), flows: &[(u32, Flow)]) -> anyhow::Result<()> {
         self.send(act, flows);
         let mut arrived = Vec::new();
         let deadline = Instant::now() + PATIENCE;
         while arrived.len() < flows.len() && Instant::now() < deadline {
-            let ends = if act.is_request() {
+            // The kernel does not take many long frames at a time.
+            self.flush();
+            let ends = if act.0.is_request() {
                 std::slice::from_mut(&mut self.exit)
             } else {
                 &mut *self.pods
@@ -91,9 +97,9 @@ impl Ends<'_> {
         flows.iter().try_for_each(|flow| self.check(act, *flow, &mut arrived))
     }
 
-    fn send(&mut self, act: Act, flows: &[(u32, Flow)]) {
+    fn send(&mut self, (act, size): (Act, usize), flows: &[(u32, Flow)]) {
         for (_, flow) in flows {
-            let frame = self.frames.frame(act, Leg::Sent(self.kind), *flow, 0);
+            let frame = self.frames.frame(act, Leg::Sent(self.kind), *flow, size);
             match (act.is_request(), &mut self.trunk) {
                 (true, _) => {
                     if let Some(pod) = self.pods.get_mut(usize::from(flow.pod)) {
@@ -108,17 +114,21 @@ impl Ends<'_> {
                 }
             }
         }
+    }
+
+    /// Pushes out what was sent and is not on its way.
+    fn flush(&mut self) {
         let others = std::iter::once(&mut self.exit).chain(&mut self.trunk);
         self.pods.iter_mut().chain(others).for_each(FarEnd::flush);
     }
 
     fn check(
         &self,
-        act: Act,
+        (act, size): (Act, usize),
         (number, flow): (u32, Flow),
         arrived: &mut Vec<Vec<u8>>,
     ) -> anyhow::Result<()> {
-        let expected = self.frames.frame(act, Leg::Arrived(self.kind), flow, 0);
+        let expected = self.frames.frame(act, Leg::Arrived(self.kind), flow, size);
         // Pods are served in turn, not in the order of the flows.
         if let Some(at) = arrived.iter().position(|frame| *frame == expected) {
             arrived.remove(at);

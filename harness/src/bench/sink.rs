@@ -21,7 +21,8 @@ impl Sink {
     pub fn open(bed: &Bed, kind: Kind, frames: &Frames, stamped: bool) -> anyhow::Result<Self> {
         let device = bed.far(kind.exit())?;
         let expected = frames.templates(Act::Data, Leg::Arrived(kind));
-        let mut counter = Counter::load(&expected, stamped)?;
+        let load = if bed.jumbo { Counter::load_multi_buffer } else { Counter::load };
+        let mut counter = load(&expected, stamped)?;
         namespace::run_in(&device.namespace, || -> anyhow::Result<()> {
             let index = datapath_io::link::index(&device.ifname)?;
             Ok(counter.attach(index.cast_signed())?)

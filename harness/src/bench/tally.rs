@@ -44,6 +44,7 @@ impl Tally {
         match &self.books {
             Some(books) => {
                 places.extend([("rxRingFull", books.ring_full), ("rxDropped", books.rx_dropped)]);
+                places.push(("rxNoMemory", books.no_memory));
                 places.extend(books.dropped.iter().map(|(why, count)| (why.as_str(), *count)));
             }
             // What is nowhere else was lost inside (spec BENCH-14).
@@ -75,7 +76,8 @@ impl Tally {
     fn hold_against(&self, books: &Books, faults: &mut Vec<String>) {
         let Self { offered, pod_wire, .. } = self;
         faults.extend(books.imbalances.iter().cloned());
-        let arrived = books.received + books.ring_full + books.rx_dropped + pod_wire;
+        let lost = books.ring_full + books.rx_dropped + books.no_memory + pod_wire;
+        let arrived = books.received + lost;
         if *offered != arrived {
             faults.push(format!("pods' wires: {offered} offered, {arrived} arrived or were lost"));
         }
@@ -105,6 +107,7 @@ fn books_since(now: &Books, then: &Books) -> Books {
         sent: now.sent - then.sent,
         ring_full: now.ring_full - then.ring_full,
         rx_dropped: now.rx_dropped - then.rx_dropped,
+        no_memory: now.no_memory - then.no_memory,
         dropped: dropped.filter(|(_, count)| *count > 0).collect(),
         imbalances: now.imbalances.clone(),
     }
@@ -149,6 +152,7 @@ mod tests {
         assert_eq!(faults(|tally| tally.offered += 1), 1);
         assert_eq!(faults(|tally| books(tally).received -= 1), 2);
         assert_eq!(faults(|tally| books(tally).sent += 1), 2);
+        assert_eq!(faults(|tally| (tally.offered, books(tally).no_memory) = (111, 1)), 0);
         assert_eq!(faults(|tally| (tally.right, tally.wrong) = (97, 1)), 1);
         assert_eq!(faults(|tally| tally.right -= 1), 1);
         assert_eq!(faults(|tally| books(tally).imbalances.push("node".to_owned())), 1);

@@ -125,6 +125,24 @@ fn datagrams_of_real_sockets_are_the_expected_ones() {
 }
 
 #[test]
+fn jumbo_frames_among_small_ones_are_all_accounted_for() {
+    if !is_root() {
+        return;
+    }
+    for (input, proto, flows) in [("skb", "tcp", "60"), ("sockets", "udp", "20")] {
+        let load = ["--size", "64:1,8518:1", "--input", input, "--proto", proto, "--flows", flows];
+        let report = bench(&[&["pdr", "--loss", "0.5"], &load[..], &SHORTEST].concat());
+        assert!(report.load.is_some_and(|load| load.sizes.is_jumbo()));
+        let [case] = &report.cases[..] else { panic!("{:?}", report.cases) };
+        let reference = case.reference.as_ref().expect("a reference");
+        for trial in case.trials.iter().chain(&reference.trials).flatten() {
+            assert!(trial.offered > 0);
+            assert_eq!(trial.lost, trial.losses.values().sum::<u64>(), "{trial:?}");
+        }
+    }
+}
+
+#[test]
 fn every_frame_is_timed() {
     if !is_root() {
         return;
@@ -223,7 +241,7 @@ fn no_frame_is_lost_while_the_lab_changes() {
 fn a_load_that_does_not_fit_is_refused_before_anything_is_made() {
     for (arguments, why) in [
         (&["ndr", "--flows", "50001"][..], "1 to 50000 flows"),
-        (&["ndr", "--size", "20"], "64 to 1518"),
+        (&["ndr", "--size", "64:1,8519:1"], "64 to 8518"),
         (&["ndr", "--input", "live"], "never at a given rate"),
         (&["latency", "--proto", "tcp"], "68 bytes"),
         (&["pdr", "--initial", "2"], "longer than --last"),

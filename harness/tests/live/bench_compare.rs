@@ -54,7 +54,7 @@ fn check_rows(report: &Report, only: &str) {
                 (Some(row), None) => check(&row.rounds[0]),
                 (None, Some(absent)) => {
                     eprintln!("skipped: {name}: {}", absent.reason);
-                    let known = ["not installed", "XDP", "ip_vs"];
+                    let known = ["not installed", "XDP", "ip_vs", "several buffers"];
                     // Programs of others may have a bad start on a busy machine.
                     let ours = !["testpmd", "ovs"].contains(&name);
                     let is_known = known.iter().any(|reason| absent.reason.contains(reason));
@@ -118,6 +118,24 @@ fn many_flows_are_a_load_beside_few() {
     assert!(absent.clone().count() > 0, "{:?}", report.absent);
 }
 
+/// What takes no packets of several buffers is named with that reason.
+#[test]
+fn jumbo_frames_are_a_load_of_all_that_take_them() {
+    if !is_root() {
+        return;
+    }
+    let only = "l2fwd,devmap,kernel-nft,node-fused,testpmd";
+    let report = compare(only, &["--input", "skb", "--size", "64:1,8518:1"]);
+    check_rows(&report, only);
+    let [load] = &report.loads[..] else { panic!("{:?}", report.loads) };
+    assert!(load.load.sizes.is_jumbo());
+    check(&load.rows[0].rounds[0]);
+    assert!(report.absent.iter().any(|absent| absent.name == "testpmd"));
+    // The longest that fit into a page, as XDP frames.
+    let report = compare("l2fwd", &["--input", "live", "--size", "3400"]);
+    check_rows(&report, "l2fwd");
+}
+
 #[test]
 fn other_programs_and_other_places_of_the_kernel_are_measured_where_they_are() {
     if !is_root() {
@@ -140,6 +158,8 @@ fn what_cannot_be_expected_is_refused_before_anything_is_made() {
         ["--only", "l2fwd", "--expect", "l2fwd/l2fwd=1"],
         ["--only", "node-fused", "--expect", "node-fused/l2fwd=1"],
         ["--only", "l2fwd", "--flows", "50001"],
+        ["--only", "l2fwd", "--size", "64,128"],
+        ["--only", "l2fwd", "--size", "3401"],
     ] {
         let output = trunkline(&["bench", "compare"]).args(arguments).output().expect("run");
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -10,7 +10,7 @@ use harness::live::topology::host_namespace;
 use harness::net::namespace::run_in;
 
 use crate::datagrams::ping;
-use crate::support::{DATAGRAM_BOUND, TestLab, is_root, port};
+use crate::support::{DATAGRAM_BOUND, TestLab, is_root, port, run};
 
 const LAB: &str = "\
 vpc:
@@ -53,10 +53,28 @@ fn exchange(mut stream: TcpStream) -> Vec<u8> {
 
 #[test]
 fn jumbo_frames_cross_both_nodes_whole() {
+    if is_root() {
+        cross(&TestLab::up(LAB));
+    }
+}
+
+#[test]
+fn jumbo_frames_cross_fused_links_between_threads_whole() {
     if !is_root() {
         return;
     }
-    let test = TestLab::up(LAB);
+    let test = TestLab::new(LAB);
+    let path = test.path.to_str().expect("a path");
+    run(&["up", path, "--name", &test.name, "--links", "fused", "--workers", "2"]);
+    cross(&test);
+    // The workers have memories of their own.
+    let books = test.ledger();
+    let queues = port(&books, "n2", "eth1")["queues"].as_array().expect("queues").iter();
+    assert!(queues.clone().any(|queue| queue["copied"].as_u64() > Some(0)), "{books:#}");
+}
+
+/// Packets and streams from one pod to the other, directly and by its service.
+fn cross(test: &TestLab) {
     let lab = datapath::lab::load(LAB, "jumbo").expect("a lab");
     let place = |host| host_namespace(&test.name, &lab, host).expect("a host");
 

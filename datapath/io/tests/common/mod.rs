@@ -3,13 +3,15 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::panic::resume_unwind;
 use std::process::Command;
 use std::thread;
 
 use datapath::port::{Buffer, Port};
 use datapath_io::budget::Rings;
-use datapath_io::{Arena, ArenaConfig, UmemFrame, XskPort};
+use datapath_io::{Arena, ArenaConfig, PacketSocket, UmemFrame, XskPort};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// Rounds without any arrival after which a test gives up waiting: far beyond what a frame needs.
@@ -66,6 +68,22 @@ pub(crate) fn veth(one: &str, other: &str, queues: u16) {
     ip(&format!("link add {one} {size} type veth peer name {other} {size}"));
     ip(&format!("link set {one} up"));
     ip(&format!("link set {other} up"));
+}
+
+/// Waits until interfaces carry: the kernel sends nothing on one before its state is UP.
+pub(crate) fn wait_until_up(names: &[&str]) {
+    let up = |name: &&str| {
+        let output = Command::new("ip").args(["link", "show", name]).output().expect("iproute2");
+        String::from_utf8_lossy(&output.stdout).contains("state UP")
+    };
+    assert!((0..PATIENCE).any(|_| names.iter().all(up)), "{names:?} never came up");
+}
+
+/// Waits for the next frame at an end of a wire.
+pub(crate) fn next_frame(socket: &mut PacketSocket) -> Vec<u8> {
+    let mut watched = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    poll(&mut watched, PollTimeout::from(10_000_u16)).expect("poll");
+    socket.receive().expect("receiving").expect("a frame")
 }
 
 /// A statistics file of an interface.

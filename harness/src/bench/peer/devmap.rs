@@ -26,7 +26,11 @@ impl Devmap {
         let next_hop = frames.next_hop().map(|mac| mac.0);
         let program = namespace::run_in(&pod.namespace, || -> anyhow::Result<_> {
             let index = datapath_io::link::index;
-            let mut program = xdp_progs::Devmap::load(index(&eth0.ifname)?, next_hop)?;
+            let load = match bed.jumbo {
+                true => xdp_progs::Devmap::load_multi_buffer,
+                false => xdp_progs::Devmap::load,
+            };
+            let mut program = load(index(&eth0.ifname)?, next_hop)?;
             program.attach(index(&pod.ifname)?.cast_signed())?;
             Ok(program)
         })??;

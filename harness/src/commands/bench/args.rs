@@ -18,8 +18,8 @@ use crate::bench::search::Goal;
 /// What is offered.
 #[derive(Debug, Args)]
 pub(super) struct LoadArgs {
-    /// Sizes of frames in bytes, checksum included, 64 to 1518: one, `imix`, or several with their
-    /// shares, as 64:7,570:4,1518:1.
+    /// Sizes of frames in bytes, checksum included, 64 to 8518: one, `imix`, or several with their
+    /// shares, as 64:7,570:4,1518:1. With one above 1518 the lab has an MTU of 8500.
     #[arg(long, default_value = "64", value_name = "SIZES")]
     size: Mix,
     /// Flows, all of them established both ways before anything is measured.

@@ -13,7 +13,7 @@ use super::args::{RoundsArgs, write};
 use crate::bench::compare::{Expected, Plan, Side, compare};
 use crate::bench::forwarder::Row;
 use crate::bench::generator::Input;
-use crate::bench::load::{Load, PORTS};
+use crate::bench::load::{Load, Mix};
 use crate::bench::peer::tools;
 
 /// Most flows: as many as a lab's limit and a quarter more fit into.
@@ -33,6 +33,11 @@ pub(super) struct Compare {
     /// How the load comes in.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["skb", "live"])]
     input: Vec<Input>,
+    /// Sizes of frames in bytes, checksum included, 64 to 8518: one, `imix`, or several with their
+    /// shares. With one above 1518 the lab has an MTU of 8500. XDP frames are of one size, up to
+    /// 3400.
+    #[arg(long, default_value = "64", value_name = "SIZES")]
+    size: Mix,
     /// Numbers of flows; each is a load of its own. To a service a pod has 50,000: more flows ask
     /// more services.
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1_000])]
@@ -107,12 +112,10 @@ impl Compare {
         let flows: BTreeSet<_> = self.flows.iter().collect();
         let mut loads = Vec::new();
         for input in inputs {
-            loads.extend(flows.iter().map(|flows| Load::smallest(*input).with_flows(**flows)));
+            let load = Load { sizes: self.size.clone(), ..Load::smallest(*input) };
+            loads.extend(flows.iter().map(|flows| load.clone().with_flows(**flows)));
         }
-        if let Some(load) = loads.iter().find(|load| load.input == Input::Live && load.services > 1)
-        {
-            bail!("--flows {}: XDP frames have {PORTS}; see --input", load.flows);
-        }
+        loads.iter().filter(|load| load.input == Input::Live).try_for_each(Load::check_live)?;
         for expected in &self.expect {
             let row = expected.row;
             let against = match expected.against {
