@@ -19,11 +19,14 @@ const FEW: usize = 8;
 /// For how long a connection that is open has to have been silent, in seconds.
 const SILENCE: u64 = 60;
 
+/// In place of the moment at which it looks first: a second after it is asked for the first time.
+const AT_ONCE: Time = Time::ZERO;
+
 /// What the defence remembers.
 #[derive(Debug)]
 pub(super) struct Defence {
     random: Random,
-    /// When it looks next; `None` while it is off.
+    /// When it looks next, [`AT_ONCE`] if it has not been asked yet; `None` while it is off.
     next: Option<Time>,
     /// How many more slots it looks at now.
     left: u32,
@@ -65,20 +68,26 @@ impl Defence {
 
     /// When it has something to do.
     pub(super) fn poll_at(&self) -> Option<Time> {
-        if self.left > 0 { Some(Time::ZERO) } else { self.next }
+        if self.left > 0 { Some(AT_ONCE) } else { self.next }
     }
 
-    /// Turns it off, or on: then it looks for the first time a second from now.
-    pub(super) fn set(&mut self, on: bool, now: Time) {
+    /// Turns it on or off.
+    pub(super) const fn set(&mut self, on: bool) {
+        self.next = match self.next {
+            _ if !on => None,
+            None => Some(AT_ONCE),
+            next => next,
+        };
         if !on {
-            (self.next, self.left) = (None, 0);
-        } else if self.next.is_none() {
-            self.next = Some(now + PERIOD);
+            self.left = 0;
         }
     }
 
     /// The next slot to look at, of so many that there are.
     fn next_slot(&mut self, slots: u32, now: Time) -> Option<u32> {
+        if self.next == Some(AT_ONCE) {
+            self.next = Some(now + PERIOD);
+        }
         if let Some(next) = self.next.as_mut().filter(|next| **next <= now) {
             let times = now.since(*next).as_secs() as u32 + 1;
             *next = *next + PERIOD * times;
@@ -110,7 +119,6 @@ impl Ipvs {
     /// The next connection that the defence has dropped; `budget` says how many are looked at. A
     /// template that it was the last to follow goes with it, unless one has been answered.
     pub fn next_dropped(&mut self, now: Time, budget: &mut usize) -> Option<Connection> {
-        self.defence.set(self.switches.drops_always(), now);
         let handle = loop {
             if *budget == 0 {
                 return None;

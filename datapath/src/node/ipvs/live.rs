@@ -174,6 +174,7 @@ impl Ipvs {
 
     /// Sets the switches; timeouts hold from each connection's next packet on.
     pub const fn set(&mut self, switches: IpvsSwitches) {
+        self.defence.set(switches.drops_always());
         self.switches = switches;
     }
 
