@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::args::{OutputArgs, RoundsArgs};
+use super::args::{OutputArgs, RoundsArgs, named};
 use crate::bench::answers::{Plan, Way, answers};
 
 /// How long a request waits for its answer, one at a time: from a UDP socket of a pod through its
@@ -30,12 +30,11 @@ pub(super) struct Answers {
 }
 
 fn expectation(text: &str) -> Result<(Way, f64), String> {
-    let (name, ratio) = text.split_once('=').ok_or("not WAY=RATIO")?;
-    let way = Way::from_str(name, false)?;
+    let (way, ratio): (Way, f64) = named(text, "not WAY=RATIO", "the ratio is not a number")?;
     if way == Way::Kernel {
         return Err("the kernel is what ways are held against".to_owned());
     }
-    ratio.parse().map(|ratio| (way, ratio)).map_err(|_| "the ratio is not a number".to_owned())
+    Ok((way, ratio))
 }
 
 impl Answers {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::NO;
 use crate::bench::generator::Input;
@@ -138,6 +138,18 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     let fits = (0.01..=600.0).contains(&seconds);
     fits.then(|| Duration::from_secs_f64(seconds)).ok_or_else(|| "not 0.01 to 600".to_owned())
+}
+
+/// `NAME=NUMBER`: one of the names there are, and what is expected of it; what is said where the text
+/// has another `form`, or where the rest is `no_number`.
+pub(super) fn named<T: ValueEnum>(
+    text: &str,
+    form: &str,
+    no_number: &str,
+) -> Result<(T, f64), String> {
+    let (name, number) = text.split_once('=').ok_or(form)?;
+    let name = T::from_str(name, false)?;
+    Ok((name, number.parse().map_err(|_| no_number.to_owned())?))
 }
 
 /// A share, from 0 to below 1.

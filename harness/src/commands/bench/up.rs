@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::args::OutputArgs;
+use super::args::{OutputArgs, named};
 use crate::bench::up::{Plan, up};
 use crate::live::topology::WiredOrFused;
 
@@ -32,12 +32,7 @@ pub(super) struct Up {
 }
 
 fn expectation(text: &str) -> Result<(WiredOrFused, f64), String> {
-    let (name, seconds) = text.split_once('=').ok_or("not LINKS=SECONDS")?;
-    let links = WiredOrFused::from_str(name, false)?;
-    seconds
-        .parse()
-        .map(|seconds| (links, seconds))
-        .map_err(|_| "not a number of seconds".to_owned())
+    named(text, "not LINKS=SECONDS", "not a number of seconds")
 }
 
 impl Up {
