@@ -28,10 +28,7 @@ impl Timers {
     /// already, and its timer has yet to run: it is waited for.
     pub(super) fn read(name: &str) -> anyhow::Result<Self> {
         let connections = connections_once(name, |entry| entry.seconds > 0)?;
-        let flows = read_file(name, "nf_conntrack")?;
-        let mut conntrack: Vec<_> = flows.lines().filter_map(flow).collect();
-        conntrack.sort();
-        Ok(Self { connections, conntrack })
+        Ok(Self { connections, conntrack: list(name, "nf_conntrack", flow)? })
     }
 }
 
@@ -90,7 +87,7 @@ fn connections_once(name: &str, is_settled: impl Fn(&Timed) -> bool) -> anyhow::
     let (bound, pause) = EXPIRY;
     let begun = Instant::now();
     loop {
-        let connections = connections(name)?;
+        let connections = list(name, "ip_vs_conn", connection)?;
         if connections.iter().all(&is_settled) || begun.elapsed() >= bound {
             return Ok(connections);
         }
@@ -98,16 +95,30 @@ fn connections_once(name: &str, is_settled: impl Fn(&Timed) -> bool) -> anyhow::
     }
 }
 
-fn connections(name: &str) -> anyhow::Result<Vec<Timed>> {
-    let text = read_file(name, "ip_vs_conn")?;
-    let mut connections: Vec<_> = text.lines().skip(1).filter_map(connection).collect();
-    connections.sort();
-    Ok(connections)
-}
-
-fn read_file(name: &str, file: &str) -> anyhow::Result<String> {
-    let read = || fs::read_to_string(format!("/proc/thread-self/net/{file}"));
-    namespace::run_in(name, read)?.with_context(|| format!("read {file}"))
+/// The entries of a file of `/proc/net` in order, as two readings one after the other show them. A
+/// kernel finds the place where a reading goes on by counting the entries of all namespaces, so
+/// that one that ends elsewhere in between hides an entry here, and a new one shows it twice
+/// (`ct_seq_start`, `ip_vs_conn_array`).
+fn list(
+    name: &str,
+    file: &str,
+    entry: impl Fn(&str) -> Option<Timed>,
+) -> anyhow::Result<Vec<Timed>> {
+    let read = || -> anyhow::Result<Vec<Timed>> {
+        let read = || fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+        let text = namespace::run_in(name, read)?.with_context(|| format!("read {file}"))?;
+        let mut entries: Vec<_> = text.lines().filter_map(&entry).collect();
+        entries.sort();
+        Ok(entries)
+    };
+    let mut before = read()?;
+    loop {
+        let now = read()?;
+        if now.iter().map(|timed| &timed.entry).eq(before.iter().map(|timed| &timed.entry)) {
+            return Ok(now);
+        }
+        before = now;
+    }
 }
 
 /// What `ipvsadm -Ln` prints, each virtual server on one line with its real servers.
