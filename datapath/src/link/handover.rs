@@ -118,17 +118,30 @@ impl<B> Handover<B> {
         departures: &mut Vec<Departure<B>>,
         mut outward: impl FnMut(Place, B),
     ) {
+        // Those of a batch mostly go the same way.
+        let mut known = None;
         for Departure { place, frame } in departures.drain(..) {
-            match self.end(element, place.port) {
-                Some(end) => self.push(end, place.queue, frame),
+            let lane = match known {
+                Some((of, lane)) if of == place => lane,
+                _ => self.outbound(element, place),
+            };
+            known = Some((place, lane));
+            match lane {
+                Some(lane) => self.push(lane, frame),
                 None => outward(place, frame),
             }
         }
     }
 
-    fn push(&mut self, end: End, queue: u16, frame: B) {
-        let queue = if queue < end.queues { queue } else { 0 };
-        let number = end.outbound + usize::from(queue);
+    /// The lane by which frames leave an element at a place, if that is fused.
+    fn outbound(&self, element: usize, place: Place) -> Option<usize> {
+        let end = self.end(element, place.port)?;
+        let queue = if place.queue < end.queues { place.queue } else { 0 };
+        Some(end.outbound + usize::from(queue))
+    }
+
+    #[inline]
+    fn push(&mut self, number: usize, frame: B) {
         let Some(lane) = self.lanes.get_mut(number) else { return };
         if lane.frames.len() >= self.limit {
             lane.full += 1;

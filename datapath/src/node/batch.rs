@@ -14,7 +14,8 @@ use crate::element::{Departure, Output, Place};
 use crate::journey::PortId;
 use crate::port::Buffer;
 use crate::time::Time;
-use crate::wire::{Mac, Plain, Protocol, Tuple, ethernet};
+use crate::wire::ethernet::{self, Tag};
+use crate::wire::{Mac, Plain, Protocol, Tuple};
 
 /// Flows from which on tables are larger than what of the cache the kernel leaves, whose work for the
 /// batch before went through it. In memory, where nothing does, a thousand flows would be fitting.
@@ -59,18 +60,43 @@ impl<B: Buffer> Node<B> {
         self.config.switches.flow_cache && !out.journal.is_open()
     }
 
-    /// Takes frames that came in by `port`, which is not the trunk.
+    /// Takes frames that came in at `place`. On the trunk, those that are not of one member ENI, or find
+    /// others waiting, are left to wait in their queues.
     pub(super) fn take(
         &mut self,
         frames: &mut Vec<B>,
-        port: PortId,
+        Place { port, queue: arrived_on }: Place,
         now: Time,
         out: &mut Output<B>,
     ) {
-        self.ledger.received += frames.len() as u64;
         let mut batch = std::mem::take(&mut self.batch);
-        self.handle(frames, &[], &mut batch.ahead, port, now, out);
+        let passes = port != ETH1 || self.pass_trunk(frames, arrived_on, &mut batch.queues);
+        if passes {
+            self.ledger.received += frames.len() as u64;
+            self.handle(frames, &batch.queues, &mut batch.ahead, port, now, out);
+            batch.queues.clear();
+        }
         self.batch = batch;
+    }
+
+    /// Takes the tags off frames that need not wait in a queue of the trunk, and notes which one for
+    /// each.
+    fn pass_trunk(&mut self, frames: &mut [B], arrived_on: u16, queues: &mut Vec<u16>) -> bool {
+        let Some(queue) = self.common_queue(frames) else { return false };
+        let passes = self.trunk.pass(queue, arrived_on, frames.len());
+        if passes {
+            frames.iter_mut().for_each(untag);
+            queues.resize(frames.len(), queue);
+        }
+        passes
+    }
+
+    /// The queue that the tags of all these frames name.
+    fn common_queue(&self, frames: &[B]) -> Option<u16> {
+        let tags = frames.iter().map(|frame| ethernet::tag(frame.bytes()));
+        let mut queues = tags.map(|tag| self.trunk.queue_of(tag.and_then(Tag::vid)));
+        let first = queues.next()?;
+        queues.all(|queue| queue == first).then_some(first)
     }
 
     /// Serves the trunk's queues in turn until they are empty. Nobody wants the record any more that
@@ -82,9 +108,7 @@ impl<B: Buffer> Node<B> {
             while frames.len() < BATCH
                 && let Some((queue, Framed { mut frame, .. })) = self.trunk.pop()
             {
-                if ethernet::tag(frame.bytes()).is_some() {
-                    ethernet::pop(&mut frame);
-                }
+                untag(&mut frame);
                 frames.push(frame);
                 queues.push(queue);
             }
@@ -176,6 +200,13 @@ impl<B: Buffer> Node<B> {
         {
             self.connections().prefetch_record(connection);
         }
+    }
+}
+
+/// Takes the tag off a frame that has one.
+fn untag<B: Buffer>(frame: &mut B) {
+    if ethernet::tag(frame.bytes()).is_some() {
+        ethernet::pop(frame);
     }
 }
 

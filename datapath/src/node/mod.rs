@@ -214,8 +214,8 @@ impl<B: Buffer> Node<B> {
 
 impl<B: Buffer> Element<B> for Node<B> {
     fn process(&mut self, batch: &mut Vec<B>, place: Place, now: Time, out: &mut Output<B>) {
-        if place.port != ETH1 && self.uses_cache(out) {
-            self.take(batch, place.port, now, out);
+        if self.uses_cache(out) {
+            self.take(batch, place, now, out);
         }
         for frame in batch.drain(..) {
             self.receive(frame, place, now, out);

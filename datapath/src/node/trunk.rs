@@ -88,23 +88,42 @@ impl<F> Trunk<F> {
     /// The next frame to serve and its queue; `None` when every served queue is empty. A queue
     /// gives up its turn when it is empty or has used its credit.
     pub(super) fn pop(&mut self) -> Option<(u16, F)> {
-        for _ in 0..=self.queues.len() {
+        if self.waiting == 0 {
+            return None;
+        }
+        for _ in 0..self.queues.len() {
             let queue = self.queues.get_mut(self.turn)?;
-            if queue.served
-                && self.credit > 0
-                && let Some(frame) = queue.frames.pop_front()
-            {
-                self.credit -= 1;
-                self.waiting -= 1;
-                return Some((u16::try_from(self.turn).unwrap_or(0), frame));
+            let at = u16::try_from(self.turn).unwrap_or(0);
+            let popped = if queue.served { queue.frames.pop_front() } else { None };
+            self.waiting -= usize::from(popped.is_some());
+            self.credit -= usize::from(popped.is_some());
+            if self.credit == 0 || queue.frames.is_empty() || !queue.served {
+                self.turn_after(at);
             }
-            self.turn = (self.turn + 1) % self.queues.len();
-            self.credit = CREDIT;
-            if self.waiting == 0 {
-                break;
+            if let Some(frame) = popped {
+                return Some((at, frame));
             }
         }
         None
+    }
+
+    /// Makes it the turn of the queue that follows `queue`.
+    fn turn_after(&mut self, queue: u16) {
+        self.turn = (usize::from(queue) + 1) % self.queues.len();
+        self.credit = CREDIT;
+    }
+
+    /// Counts frames that go through a queue and are served at once. Where others wait, or it would not
+    /// hold so many, it returns false and changes nothing.
+    pub(super) fn pass(&mut self, queue: u16, arrived_on: u16, frames: usize) -> bool {
+        let Some(q) = self.queues.get_mut(usize::from(queue)) else { return false };
+        if self.waiting > 0 || !q.served || frames > self.limit {
+            return false;
+        }
+        q.counters.queued += frames as u64;
+        q.counters.strayed += if queue == arrived_on { 0 } else { frames as u64 };
+        self.turn_after(queue);
+        true
     }
 
     /// Whether a served queue has a frame.

@@ -103,6 +103,12 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
         Some(slot)
     }
 
+    /// Has the flow in `slot` fetched.
+    #[inline]
+    pub fn prefetch_at(&self, slot: u32) {
+        self.flows.prefetch(slot);
+    }
+
     /// Has the memory fetched for a flow that is stored after `ahead` others.
     #[inline]
     pub fn prefetch_vacant(&self, ahead: u32) {

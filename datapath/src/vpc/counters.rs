@@ -73,6 +73,7 @@ impl Counters {
     }
 
     /// Counts a packet that came from `eni`.
+    #[inline]
     pub(super) fn came_from(&mut self, eni: usize) {
         if let Some(counters) = self.enis.get_mut(eni) {
             counters.frames_out += 1;
@@ -80,6 +81,7 @@ impl Counters {
     }
 
     /// Counts a packet sent to `eni`.
+    #[inline]
     pub(super) fn sent_to(&mut self, eni: usize) {
         if let Some(counters) = self.enis.get_mut(eni) {
             counters.frames_in += 1;
@@ -87,6 +89,7 @@ impl Counters {
     }
 
     /// Counts a security group's verdict (spec SG-20).
+    #[inline]
     pub(super) fn judged(
         &mut self,
         eni: usize,

@@ -16,11 +16,31 @@ use crate::element::Place;
 use crate::journey::{PortId, SgDecision, SgDirection};
 use crate::port::Buffer;
 use crate::time::Time;
-use crate::wire::{Packet, Protocol, Tuple, Vid, ethernet, ipv4};
+use crate::wire::{Packet, Plain, Protocol, Tuple, Vid, ethernet, ipv4};
+
+/// How many packets lie between those of which something is fetched at the same time.
+const APART: usize = 4;
+/// How many packets before a packet's turn the first of it is fetched.
+pub(super) const AHEAD: usize = 3 * APART;
 
 /// Whether paths are learned of such packets.
 fn is_plain(tuple: &Tuple<Ipv4Addr>) -> bool {
     matches!(tuple.proto, Protocol::TCP | Protocol::UDP)
+}
+
+/// What is known of a packet before its turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sight {
+    /// Of its session at the sender, with the hash of that, and the slot where it most likely is.
+    key: Key,
+    hash: u64,
+    slot: Option<u32>,
+    /// The ENI that sends it.
+    sender: usize,
+    /// Where it begins in its frame.
+    start: usize,
+    total_len: u16,
+    ttl: u8,
 }
 
 impl<B: Buffer> Vpc<B> {
@@ -55,36 +75,47 @@ impl<B: Buffer> Vpc<B> {
         self.cache.learned += u64::from(self.sessions.learn(&key, learned, now));
     }
 
+    /// What is known of a frame that came in at `port` before anything is looked up, if it is an
+    /// ordinary one.
+    #[inline(always)]
+    pub(super) fn sight(&self, frame: &[u8], port: PortId) -> Option<Sight> {
+        let (header, vid, start) = ethernet::read(frame)?;
+        if header.dst != self.network.gateway || header.ethertype != ethernet::IPV4 {
+            return None;
+        }
+        let Plain { tuple, total_len, ttl, .. } = Plain::parse(frame.get(start..)?)?;
+        let sender = self.sending_eni(port, vid)?;
+        let key = Key::eni(sender, SgDirection::Out, tuple);
+        let hash = self.sessions.hash_of(&key);
+        Some(Sight { key, hash, slot: None, sender, start, total_len, ttl })
+    }
+
+    /// Has fetched what looking for the session of a packet so many before its turn reads first, the
+    /// session of one that comes earlier, and of an earlier one that at its receiver: each long enough
+    /// after the one before.
+    #[inline(always)]
+    pub(super) fn fetch(&self, sights: &mut [Option<Sight>], at: usize) {
+        if let Some(Some(sight)) = sights.get(at) {
+            self.sessions.prefetch(sight.hash);
+        }
+        if let Some(Some(sight)) = sights.get_mut(at.wrapping_sub(APART)) {
+            sight.slot = self.sessions.prefetch_session(sight.hash);
+        }
+        if let Some(Some(Sight { slot: Some(slot), .. })) = sights.get(at.wrapping_sub(2 * APART)) {
+            self.sessions.prefetch_inbound(*slot);
+        }
+    }
+
     /// Sends a frame by its flow's learned path and says where it leaves. Otherwise the frame is
     /// untouched, and so is everything that the walk would not do the same to.
-    #[inline]
-    pub(super) fn follow(&mut self, frame: &mut B, port: PortId, now: Time) -> Option<Place> {
-        let bytes = frame.bytes();
-        let header = ethernet::Header::parse(bytes)?;
-        if header.dst != self.network.gateway {
-            return None;
-        }
-        let (vid, ethertype, start) = match ethernet::tag(bytes) {
-            None => (None, header.ethertype, ethernet::HEADER_LEN),
-            Some(tag) => {
-                let [.., t0, t1] = *bytes.first_chunk::<{ ethernet::HEADER_LEN + 4 }>()?;
-                let inner = u16::from_be_bytes([t0, t1]);
-                (Some(tag.vid()?), inner, ethernet::HEADER_LEN + ethernet::TAG_LEN)
-            }
-        };
-        if ethertype != ethernet::IPV4 {
-            return None;
-        }
-        let packet = Packet::<Ipv4Addr>::parse(bytes.get(start..)?).ok()?;
-        if !is_plain(&packet.tuple) {
-            return None;
-        }
-        let sender = self.sending_eni(port, vid)?;
-        let key = Key::eni(sender, SgDirection::Out, packet.tuple);
-        let learned = self.sessions.renew_learned(&key, now)?;
+    #[inline(always)]
+    pub(super) fn follow(&mut self, frame: &mut B, sight: &Sight, now: Time) -> Option<Place> {
+        let Sight { key, hash, sender, start, total_len, ttl, .. } = sight;
+        let learned = self.sessions.renew_learned(key, *hash, now)?;
         let exit = self.network.exit(learned.receiver()?)?;
-        let ttl_allows = !self.network.decrement_ttl || packet.ttl > 1;
-        if learned.tagged() != vid.is_some() || packet.total_len > exit.mtu || !ttl_allows {
+        let ttl_allows = !self.network.decrement_ttl || *ttl > 1;
+        let tagged = *start > ethernet::HEADER_LEN;
+        if learned.tagged() != tagged || *total_len > exit.mtu || !ttl_allows {
             return None;
         }
         if let Some(inbound) = learned.inbound()
@@ -92,20 +123,22 @@ impl<B: Buffer> Vpc<B> {
         {
             return None;
         }
-        let end = start + usize::from(packet.total_len);
-        if !retag(frame, vid, exit.vid, end) {
+        let end = start + usize::from(*total_len);
+        // A shorter frame always fits.
+        let _ = end < frame.bytes().len() && frame.set_len(end);
+        let header = ethernet::HEADER_LEN + exit.link.room();
+        if header < *start {
+            frame.shrink_front(start - header);
+        } else if header > *start && !frame.grow_front(header - start) {
             return None;
         }
-        let bytes = frame.bytes_mut();
-        ethernet::set_macs(bytes, exit.mac, self.network.gateway);
+        let (link, ip) = frame.bytes_mut().split_at_mut_checked(header)?;
+        exit.link.put(link);
         if self.network.decrement_ttl {
-            let header = ethernet::HEADER_LEN + exit.vid.map_or(0, |_| ethernet::TAG_LEN);
-            if let Some(ip) = bytes.get_mut(header..) {
-                ipv4::decrement_ttl(ip);
-            }
+            ipv4::decrement_ttl(ip);
         }
-        self.counters.came_from(sender);
-        self.counters.judged(sender, SgDirection::Out, true, SgDecision::Session);
+        self.counters.came_from(*sender);
+        self.counters.judged(*sender, SgDirection::Out, true, SgDecision::Session);
         if let Some(End::Eni(eni)) = learned.receiver() {
             self.counters.judged(eni, SgDirection::In, true, SgDecision::Session);
             self.counters.sent_to(eni);
@@ -122,22 +155,4 @@ impl<B: Buffer> Vpc<B> {
             (None, End::Outside(_)) => None,
         }
     }
-}
-
-/// Gives a frame another tag, or takes or gives it one, and cuts off what is behind `end`. False
-/// where it has no room for a tag; nothing is changed then.
-fn retag<B: Buffer>(frame: &mut B, from: Option<Vid>, to: Option<Vid>, end: usize) -> bool {
-    let (had, has) = (from.map_or(0, |_| ethernet::TAG_LEN), to.map_or(0, |_| ethernet::TAG_LEN));
-    match (from, to) {
-        (Some(_), Some(vid)) => ethernet::set_tag(frame.bytes_mut(), vid),
-        (Some(_), None) => ethernet::pop(frame),
-        (None, Some(vid)) if !ethernet::push(frame, vid) => return false,
-        (None, _) => {}
-    }
-    let len = end - had + has;
-    if len < frame.bytes().len() {
-        // A shorter frame always fits.
-        let _ = frame.set_len(len);
-    }
-    true
 }

@@ -39,6 +39,7 @@ use crate::wire::{Packet, Unparsed, ethernet, ipv4};
 use counters::Counters;
 use fragments::Waiting;
 use ingress::{Entry, unparsed};
+use learned::{AHEAD, Sight};
 use network::{End, Network};
 use session::Sessions;
 use slb::Turns;
@@ -54,6 +55,8 @@ pub struct Vpc<B> {
     ledger: Ledger,
     fragments: Fragments<Waiting<B>>,
     cache: CacheCounters,
+    /// Room for what is known of a batch's packets.
+    sights: Vec<Option<Sight>>,
 }
 
 /// Where a frame that was not dropped goes.
@@ -70,9 +73,26 @@ enum Way<B> {
 
 impl<B: Buffer> Element<B> for Vpc<B> {
     fn process(&mut self, batch: &mut Vec<B>, place: Place, now: Time, out: &mut Output<B>) {
-        for frame in batch.drain(..) {
-            self.take(frame, place, now, out);
+        self.ledger.received += batch.len() as u64;
+        let mut sights = std::mem::take(&mut self.sights);
+        if self.network.learns && !out.journal.is_open() {
+            sights.extend(batch.iter().map(|frame| self.sight(frame.bytes(), place.port)));
+            (0..AHEAD).for_each(|at| self.fetch(&mut sights, at));
         }
+        for (at, mut frame) in batch.drain(..).enumerate() {
+            self.fetch(&mut sights, at + AHEAD);
+            if let Some(Some(sight)) = sights.get(at)
+                && let Some(place) = self.follow(&mut frame, sight, now)
+            {
+                self.cache.hits += 1;
+                self.ledger.sent += 1;
+                out.departures.push(Departure { place, frame });
+            } else {
+                self.take(frame, place, now, out);
+            }
+        }
+        sights.clear();
+        self.sights = sights;
     }
 
     fn poll_at(&self) -> Option<Time> {
@@ -105,22 +125,13 @@ impl<B: Buffer> Vpc<B> {
             ledger: Ledger::default(),
             fragments: Fragments::new(lab.limits.fragments),
             cache: CacheCounters::default(),
+            sights: Vec::new(),
             network,
         }
     }
 
-    /// Takes one frame and does the bookkeeping for what becomes of it (spec LAW-2).
+    /// Has one frame walk and does the bookkeeping for what becomes of it (spec LAW-2).
     fn take(&mut self, mut frame: B, place: Place, now: Time, out: &mut Output<B>) {
-        self.ledger.received += 1;
-        if self.network.learns
-            && !out.journal.is_open()
-            && let Some(place) = self.follow(&mut frame, place.port, now)
-        {
-            self.cache.hits += 1;
-            self.ledger.sent += 1;
-            out.departures.push(Departure { place, frame });
-            return;
-        }
         let mut trace = Trace::arrival(&out.journal, frame.bytes(), place.port, now);
         match self.pass(&mut frame, place.port, now, &mut out.blanks, &mut trace) {
             Ok(Way::Out(place)) => {

@@ -12,6 +12,7 @@ use crate::journey::PortId;
 use crate::lab::Lab;
 use crate::lab::model::{EniKind, Listener, Slb};
 use crate::table::PrefixTable;
+use crate::wire::ethernet::Link;
 use crate::wire::{Mac, Tuple, Vid};
 
 /// A sender or receiver.
@@ -60,8 +61,16 @@ pub(super) struct Exit {
     pub(super) mac: Mac,
     /// The tag to push.
     pub(super) vid: Option<Vid>,
+    /// Both, as they stand in a frame that comes from the gateway.
+    pub(super) link: Link,
     /// Largest packet.
     pub(super) mtu: u16,
+}
+
+impl Exit {
+    fn new(lab: &Lab, place: Place, mac: Mac, vid: Option<Vid>, mtu: u16) -> Self {
+        Self { place, mac, vid, link: Link::new(mac, lab.vpc.gateway_mac, vid), mtu }
+    }
 }
 
 /// An ENI.
@@ -76,14 +85,8 @@ pub(super) struct EniEntry {
     pub(super) exit: Exit,
 }
 
-/// A node's ENIs.
-#[derive(Debug)]
-struct NodeEntry {
-    primary: usize,
-    trunk: usize,
-    /// Members by VID, in order.
-    members: Vec<(Vid, usize)>,
-}
+/// A node's members by VID, in order.
+type Members = Vec<(Vid, usize)>;
 
 /// An outside host.
 #[derive(Debug)]
@@ -106,8 +109,11 @@ pub(super) struct Network {
     /// Untagged frames on a trunk may be a member's (spec VPC-4).
     untagged_members: bool,
     enis: Vec<EniEntry>,
-    nodes: Vec<NodeEntry>,
+    /// By node.
+    members: Vec<Members>,
     outside: Vec<OutsideEntry>,
+    /// By port, its ENI or outside host, and for a trunk its node.
+    wires: Vec<(End, Option<usize>)>,
     owners: HashMap<Ipv4Addr, Owner, FixedState>,
     /// Custom routes and their next hops; `None` for system routes.
     routes: PrefixTable<Ipv4Addr, Option<(usize, usize)>>,
@@ -117,14 +123,7 @@ impl Network {
     /// The first snapshot of `lab`.
     pub(super) fn new(lab: &Lab) -> Self {
         let ports = Ports::of(lab);
-        let nodes: Vec<_> = (0..)
-            .zip(&lab.nodes)
-            .map(|(n, node)| NodeEntry {
-                primary: node.primary,
-                trunk: node.trunk,
-                members: lab.trunk_members(n),
-            })
-            .collect();
+        let members: Vec<_> = (0..lab.nodes.len()).map(|node| lab.trunk_members(node)).collect();
         Self {
             epoch: 1,
             gateway: lab.vpc.gateway_mac,
@@ -134,8 +133,9 @@ impl Network {
             slbs: lab.slbs.clone(),
             learns: lab.switches.flow_cache,
             untagged_members: !lab.switches.vlan_push,
-            enis: enis(lab, ports, &nodes),
-            nodes,
+            enis: enis(lab, ports, &members),
+            wires: wires(lab, ports),
+            members,
             outside: outside(lab, ports),
             owners: owners(lab),
             routes: routes(lab),
@@ -177,10 +177,10 @@ impl Network {
     }
 
     /// How frames reach `end`.
-    pub(super) fn exit(&self, end: End) -> Option<Exit> {
+    pub(super) fn exit(&self, end: End) -> Option<&Exit> {
         match end {
-            End::Eni(eni) => self.enis.get(eni).map(|e| e.exit),
-            End::Outside(host) => self.outside.get(host).map(|h| h.exit),
+            End::Eni(eni) => self.enis.get(eni).map(|e| &e.exit),
+            End::Outside(host) => self.outside.get(host).map(|h| &h.exit),
         }
     }
 
@@ -196,16 +196,12 @@ impl Network {
 
     /// Whose port this is: its ENI or outside host, and for a trunk its node.
     pub(super) fn port(&self, port: PortId) -> Option<(End, Option<usize>)> {
-        match self.ports.at(port)? {
-            VpcPort::Primary(node) => Some((End::Eni(self.nodes.get(node)?.primary), None)),
-            VpcPort::Trunk(node) => Some((End::Eni(self.nodes.get(node)?.trunk), Some(node))),
-            VpcPort::Outside(host) => Some((End::Outside(host), None)),
-        }
+        self.wires.get(usize::from(port.0)).copied()
     }
 
     /// The member with this VID on `node`'s trunk (spec VPC-1).
     pub(super) fn member(&self, node: usize, vid: Vid) -> Option<usize> {
-        let members = &self.nodes.get(node)?.members;
+        let members = self.members.get(node)?;
         let at = members.binary_search_by_key(&vid, |(v, _)| *v).ok()?;
         members.get(at).map(|(_, eni)| *eni)
     }
@@ -222,7 +218,7 @@ impl Network {
     }
 }
 
-fn enis(lab: &Lab, ports: Ports, nodes: &[NodeEntry]) -> Vec<EniEntry> {
+fn enis(lab: &Lab, ports: Ports, members: &[Members]) -> Vec<EniEntry> {
     let mut entries: Vec<_> = lab
         .enis
         .iter()
@@ -243,13 +239,13 @@ fn enis(lab: &Lab, ports: Ports, nodes: &[NodeEntry]) -> Vec<EniEntry> {
                 vswitch: eni.vswitch,
                 check: eni.src_dst_check,
                 backend: false,
-                exit: Exit { place, mac: eni.mac, vid, mtu: mtu.unwrap_or(1500) },
+                exit: Exit::new(lab, place, eni.mac, vid, mtu.unwrap_or(1500)),
             }
         })
         .collect();
     // Members leave on their own queues, numbered in order of VID (spec TRUNK-1, TRUNK-2).
-    for node in nodes {
-        for (queue, (_, eni)) in (1..).zip(&node.members) {
+    for members in members {
+        for (queue, (_, eni)) in (1..).zip(members) {
             if let Some(entry) = entries.get_mut(*eni) {
                 entry.exit.place.queue = queue;
             }
@@ -263,6 +259,17 @@ fn enis(lab: &Lab, ports: Ports, nodes: &[NodeEntry]) -> Vec<EniEntry> {
     entries
 }
 
+fn wires(lab: &Lab, ports: Ports) -> Vec<(End, Option<usize>)> {
+    let wire = |port| {
+        Some(match ports.at(port)? {
+            VpcPort::Primary(node) => (End::Eni(lab.nodes.get(node)?.primary), None),
+            VpcPort::Trunk(node) => (End::Eni(lab.nodes.get(node)?.trunk), Some(node)),
+            VpcPort::Outside(host) => (End::Outside(host), None),
+        })
+    };
+    (0..ports.count()).map_while(|number| wire(PortId(u16::try_from(number).ok()?))).collect()
+}
+
 /// MTU of the way to hosts outside the VPC, in bytes (spec VPC-20).
 pub const OUTSIDE_MTU: u16 = 1500;
 
@@ -271,7 +278,7 @@ fn outside(lab: &Lab, ports: Ports) -> Vec<OutsideEntry> {
         .zip(&lab.outside)
         .map(|(index, host)| {
             let place = Place { port: ports.port_of_outside(index), queue: 0 };
-            let exit = Exit { place, mac: host.mac, vid: None, mtu: OUTSIDE_MTU };
+            let exit = Exit::new(lab, place, host.mac, None, OUTSIDE_MTU);
             OutsideEntry { ips: host.ips.clone(), exit }
         })
         .collect()

@@ -195,11 +195,40 @@ impl Sessions {
         kept.map(|kept| *kept = learned).is_some()
     }
 
-    /// Begins the life of the session of a packet anew, if it has one that lives and knows where
-    /// the packet goes. The walk would do the same to it.
+    /// The hash of a key.
     #[inline]
-    pub(super) fn renew_learned(&mut self, key: &Key, now: Time) -> Option<Learned> {
-        let met = self.flows.meet(self.flows.hash_of(key), key)?;
+    pub(super) fn hash_of(&self, key: &Key) -> u64 {
+        self.flows.hash_of(key)
+    }
+
+    /// Has fetched what a look-up of the key with this hash reads first.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        self.flows.prefetch(hash);
+    }
+
+    /// Has the session fetched that this look-up finds, or in rare cases another. Its slot; `None`
+    /// where there is none.
+    #[inline]
+    pub(super) fn prefetch_session(&self, hash: u64) -> Option<u32> {
+        self.flows.prefetch_flow(hash)
+    }
+
+    /// Has those sessions fetched that the packets of a session belong to at their receivers.
+    #[inline]
+    pub(super) fn prefetch_inbound(&self, slot: u32) {
+        for learned in self.flows.at(slot).into_iter().flat_map(|session| &session.learned) {
+            if learned.receiver != 0 && learned.inbound != NOBODY {
+                self.flows.prefetch_at(learned.inbound.slot);
+            }
+        }
+    }
+
+    /// Begins the life of the session that has this key, whose hash is `hash`, anew, if it lives and
+    /// knows where the packet goes. The walk would do the same to it.
+    #[inline(always)]
+    pub(super) fn renew_learned(&mut self, key: &Key, hash: u64, now: Time) -> Option<Learned> {
+        let met = self.flows.meet(hash, key)?;
         let learned = *met.value.learned.get(met.direction as usize)?;
         if learned.receiver == 0 || met.value.ends() <= now {
             return None;

@@ -32,6 +32,7 @@ pub struct Header {
 impl Header {
     /// The header of `frame`, or `None` where the frame is shorter than 14 bytes.
     #[must_use]
+    #[inline]
     pub fn parse(frame: &[u8]) -> Option<Self> {
         let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *frame.first_chunk()?;
         Some(Self {
@@ -65,6 +66,54 @@ pub fn set_macs(frame: &mut [u8], dst: Mac, src: Mac) {
     }
 }
 
+/// What stands before a frame's EtherType: both MACs, and the tag where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Link {
+    /// Destination and source.
+    Plain([u8; 12]),
+    /// And the tag.
+    Tagged([u8; 16]),
+}
+
+impl Link {
+    /// To `dst` from `src`, tagged with `vid` if there is one.
+    #[must_use]
+    pub fn new(dst: Mac, src: Mac, vid: Option<Vid>) -> Self {
+        let (Mac([d0, d1, d2, d3, d4, d5]), Mac([s0, s1, s2, s3, s4, s5])) = (dst, src);
+        let macs = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
+        let Some(vid) = vid else { return Self::Plain(macs) };
+        let ([t0, t1], [c0, c1]) = (VLAN.to_be_bytes(), vid.get().to_be_bytes());
+        Self::Tagged([d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1, c0, c1])
+    }
+
+    /// How much longer it is than without a tag, in bytes.
+    #[must_use]
+    #[inline(always)]
+    pub const fn room(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tagged(_) => TAG_LEN,
+        }
+    }
+
+    /// Writes it at the start of a frame, which has room for it.
+    #[inline(always)]
+    pub fn put(&self, frame: &mut [u8]) {
+        match self {
+            Self::Plain(link) => {
+                if let Some(start) = frame.first_chunk_mut() {
+                    *start = *link;
+                }
+            }
+            Self::Tagged(link) => {
+                if let Some(start) = frame.first_chunk_mut() {
+                    *start = *link;
+                }
+            }
+        }
+    }
+}
+
 /// The tag of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag {
@@ -80,8 +129,21 @@ impl Tag {
     }
 }
 
+/// A frame's header, its EtherType being that of the packet; the VID of the tag, if there is one; and
+/// where the packet begins. `None` where that is cut short or the tag names no VLAN.
+#[must_use]
+#[inline(always)]
+pub fn read(frame: &[u8]) -> Option<(Header, Option<Vid>, usize)> {
+    let header = Header::parse(frame)?;
+    let Some(tag) = tag(frame) else { return Some((header, None, HEADER_LEN)) };
+    let [.., t0, t1] = *frame.first_chunk::<{ HEADER_LEN + TAG_LEN }>()?;
+    let ethertype = u16::from_be_bytes([t0, t1]);
+    Some((Header { ethertype, ..header }, Some(tag.vid()?), HEADER_LEN + TAG_LEN))
+}
+
 /// The frame's 802.1Q tag, or `None` for an untagged or too short frame.
 #[must_use]
+#[inline]
 pub fn tag(frame: &[u8]) -> Option<Tag> {
     let [.., t0, t1, c0, c1] = *frame.first_chunk::<16>()?;
     (u16::from_be_bytes([t0, t1]) == VLAN)

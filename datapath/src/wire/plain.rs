@@ -1,4 +1,4 @@
-//! Frames that nearly all traffic is made of, read in one go.
+//! Packets that nearly all traffic is made of, read in one go.
 
 use std::net::Ipv4Addr;
 
@@ -6,15 +6,11 @@ use super::checksum::{holds, words};
 use super::tcp::Flags;
 use super::{Deltas, Mac, Protocol, Tuple, ethernet, ipv4, tcp, udp};
 
-/// Where the transport header begins.
-const L4: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
-/// EtherType, version and length of an IPv4 header without options.
-const IPV4_PLAIN: [u8; 3] = [0x08, 0x00, 0x45];
+/// The first byte of an IPv4 header without options.
+const VERSION_AND_LENGTH: u8 = 0x45;
 
-/// What a frame says that carries an ordinary packet: untagged, IPv4 without options and not a
-/// fragment, a TCP segment that opens a connection or belongs to an open one, or a UDP datagram with
-/// a checksum. Lengths fit and both checksums are right: what [`Packet::parse`](super::Packet::parse)
-/// and [`Packet::checksum_holds`](super::Packet::checksum_holds) would say too.
+/// What an ordinary packet says: IPv4 without options and not a fragment, TCP or UDP. Lengths fit and
+/// the header's checksum is right: what [`Packet::parse`](super::Packet::parse) would say too.
 #[derive(Clone, Copy, Debug)]
 pub struct Plain {
     /// The packet's tuple.
@@ -34,60 +30,77 @@ impl Plain {
         self.tuple.proto == Protocol::UDP || self.flags.contains(Flags::SYN)
     }
 
-    /// The packet in a frame that is for `mac`; `None` where it is for somebody else or not ordinary.
+    /// The packet in an untagged frame that is for `mac`, if it is a TCP segment that opens a connection
+    /// or belongs to an open one, or a UDP datagram with a checksum, and that checksum is right, as
+    /// [`Packet::checksum_holds`](super::Packet::checksum_holds) would say. `None` for any other.
     #[must_use]
     #[inline(always)]
     pub fn read(frame: &[u8], mac: Mac) -> Option<Self> {
-        let head = frame.first_chunk::<{ L4 + udp::HEADER_LEN }>()?;
-        let [dst @ .., _, _, _, _, _, _, e0, e1, vihl] = head.first_chunk::<15>()?;
-        let ordinary = [*e0, *e1, *vihl] == IPV4_PLAIN && head[20] & 0x3f == 0 && head[21] == 0;
-        if !ordinary || *dst != mac.0 {
+        let [dst @ .., _, _, _, _, _, _, e0, e1] =
+            frame.first_chunk::<{ ethernet::HEADER_LEN }>()?;
+        if [*e0, *e1] != ethernet::IPV4.to_be_bytes() || *dst != mac.0 {
             return None;
         }
-        let total_len = u16::from_be_bytes([head[16], head[17]]);
-        let end = ethernet::HEADER_LEN + usize::from(total_len);
-        let segment = frame.get(L4..end)?;
-        let (flags, covered) = match head[23] {
+        let (packet, header, covered) = Self::look(frame.get(ethernet::HEADER_LEN..)?)?;
+        let decisive = Flags::SYN | Flags::FIN | Flags::RST | Flags::ACK;
+        let ordinary = match packet.tuple.proto {
+            Protocol::UDP => covered.get(6..8)? != [0; 2],
+            _ => [Flags::SYN, Flags::ACK].contains(&(packet.flags & decisive)),
+        };
+        if !ordinary {
+            return None;
+        }
+        let [.., a0, a1, a2, a3, b0, b1, b2, b3] = *header;
+        // Sliced from a packet, so the length fits.
+        let [l0, l1] = (covered.len() as u16).to_be_bytes();
+        let pseudo = words(&[a0, a1, a2, a3, b0, b1, b2, b3]) + words(&[0, header[9], l0, l1]);
+        (holds(words(header)) && holds(pseudo + words(covered))).then_some(packet)
+    }
+
+    /// The packet at the start of `ip`, behind which there may be padding. At the transport's checksum
+    /// nobody has looked.
+    #[must_use]
+    #[inline(always)]
+    pub fn parse(ip: &[u8]) -> Option<Self> {
+        let (packet, header, _) = Self::look(ip)?;
+        holds(words(header)).then_some(packet)
+    }
+
+    /// The packet at the start of `ip`, its header, and what the transport's checksum covers. At
+    /// checksums nobody has looked.
+    #[inline(always)]
+    fn look(ip: &[u8]) -> Option<(Self, &[u8; ipv4::HEADER_LEN], &[u8])> {
+        let head = ip.first_chunk::<{ ipv4::HEADER_LEN + udp::HEADER_LEN }>()?;
+        if head[0] != VERSION_AND_LENGTH || head[6] & 0x3f != 0 || head[7] != 0 {
+            return None;
+        }
+        let total_len = u16::from_be_bytes([head[2], head[3]]);
+        let segment = ip.get(ipv4::HEADER_LEN..usize::from(total_len))?;
+        let (flags, covered) = match head[9] {
             17 => {
-                let len = usize::from(u16::from_be_bytes([head[38], head[39]]));
-                let made = [head[40], head[41]] != [0; 2];
-                let whole = len >= udp::HEADER_LEN && made;
+                let len = usize::from(u16::from_be_bytes([head[24], head[25]]));
+                let whole = len >= udp::HEADER_LEN;
                 (Flags::empty(), if whole { segment.get(..len)? } else { return None })
             }
             6 => {
                 let header = segment.first_chunk::<{ tcp::HEADER_LEN }>()?;
                 let len = usize::from(header[12] >> 4) * 4;
-                let flags = Flags::from_bits_truncate(header[13]);
-                let decisive = Flags::SYN | Flags::FIN | Flags::RST | Flags::ACK;
-                let ordinary = [Flags::SYN, Flags::ACK].contains(&(flags & decisive));
-                if !ordinary || len < tcp::HEADER_LEN || len > segment.len() {
+                if len < tcp::HEADER_LEN || len > segment.len() {
                     return None;
                 }
-                (flags, segment)
+                (Flags::from_bits_truncate(header[13]), segment)
             }
             _ => return None,
         };
-        let [_, _, _, _, _, _, _, _, _, _, _, _, _, _, rest @ .., _, _, _, _, _, _, _, _] = head;
-        let header = rest.first_chunk::<{ ipv4::HEADER_LEN }>()?;
-        let [.., a0, a1, a2, a3, b0, b1, b2, b3] = *header;
-        // Sliced from a packet, so the length fits.
-        let [l0, l1] = (covered.len() as u16).to_be_bytes();
-        let pseudo = words(&[a0, a1, a2, a3, b0, b1, b2, b3]) + words(&[0, head[23], l0, l1]);
-        if !holds(words(header)) || !holds(pseudo + words(covered)) {
-            return None;
-        }
-        Some(Self {
-            tuple: Tuple {
-                src: Ipv4Addr::new(head[26], head[27], head[28], head[29]),
-                dst: Ipv4Addr::new(head[30], head[31], head[32], head[33]),
-                src_port: u16::from_be_bytes([head[34], head[35]]),
-                dst_port: u16::from_be_bytes([head[36], head[37]]),
-                proto: Protocol(head[23]),
-            },
-            total_len,
-            ttl: head[22],
-            flags,
-        })
+        let tuple = Tuple {
+            src: Ipv4Addr::new(head[12], head[13], head[14], head[15]),
+            dst: Ipv4Addr::new(head[16], head[17], head[18], head[19]),
+            src_port: u16::from_be_bytes([head[20], head[21]]),
+            dst_port: u16::from_be_bytes([head[22], head[23]]),
+            proto: Protocol(head[9]),
+        };
+        let packet = Self { tuple, total_len, ttl: head[8], flags };
+        Some((packet, head.first_chunk()?, covered))
     }
 
     /// Writes the addresses and ports of `to` into the packet in `ip`, takes one from its TTL, and does

@@ -29,12 +29,13 @@ use super::passage::Passage;
 use crate::element::Place;
 use crate::port::Buffer;
 use crate::table::{Direction, Handle};
+use crate::wire::ethernet::Link;
 use crate::wire::tcp::Flags;
 use crate::wire::{Deltas, Mac, Packet, Protocol, Translation, Tuple, Vid};
 pub(super) use opening::Openings;
 use opening::{Ending, Masquerade, Opening};
+use ways::Way;
 pub(super) use ways::Ways;
-use ways::{Link, Way};
 
 /// What the cache has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

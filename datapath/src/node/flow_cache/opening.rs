@@ -15,13 +15,13 @@ use super::super::ingress::trim;
 use super::super::ipvs::{NotScheduled, Picked};
 use super::super::passage::{Framed, Passage};
 use super::super::postrouting::with_source;
-use super::ways::{Link, Way};
+use super::ways::Way;
 use crate::element::{Departure, Output, Place};
 use crate::port::Buffer;
 use crate::table::Handle;
 use crate::time::Time;
 use crate::verdict::DropReason;
-use crate::wire::ethernet::HEADER_LEN;
+use crate::wire::ethernet::{HEADER_LEN, Link};
 use crate::wire::{Packet, Plain, Translation, Tuple};
 
 /// Openings kept at once, each in the one place that its hash names.

@@ -2,7 +2,7 @@
 
 use crate::element::Place;
 use crate::table::{Direction, Index};
-use crate::wire::{Mac, Vid, ethernet};
+use crate::wire::ethernet::Link;
 
 /// Where packets come in and where they leave, and as what their connection has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,52 +17,6 @@ pub(super) struct Way {
     pub(super) exit: Place,
     /// The direction they have in their connection, if they have one.
     pub(super) within: Option<Direction>,
-}
-
-/// What stands before a frame's EtherType: both MACs, and the tag where there is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Link {
-    /// Destination and source.
-    Plain([u8; 12]),
-    /// And the tag.
-    Tagged([u8; 16]),
-}
-
-impl Link {
-    /// To `dst` from `src`, tagged with `vid` if there is one.
-    pub(super) fn new(dst: Mac, src: Mac, vid: Option<Vid>) -> Self {
-        let (Mac([d0, d1, d2, d3, d4, d5]), Mac([s0, s1, s2, s3, s4, s5])) = (dst, src);
-        let macs = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
-        let Some(vid) = vid else { return Self::Plain(macs) };
-        let ([t0, t1], [c0, c1]) = (ethernet::VLAN.to_be_bytes(), vid.get().to_be_bytes());
-        Self::Tagged([d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1, c0, c1])
-    }
-
-    /// How much longer it is than without a tag, in bytes.
-    #[inline(always)]
-    pub(super) const fn room(&self) -> usize {
-        match self {
-            Self::Plain(_) => 0,
-            Self::Tagged(_) => ethernet::TAG_LEN,
-        }
-    }
-
-    /// Writes it at the start of a frame, which has room for it.
-    #[inline(always)]
-    pub(super) fn put(&self, frame: &mut [u8]) {
-        match self {
-            Self::Plain(link) => {
-                if let Some(start) = frame.first_chunk_mut() {
-                    *start = *link;
-                }
-            }
-            Self::Tagged(link) => {
-                if let Some(start) = frame.first_chunk_mut() {
-                    *start = *link;
-                }
-            }
-        }
-    }
 }
 
 /// How many ways are known at once (spec FLOW-7).
