@@ -135,6 +135,16 @@ impl<'a> XskPort<'a> {
         Ok(())
     }
 
+    /// Whether [`prefer_busy_poll`](Self::prefer_busy_poll) can do anything here: whether the kernel knows
+    /// what receives for each queue, at the latest once a frame has come in. Linux 6.14 and later do
+    /// not know it of sockets in copy mode, and asking them is in vain.
+    ///
+    /// # Errors
+    /// What the kernel says; it has no reason to refuse.
+    pub fn can_be_asked(&self) -> io::Result<bool> {
+        self.rings.can_be_asked()
+    }
+
     /// The interface's name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -258,6 +258,12 @@ impl<'a> PortRings<'a> {
         fds.try_for_each(|fd| sys::prefer_busy_poll(fd, BATCH as u32))
     }
 
+    /// Whether the kernel can be asked to receive for each queue.
+    pub(crate) fn can_be_asked(&self) -> io::Result<bool> {
+        let mut fds = (0..self.queues.len()).filter_map(|queue| self.fd(queue as u16));
+        fds.try_fold(true, |all, fd| Ok(all && sys::is_received_for(fd)?))
+    }
+
     /// Asks the kernel to receive for a queue now.
     pub(crate) fn ask(&self, queue: u16) {
         if let Some(fd) = self.fd(queue) {

@@ -1,6 +1,6 @@
 //! The system calls that no safe library offers: ethtool requests, socket options, and what
 //! AF_PACKET sockets are bound to and receive.
-#![allow(unsafe_code, reason = "ioctl, setsockopt, bind and recvmsg take pointers")]
+#![allow(unsafe_code, reason = "ioctl, socket options, bind and recvmsg take pointers")]
 
 use std::io;
 use std::mem;
@@ -78,6 +78,24 @@ pub(crate) fn prefer_busy_poll(socket: BorrowedFd<'_>, budget: u32) -> io::Resul
     ];
     let set = |(option, value)| set_option(socket, libc::SOL_SOCKET, option, &value);
     options.into_iter().try_for_each(set)
+}
+
+/// Whether the kernel knows where it would receive for a socket, and so can be asked to. Some learn it
+/// from the first frame.
+pub(crate) fn is_received_for(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut napi = 0_u32;
+    let mut length = mem::size_of_val(&napi) as libc::socklen_t;
+    // SAFETY: both pointers are those of live values, and the length is that of the first.
+    let refused = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_INCOMING_NAPI_ID,
+            ptr::from_mut(&mut napi).cast(),
+            ptr::from_mut(&mut length),
+        )
+    };
+    if refused == 0 { Ok(napi != 0) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The ethtool requests this crate makes.

@@ -16,6 +16,7 @@ mod tune;
 
 pub use print::text;
 pub use report::{About, Check, Family, Finding, Remedy, Report, Status, VERSION};
+pub use smoke::receives_when_asked;
 
 use crate::live::client::{self, Client};
 use crate::live::state::State;

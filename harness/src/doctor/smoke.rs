@@ -22,6 +22,8 @@ const STEPS: [(&str, &str); 5] = [
     ("af-xdp-frame", "dmesg | tail"),
 ];
 const OPTIONAL: &str = "optional-features";
+/// The feature that [`--poll kernel-busy`](crate::live::worker::Poll::KernelBusy) needs.
+const ASKED: &str = "receiving when asked";
 const NOT_TRIED: &str = "not tried: it needs what failed above";
 
 /// Joined by the trial, one veth keeps the packet memory, the other carries the frames.
@@ -67,6 +69,16 @@ pub(super) fn examine() -> Vec<Check> {
     checks
 }
 
+/// Whether the kernel receives for the forwarder's sockets when it is asked.
+///
+/// # Errors
+/// Where a frame does not get through a veth at all.
+pub fn receives_when_asked() -> anyhow::Result<bool> {
+    let mut trial = Trial::default();
+    in_pair(|pair| trial.run(pair))??;
+    Ok(trial.optional.contains(&(ASKED, true)))
+}
+
 impl Trial {
     fn run(&mut self, pair: &Pair) -> anyhow::Result<()> {
         self.told.push("two made");
@@ -83,7 +95,9 @@ impl Trial {
         pass(&arena, &mut near, &mut far).context("from the first to the second")?;
         pass(&arena, &mut far, &mut near).context("from the second to the first")?;
         self.told.push("one passed each way, byte for byte");
+        let asked = near.can_be_asked()? && far.can_be_asked()?;
         self.optional = vec![
+            (ASKED, asked),
             ("send budget", probe::tx_budget()?),
             ("transmit metadata", probe::tx_metadata()?),
             ("multi-buffer frames", probe::multi_buffer(link::index(ANCHOR)?)?),

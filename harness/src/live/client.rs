@@ -16,7 +16,8 @@ use datapath::link::ElementId;
 use super::daemon::READY;
 use super::protocol::{Answer, Envelope, Ledger, Reply, Request, Status, VERSION};
 use super::state::{COMING_UP, State};
-use super::worker::{Forwarding, shares};
+use super::worker::{ASKED_IN_VAIN, Forwarding, Poll, shares};
+use crate::doctor::receives_when_asked;
 use crate::net::process;
 use crate::net::teardown::Removed;
 use crate::show::Query;
@@ -59,6 +60,9 @@ pub fn up(
     }
     let lab = datapath::lab::load(lab_text, "the lab file")?;
     // Said before anything is made.
+    if forwarding.poll == Poll::KernelBusy && !receives_when_asked()? {
+        bail!("{ASKED_IN_VAIN}");
+    }
     shares(&forwarding.of(lab), forwarding.workers)?;
     let state = State::create(name, lab_text)?;
     match state.write_forwarding(&forwarding).and_then(|()| start_daemon(&state, life)) {

@@ -40,6 +40,10 @@ const DEFERRAL: [(&str, &str); 2] =
 /// The same as a new device has it.
 const NO_DEFERRAL: [(&str, &str); 2] = [("napi_defer_hard_irqs", "0"), ("gro_flush_timeout", "0")];
 
+/// Why [`Poll::KernelBusy`] is no way to wait here.
+pub const ASKED_IN_VAIN: &str = "this kernel does not receive for an AF_XDP socket in copy mode when it is \
+    asked (Linux 6.14 and later do not), so that frames would wait for a timer: use --poll busy";
+
 /// How the forwarding thread waits for frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

@@ -1,11 +1,12 @@
 //! The ways in which the forwarder waits for frames (spec LAB-33).
 
 use datapath::link::HostId;
+use harness::doctor::receives_when_asked;
 use harness::live::topology::host_namespace;
 use harness::net::sysfs;
 
 use crate::datagrams::ping;
-use crate::support::{TWO_MEMBERS, TestLab, is_root, run};
+use crate::support::{TWO_MEMBERS, TestLab, is_root, remains, run, trunkline};
 
 #[test]
 fn every_way_of_waiting_forwards() {
@@ -13,9 +14,18 @@ fn every_way_of_waiting_forwards() {
         return;
     }
     let lab = datapath::lab::load(TWO_MEMBERS, "poll").expect("a lab");
+    let receives_when_asked = receives_when_asked().expect("a frame gets through");
     for poll in ["busy", "adaptive", "kernel-busy"] {
         let test = TestLab::new(TWO_MEMBERS);
         let path = test.path.to_str().expect("a path");
+        if poll == "kernel-busy" && !receives_when_asked {
+            let refused = trunkline(&["up", path, "--name", &test.name, "--poll", poll]).output();
+            let refused = refused.expect("run trunkline");
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert!(!refused.status.success() && said.contains("use --poll busy"), "{said}");
+            assert_eq!(remains(&test.name), [""; 0]);
+            continue;
+        }
         run(&["up", path, "--name", &test.name, "--poll", poll]);
         let namespace = host_namespace(&test.name, &lab, HostId::Pod(0)).expect("a host");
         let to = lab.pods[1].ip;

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 
 use crate::bench::forwarder::{Kind, Row, Spread};
+use crate::doctor::receives_when_asked;
+use crate::live::worker::ASKED_IN_VAIN;
 
 /// Where administrators' programs are, whatever the caller's PATH says.
 const FOLDERS: [&str; 6] =
@@ -49,6 +51,9 @@ pub fn missing(row: Row) -> Option<String> {
     let missing = needs(row).into_iter().find(|(name, _)| program(name).is_none());
     if let Some((name, packages)) = missing {
         return Some(format!("{name} is not installed (packages {})", packages.join(" ")));
+    }
+    if row.kind == Kind::Busy && !receives_when_asked().unwrap_or(false) {
+        return Some(ASKED_IN_VAIN.to_owned());
     }
     let has_ipvs = Path::new("/proc/sys/net/ipv4/vs").exists();
     (row.kind == Kind::Ipvs && !has_ipvs).then(|| "this kernel has no ip_vs".to_owned())
