@@ -68,13 +68,13 @@ impl Flows {
     /// Finds the next flow.
     pub fn hit(&mut self) -> Option<u64> {
         let key = self.known.next();
-        self.table.meet(self.table.hash_of(&key), &key).map(|met| *met.value)
+        self.table.meet(self.table.hash_of(&key), None, &key).map(|met| *met.value)
     }
 
     /// Does not find what is not there.
     pub fn miss(&mut self) -> bool {
         let key = self.unknown.next();
-        self.table.meet(self.table.hash_of(&key), &key).is_none()
+        self.table.meet(self.table.hash_of(&key), None, &key).is_none()
     }
 }
 

@@ -154,11 +154,11 @@ impl<B: Buffer> Node<B> {
                 self.accept(Framed { frame, hop: None }, place(at), now, out);
                 continue;
             };
-            let hash = match ahead.get(at) {
-                Some(Some(sight)) => sight.hash,
-                _ => self.conntrack.hash_of(&packet.tuple),
+            let (hash, likely) = match ahead.get(at) {
+                Some(Some(sight)) => (sight.hash, sight.slot),
+                _ => (self.conntrack.hash_of(&packet.tuple), None),
             };
-            if let Some(exit) = self.hit(&mut frame, &packet, hash, place(at), now) {
+            if let Some(exit) = self.hit(&mut frame, &packet, hash, likely, place(at), now) {
                 self.cache.hits += 1;
                 self.ledger.sent += 1;
                 out.departures.push(Departure { place: exit, frame });

@@ -160,11 +160,16 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
     }
 
     /// The flow `key`, whose hash is `hash`, belongs to, with all that is stored of it. `None` when
-    /// no flow has that key.
+    /// no flow has that key. It is looked for first in the slot where it is `likely` to be, such as
+    /// [`prefetch_flow`](Self::prefetch_flow) names.
     #[must_use]
     #[inline(always)]
-    pub fn meet(&mut self, hash: u64, key: &K) -> Option<Met<'_, K, V>> {
-        let (slot, direction) = self.slot_of(hash, key)?;
+    pub fn meet(&mut self, hash: u64, likely: Option<u32>, key: &K) -> Option<Met<'_, K, V>> {
+        let found = likely.and_then(|slot| Some((slot, self.direction_at(slot, key)?)));
+        let (slot, direction) = match found {
+            Some(found) => found,
+            None => self.slot_of(hash, key)?,
+        };
         let Flow { original, reply, value } = self.flows.at_mut(slot)?;
         Some(Met { direction, original, reply, value })
     }
@@ -295,11 +300,20 @@ impl<K: Copy + Eq + Hash, V> FlowTable<K, V> {
     fn slot_of(&self, hash: u64, key: &K) -> Option<(u32, Direction)> {
         let direction = Cell::new(Direction::Original);
         let slot = self.index.find(hash, |slot| {
-            let Some(flow) = self.flows.at(slot) else { return false };
-            let original = flow.original == *key;
-            direction.set(if original { Direction::Original } else { Direction::Reply });
-            original || flow.reply == *key
+            let found = self.direction_at(slot, key);
+            direction.set(found.unwrap_or(Direction::Original));
+            found.is_some()
         })?;
         Some((slot, direction.get()))
+    }
+
+    /// As which of its keys the flow in `slot` has `key`, if it has it.
+    #[inline(always)]
+    fn direction_at(&self, slot: u32, key: &K) -> Option<Direction> {
+        let flow = self.flows.at(slot)?;
+        if flow.original == *key {
+            return Some(Direction::Original);
+        }
+        (flow.reply == *key).then_some(Direction::Reply)
     }
 }

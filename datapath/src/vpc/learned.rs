@@ -110,8 +110,8 @@ impl<B: Buffer> Vpc<B> {
     /// untouched, and so is everything that the walk would not do the same to.
     #[inline(always)]
     pub(super) fn follow(&mut self, frame: &mut B, sight: &Sight, now: Time) -> Option<Place> {
-        let Sight { key, hash, sender, start, total_len, ttl, .. } = sight;
-        let learned = self.sessions.renew_learned(key, *hash, now)?;
+        let Sight { key, hash, slot, sender, start, total_len, ttl } = sight;
+        let learned = self.sessions.renew_learned(key, *hash, *slot, now)?;
         let exit = self.network.exit(learned.receiver()?)?;
         let ttl_allows = !self.network.decrement_ttl || *ttl > 1;
         let tagged = *start > ethernet::HEADER_LEN;

@@ -186,8 +186,10 @@ impl Sessions {
 
     /// Keeps where packets with this key go, in the session that has it; whether there is one.
     pub(super) fn learn(&mut self, key: &Key, learned: Learned, now: Time) -> bool {
-        let Some(met) =
-            self.flows.meet(self.flows.hash_of(key), key).filter(|met| met.value.ends() > now)
+        let Some(met) = self
+            .flows
+            .meet(self.flows.hash_of(key), None, key)
+            .filter(|met| met.value.ends() > now)
         else {
             return false;
         };
@@ -225,10 +227,17 @@ impl Sessions {
     }
 
     /// Begins the life of the session that has this key, whose hash is `hash`, anew, if it lives and
-    /// knows where the packet goes. The walk would do the same to it.
+    /// knows where the packet goes; `likely` is the slot where it most likely is. The walk would do the
+    /// same to it.
     #[inline(always)]
-    pub(super) fn renew_learned(&mut self, key: &Key, hash: u64, now: Time) -> Option<Learned> {
-        let met = self.flows.meet(hash, key)?;
+    pub(super) fn renew_learned(
+        &mut self,
+        key: &Key,
+        hash: u64,
+        likely: Option<u32>,
+        now: Time,
+    ) -> Option<Learned> {
+        let met = self.flows.meet(hash, likely, key)?;
         let learned = *met.value.learned.get(met.direction as usize)?;
         if learned.receiver == 0 || met.value.ends() <= now {
             return None;

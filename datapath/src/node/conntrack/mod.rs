@@ -262,16 +262,18 @@ impl Conntrack {
         }
     }
 
-    /// The living, established flow that has this tuple, with the way learned for it.
+    /// The living, established flow that has this tuple, with the way learned for it; `likely` is the
+    /// slot where that most likely is.
     #[inline(always)]
     pub(super) fn learned(
         &mut self,
         hash: u64,
+        likely: Option<u32>,
         tuple: &Tuple<Ipv4Addr>,
         now: Time,
     ) -> Option<(LearnedPath, Established<'_>)> {
         let Met { direction, original, reply, value: Flow { entry, paths } } =
-            self.flows.meet(hash, tuple)?;
+            self.flows.meet(hash, likely, tuple)?;
         let holds = entry.lives(now) && entry.is_established();
         let answer = match direction {
             Direction::Original => reply,

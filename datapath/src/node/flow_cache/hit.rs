@@ -13,13 +13,15 @@ use crate::wire::tcp::Flags;
 impl<B: Buffer> Node<B> {
     /// Does to the packet of a frame what its flow's learned path says, where that holds for this
     /// packet at this moment, and says where it leaves. Otherwise nothing is changed, but that what
-    /// lies behind the packet may be cut off. `hash` is that of the packet's tuple.
+    /// lies behind the packet may be cut off. `hash` is that of the packet's tuple, `likely` the slot
+    /// where its flow most likely is.
     #[inline]
     pub(in crate::node) fn hit(
         &mut self,
         frame: &mut B,
         packet: &Plain,
         hash: u64,
+        likely: Option<u32>,
         came: Place,
         now: Time,
     ) -> Option<Place> {
@@ -27,7 +29,7 @@ impl<B: Buffer> Node<B> {
             return None;
         }
         let (LearnedPath { path, connection }, mut flow) =
-            self.conntrack.learned(hash, &packet.tuple, now)?;
+            self.conntrack.learned(hash, likely, &packet.tuple, now)?;
         let way = self.ways.get(path.way, self.neighbours.epoch())?;
         let connections = self.ipvs.connections();
         let holds = way.came == came
