@@ -150,14 +150,6 @@ pub fn tag(frame: &[u8]) -> Option<Tag> {
         .then(|| Tag { id: u16::from_be_bytes([c0, c1]) & 0x0fff })
 }
 
-/// Gives a tagged frame another VID, with priority 0; nothing where the frame is too short.
-#[inline]
-pub fn set_tag(frame: &mut [u8], vid: Vid) {
-    if let Some([.., control0, control1]) = frame.first_chunk_mut::<16>() {
-        [*control0, *control1] = vid.get().to_be_bytes();
-    }
-}
-
 /// Removes the frame's tag by moving the MACs four bytes up.
 pub fn pop<B: Buffer>(frame: &mut B) {
     let bytes = frame.bytes_mut();

@@ -168,18 +168,22 @@ impl Lanes {
     /// Those of a plan that this machine can measure, empty.
     fn of(plan: &Plan) -> Self {
         let mut lanes = Self { lanes: Vec::new(), absent: Vec::new() };
+        let mut rows = Vec::new();
         for row in &plan.rows {
-            if let Some(reason) = tools::missing(*row) {
-                lanes.absent.push(Absent { name: row.to_string(), load: None, reason });
+            match tools::missing(*row) {
+                Some(reason) => {
+                    lanes.absent.push(Absent { name: row.to_string(), load: None, reason });
+                }
+                None => rows.push(*row),
             }
         }
         for load in &plan.loads {
-            for row in plan.rows.iter().filter(|row| tools::missing(**row).is_none()) {
+            for &row in &rows {
                 match row.refuses(load) {
                     None => {
-                        lanes.lanes.push(Lane { load: load.clone(), row: *row, windows: vec![] });
+                        lanes.lanes.push(Lane { load: load.clone(), row, windows: vec![] });
                     }
-                    Some(reason) => lanes.absent.push(Absent::of(*row, load, reason.to_owned())),
+                    Some(reason) => lanes.absent.push(Absent::of(row, load, reason.to_owned())),
                 }
             }
         }

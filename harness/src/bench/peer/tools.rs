@@ -52,8 +52,12 @@ pub fn missing(row: Row) -> Option<String> {
     if let Some((name, packages)) = missing {
         return Some(format!("{name} is not installed (packages {})", packages.join(" ")));
     }
-    if row.kind == Kind::Busy && !receives_when_asked().unwrap_or(false) {
-        return Some(ASKED_IN_VAIN.to_owned());
+    if row.kind == Kind::Busy {
+        return match receives_when_asked() {
+            Ok(true) => None,
+            Ok(false) => Some(ASKED_IN_VAIN.to_owned()),
+            Err(error) => Some(format!("{error:#}")),
+        };
     }
     let has_ipvs = Path::new("/proc/sys/net/ipv4/vs").exists();
     (row.kind == Kind::Ipvs && !has_ipvs).then(|| "this kernel has no ip_vs".to_owned())
