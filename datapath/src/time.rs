@@ -87,10 +87,16 @@ impl Deadline {
     #[must_use]
     #[inline]
     pub const fn after_secs(now: Time, secs: u32) -> Self {
-        let millis = (secs as u64).saturating_mul(1_000);
+        let millis = secs as u64 * 1_000;
         let longest = LONGEST.as_millis() as u64;
         let timeout = if millis < longest { millis } else { longest };
-        Self((now.as_nanos().div_ceil(NANOS_PER_MILLI) + timeout) as u32)
+        Self(Self::not_before(now).0.wrapping_add(timeout as u32))
+    }
+
+    /// The first millisecond that is not before now.
+    #[inline]
+    const fn not_before(now: Time) -> Self {
+        Self(now.as_nanos().div_ceil(NANOS_PER_MILLI) as u32)
     }
 
     /// The moment, as seen from now.
@@ -106,6 +112,12 @@ impl Deadline {
     #[must_use]
     pub const fn is_over(self, now: Time) -> bool {
         !Self((now.as_nanos() / NANOS_PER_MILLI) as u32).is_before(self)
+    }
+
+    /// Whether the moment is past: not even now any more.
+    #[must_use]
+    pub const fn is_past(self, now: Time) -> bool {
+        self.is_before(Self::not_before(now))
     }
 
     /// Whether the moment comes before another one.

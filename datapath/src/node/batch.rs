@@ -29,18 +29,16 @@ const AHEAD: [usize; 3] = [12, 8, 4];
 /// Frames that the trunk's queues give up at once.
 const BATCH: usize = 64;
 
-/// Room for frames that the trunk's queues give up at once, and for a batch's tuples with their hashes.
+/// Room for frames that the trunk's queues give up at once, and for what is seen of a batch ahead.
 #[derive(Debug)]
 pub(super) struct Batch<B> {
     frames: Vec<B>,
     queues: Vec<u16>,
-    ahead: Vec<Ahead>,
+    ahead: Vec<Sight>,
 }
 
-/// What is known of a packet before its turn, where it could be told.
-type Ahead = Option<Sight>;
-
-/// A packet's tuple with its hash, and the slot where its flow most likely is.
+/// What is known of a packet before its turn: its tuple with the hash of that, and the slot where its
+/// flow most likely is.
 #[derive(Clone, Copy, Debug)]
 struct Sight {
     tuple: Tuple<Ipv4Addr>,
@@ -126,7 +124,7 @@ impl<B: Buffer> Node<B> {
         &mut self,
         frames: &mut Vec<B>,
         queues: &[u16],
-        ahead: &mut Vec<Ahead>,
+        ahead: &mut Vec<Sight>,
         port: PortId,
         now: Time,
         out: &mut Output<B>,
@@ -134,31 +132,26 @@ impl<B: Buffer> Node<B> {
         let mac = self.config.interface(port).map_or(Mac::BROADCAST, |interface| interface.mac);
         let place = |at: usize| Place { port, queue: queues.get(at).copied().unwrap_or(0) };
         if self.conntrack.len() >= LARGE {
-            ahead.extend(frames.iter().map(|frame| {
-                let tuple = peek(frame.bytes())?;
-                Some(Sight { tuple, hash: self.conntrack.hash_of(&tuple), slot: None })
-            }));
+            ahead.extend(frames.iter().map(|frame| self.sight(peek(frame.bytes()))));
             let [index, flow, connection] = AHEAD;
             (0..index).for_each(|at| self.fetch_index(ahead.get(at)));
-            (0..flow).for_each(|at| self.fetch_flow(ahead, at, place(at)));
+            (0..flow).for_each(|at| self.fetch_flow(ahead.get_mut(at), place(at)));
             (0..connection).for_each(|at| self.fetch_connection(ahead.get(at)));
         }
         for (at, mut frame) in frames.drain(..).enumerate() {
             if !ahead.is_empty() {
                 let [index, flow, connection] = AHEAD.map(|distance| at + distance);
                 self.fetch_index(ahead.get(index));
-                self.fetch_flow(ahead, flow, place(flow));
+                self.fetch_flow(ahead.get_mut(flow), place(flow));
                 self.fetch_connection(ahead.get(connection));
             }
             let Some(packet) = Plain::read(frame.bytes(), mac) else {
                 self.accept(Framed { frame, hop: None }, place(at), now, out);
                 continue;
             };
-            let (hash, likely) = match ahead.get(at) {
-                Some(Some(sight)) => (sight.hash, sight.slot),
-                _ => (self.conntrack.hash_of(&packet.tuple), None),
-            };
-            if let Some(exit) = self.hit(&mut frame, &packet, hash, likely, place(at), now) {
+            let sight = ahead.get(at).copied().unwrap_or_else(|| self.sight(packet.tuple));
+            let Sight { hash, slot, .. } = sight;
+            if let Some(exit) = self.hit(&mut frame, &packet, hash, slot, place(at), now) {
                 self.cache.hits += 1;
                 self.ledger.sent += 1;
                 out.departures.push(Departure { place: exit, frame });
@@ -169,33 +162,45 @@ impl<B: Buffer> Node<B> {
         ahead.clear();
     }
 
+    /// What is known of a packet with this tuple while nothing has been looked up.
+    #[inline(always)]
+    fn sight(&self, tuple: Tuple<Ipv4Addr>) -> Sight {
+        Sight { tuple, hash: self.conntrack.hash_of(&tuple), slot: None }
+    }
+
     /// Has fetched what looking for a packet's flow reads first.
-    #[inline]
-    fn fetch_index(&self, ahead: Option<&Ahead>) {
-        if let Some(Some(sight)) = ahead {
+    #[inline(always)]
+    fn fetch_index(&self, ahead: Option<&Sight>) {
+        if let Some(sight) = ahead {
             self.conntrack.prefetch(sight.hash);
         }
     }
 
-    /// Has a packet's flow fetched, and remembers where it is; of a flow to be, what ipvs will be asked,
-    /// and where both will remember one that begins so many packets later.
-    #[inline]
-    fn fetch_flow(&self, ahead: &mut [Ahead], at: usize, place: Place) {
-        let Some(Some(Sight { tuple, hash, slot })) = ahead.get_mut(at) else { return };
-        *slot = self.conntrack.prefetch_flow(*hash);
-        if slot.is_none() {
-            let [_, distance, _] = AHEAD;
-            self.connections().prefetch(*hash);
-            self.connections().prefetch_vacant(distance as u32);
-            self.conntrack.prefetch_vacant(distance as u32);
-            self.prefetch_opening(tuple, place);
+    /// Has a packet's flow fetched, and remembers where it is; of a flow to be, what it will need.
+    #[inline(always)]
+    fn fetch_flow(&self, ahead: Option<&mut Sight>, place: Place) {
+        let Some(sight) = ahead else { return };
+        sight.slot = self.conntrack.prefetch_flow(sight.hash);
+        if sight.slot.is_none() {
+            self.fetch_newcomer(sight, place);
         }
     }
 
+    /// Has fetched what ipvs will be asked about the first packet of a flow, and where both tables will
+    /// remember one that begins so many packets later.
+    #[inline(never)]
+    fn fetch_newcomer(&self, Sight { tuple, hash, .. }: &Sight, place: Place) {
+        let [_, distance, _] = AHEAD;
+        self.connections().prefetch(*hash);
+        self.connections().prefetch_vacant(distance as u32);
+        self.conntrack.prefetch_vacant(distance as u32);
+        self.prefetch_opening(tuple, place);
+    }
+
     /// Has the connection of a packet's flow fetched.
-    #[inline]
-    fn fetch_connection(&self, ahead: Option<&Ahead>) {
-        if let Some(Some(Sight { slot: Some(slot), .. })) = ahead
+    #[inline(always)]
+    fn fetch_connection(&self, ahead: Option<&Sight>) {
+        if let Some(Sight { slot: Some(slot), .. }) = ahead
             && let Some(connection) = self.conntrack.connection_at(*slot)
         {
             self.connections().prefetch_record(connection);
@@ -210,20 +215,18 @@ fn untag<B: Buffer>(frame: &mut B) {
     }
 }
 
-/// The tuple of an ordinary packet, unchecked: whatever this takes for one, handling looks closely.
-#[inline]
-fn peek(frame: &[u8]) -> Option<Tuple<Ipv4Addr>> {
-    let ip = frame.get(ethernet::HEADER_LEN..)?;
-    let [0x45, _, _, _, _, _, _, _, _, proto, _, _, s0, s1, s2, s3, d0, d1, d2, d3, p0, p1, q0, q1] =
-        *ip.first_chunk()?
-    else {
-        return None;
-    };
-    Some(Tuple {
+/// The tuple of an ordinary packet, unchecked. Any other has some tuple too: what is fetched for that
+/// changes nothing.
+#[inline(always)]
+fn peek(frame: &[u8]) -> Tuple<Ipv4Addr> {
+    let ip = frame.get(ethernet::HEADER_LEN..).and_then(<[u8]>::first_chunk);
+    let [_, _, _, _, _, _, _, _, _, proto, _, _, s0, s1, s2, s3, d0, d1, d2, d3, p0, p1, q0, q1] =
+        ip.copied().unwrap_or_default();
+    Tuple {
         src: Ipv4Addr::new(s0, s1, s2, s3),
         dst: Ipv4Addr::new(d0, d1, d2, d3),
         src_port: u16::from_be_bytes([p0, p1]),
         dst_port: u16::from_be_bytes([q0, q1]),
         proto: Protocol(proto),
-    })
+    }
 }

@@ -64,12 +64,12 @@ impl<T> Slab<T> {
     }
 
     /// Has the value in `slot` fetched: its first line of memory and that of the slot behind, between
-    /// which it lies.
+    /// which it lies. Behind the last slot there is none, and nothing is fetched.
     #[inline]
     pub fn prefetch(&self, slot: u32) {
-        let slot = slot as usize;
-        for entry in self.entries.get(slot..).into_iter().flatten().take(2) {
+        if let Some([entry, next, ..]) = self.entries.get(slot as usize..) {
             cpu::prefetch(entry);
+            cpu::prefetch(next);
         }
     }
 

@@ -34,10 +34,9 @@ impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Tuple { src, dst, src_port, dst_port, proto } = self.tuple;
         state.write_u64(u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits()));
-        state.write_u64(
-            u64::from(self.place) << 32 | u64::from(src_port) << 16 | u64::from(dst_port),
-        );
-        state.write_u8(proto.0);
+        let ports = u64::from(src_port) << 16 | u64::from(dst_port);
+        // In as few and wide pieces as there are: no lab has 2^23 ENIs.
+        state.write_u64(u64::from(self.place) << 40 | u64::from(proto.0) << 32 | ports);
     }
 }
 
@@ -79,7 +78,8 @@ pub(super) struct Backing {
     pub(super) backend: usize,
 }
 
-/// Where packets of one direction of a session at their sender go (spec VPC-25).
+/// Where the packets of a session at their sender go: those that its ENI sends, whichever way the
+/// session was opened (spec VPC-25).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Learned {
     /// One more than the receiver's number; 0 where no path is known.
@@ -121,15 +121,14 @@ impl Learned {
 #[derive(Debug)]
 struct Session {
     last: Time,
-    /// For packets as the original key has them, and as the reply key.
-    learned: [Learned; 2],
+    learned: Learned,
     /// The load balancer's choice; `None` for a security group's session.
     backing: Option<Backing>,
 }
 
 impl Session {
     fn new(now: Time, backing: Option<Backing>) -> Self {
-        Self { last: now, learned: [Learned::NONE; 2], backing }
+        Self { last: now, learned: Learned::NONE, backing }
     }
 
     /// The first moment at which it is no more.
@@ -184,17 +183,12 @@ impl Sessions {
         self.flows.get(handle).filter(|session| session.ends() > now).map(|_| handle)
     }
 
-    /// Keeps where packets with this key go, in the session that has it; whether there is one.
+    /// Keeps where packets with this key, that of a sender, go, in the session that has it; whether
+    /// there is one.
     pub(super) fn learn(&mut self, key: &Key, learned: Learned, now: Time) -> bool {
-        let Some(met) = self
-            .flows
-            .meet(self.flows.hash_of(key), None, key)
-            .filter(|met| met.value.ends() > now)
-        else {
-            return false;
-        };
-        let kept = met.value.learned.get_mut(met.direction as usize);
-        kept.map(|kept| *kept = learned).is_some()
+        let met = self.flows.meet(self.flows.hash_of(key), None, key);
+        let session = met.map(|met| met.value).filter(|session| session.ends() > now);
+        session.map(|session| session.learned = learned).is_some()
     }
 
     /// The hash of a key.
@@ -216,13 +210,11 @@ impl Sessions {
         self.flows.prefetch_flow(hash)
     }
 
-    /// Has those sessions fetched that the packets of a session belong to at their receivers.
+    /// Has the session fetched that the packets of a session belong to at their receiver.
     #[inline]
     pub(super) fn prefetch_inbound(&self, slot: u32) {
-        for learned in self.flows.at(slot).into_iter().flat_map(|session| &session.learned) {
-            if learned.receiver != 0 && learned.inbound != NOBODY {
-                self.flows.prefetch_at(learned.inbound.slot);
-            }
+        if let Some(session) = self.flows.at(slot) {
+            self.flows.prefetch_at(session.learned.inbound.slot);
         }
     }
 
@@ -237,13 +229,12 @@ impl Sessions {
         likely: Option<u32>,
         now: Time,
     ) -> Option<Learned> {
-        let met = self.flows.meet(hash, likely, key)?;
-        let learned = *met.value.learned.get(met.direction as usize)?;
-        if learned.receiver == 0 || met.value.ends() <= now {
+        let session = self.flows.meet(hash, likely, key)?.value;
+        if session.learned.receiver == 0 || session.ends() <= now {
             return None;
         }
-        met.value.last = now;
-        Some(learned)
+        session.last = now;
+        Some(session.learned)
     }
 
     /// Begins a session's life anew; false where it has ended.

@@ -1,6 +1,6 @@
 //! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
 
-/// The sum of the words of `bytes` as they lie in memory, an odd last byte filled up with a zero. It
+/// The sum of the words of `bytes` in little-endian order, an odd last byte filled up with a zero. It
 /// is a one's-complement sum that nobody has folded yet: these care neither how wide their words are
 /// nor about the order of bytes (RFC 1071), so eight bytes are added at a time.
 #[must_use]
@@ -9,20 +9,16 @@ pub(super) fn words(bytes: &[u8]) -> u64 {
     let (eights, rest) = bytes.as_chunks::<8>();
     let mut sum = 0_u128;
     for eight in eights {
-        sum += u128::from(u64::from_ne_bytes(*eight));
+        sum += u128::from(u64::from_le_bytes(*eight));
     }
+    // The rest is the end of the last eight bytes, whose beginning has been added.
+    let added = u64::BITS - 8 * rest.len() as u32;
+    sum += u128::from(match bytes.last_chunk() {
+        Some(last) => u64::from_le_bytes(*last).checked_shr(added).unwrap_or(0),
+        None => rest.iter().rfold(0, |last, byte| last << 8 | u64::from(*byte)),
+    });
     let (low, carries) = (sum as u64, (sum >> 64) as u64);
-    let (four, rest) = match rest.split_first_chunk::<4>() {
-        Some((four, rest)) => (u32::from_ne_bytes(*four), rest),
-        None => (0, rest),
-    };
-    let last = match *rest {
-        [a, b, c] => u32::from_ne_bytes([a, b, c, 0]),
-        [a, b] => u32::from_ne_bytes([a, b, 0, 0]),
-        [a] => u32::from_ne_bytes([a, 0, 0, 0]),
-        _ => 0,
-    };
-    (low & 0xffff_ffff) + (low >> 32) + carries + u64::from(four) + u64::from(last)
+    (low & 0xffff_ffff) + (low >> 32) + carries
 }
 
 /// Whether [`words`] over everything that a checksum covers, itself included, say that it is right.
@@ -41,7 +37,7 @@ pub fn sum(bytes: &[u8], sum: u32) -> u32 {
     let wide = words(bytes);
     let halves = (wide & 0xffff_ffff) + (wide >> 32);
     let folded = fold(((halves & 0xffff) + (halves >> 16 & 0xffff) + (halves >> 32)) as u32);
-    (sum & 0xffff) + (sum >> 16) + u32::from(u16::from_be_bytes(folded.to_ne_bytes()))
+    (sum & 0xffff) + (sum >> 16) + u32::from(folded.swap_bytes())
 }
 
 /// Folds a sum into 16 bits, without the final inversion.

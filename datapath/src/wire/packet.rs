@@ -213,6 +213,7 @@ impl<A: Address> Packet<A> {
     /// Gives the packet in `ip` the addresses and ports of `to` and keeps every checksum right
     /// (spec EGR, RFC 1624). The protocol of `to` is the packet's own. Of an ICMP query only the
     /// addresses and the identifier change.
+    #[inline(never)]
     pub fn rewrite(&mut self, ip: &mut [u8], to: Tuple<A>, zero: ZeroChecksum) {
         self.translate(ip, &Translation::new(&self.tuple, &to), zero);
     }

@@ -50,11 +50,12 @@ impl Plain {
         if !ordinary {
             return None;
         }
-        let [.., a0, a1, a2, a3, b0, b1, b2, b3] = *header;
         // Sliced from a packet, so the length fits.
         let [l0, l1] = (covered.len() as u16).to_be_bytes();
-        let pseudo = words(&[a0, a1, a2, a3, b0, b1, b2, b3]) + words(&[0, header[9], l0, l1]);
-        (holds(words(header)) && holds(pseudo + words(covered))).then_some(packet)
+        let (before, addresses) = header.split_at(ipv4::HEADER_LEN - 8);
+        let addresses = words(addresses);
+        let pseudo = addresses + words(&[0, header[9], l0, l1]);
+        (holds(words(before) + addresses) && holds(pseudo + words(covered))).then_some(packet)
     }
 
     /// The packet at the start of `ip`, behind which there may be padding. At the transport's checksum
@@ -119,7 +120,7 @@ impl Plain {
         if self.tuple.proto == Protocol::UDP {
             let sum = deltas.transport.apply(u16::from_be_bytes([head[26], head[27]]));
             // A sum of zero would mean that none was made.
-            [head[26], head[27]] = if sum == 0 { [0xff; 2] } else { sum.to_be_bytes() };
+            [head[26], head[27]] = if sum == 0 { u16::MAX } else { sum }.to_be_bytes();
         } else if let Some([.., c0, c1]) = ip.first_chunk_mut::<{ ipv4::HEADER_LEN + 18 }>() {
             [*c0, *c1] = deltas.transport.apply(u16::from_be_bytes([*c0, *c1])).to_be_bytes();
         }

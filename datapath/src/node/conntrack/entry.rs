@@ -157,7 +157,7 @@ impl Entry {
     fn update_udp(&mut self, from: Direction, rules: &ConntrackSwitches, now: Time) -> Update {
         let Kind::Udp { stream_after } = &self.kind else { return Update::Invalid };
         // Once a stream, always one: a moment long past cannot be told from one to come.
-        let old = self.status.contains(Status::ASSURED) || stream_after.at(now) < now;
+        let old = self.status.contains(Status::ASSURED) || stream_after.is_past(now);
         let stream = self.status.contains(Status::SEEN_REPLY) && old;
         if stream {
             self.status |= Status::ASSURED;

@@ -15,7 +15,7 @@ impl<B: Buffer> Node<B> {
     /// packet at this moment, and says where it leaves. Otherwise nothing is changed, but that what
     /// lies behind the packet may be cut off. `hash` is that of the packet's tuple, `likely` the slot
     /// where its flow most likely is.
-    #[inline]
+    #[inline(always)]
     pub(in crate::node) fn hit(
         &mut self,
         frame: &mut B,

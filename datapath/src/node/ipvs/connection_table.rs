@@ -336,7 +336,7 @@ impl ConnectionTable {
 
     /// Moves the connection to the state that a packet with these TCP flags leads to and renews
     /// its time.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pass(
         &mut self,
         handle: Handle,

@@ -483,7 +483,7 @@ impl Ipvs {
 
     /// Moves a connection to the state that a packet with these TCP flags, of so many bytes, leads to
     /// and renews its time; its destination counts both.
-    #[inline]
+    #[inline(always)]
     pub fn pass(
         &mut self,
         handle: Handle,
