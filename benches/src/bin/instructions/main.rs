@@ -11,15 +11,20 @@
 //! [`within_the_count`] alone, so that neither set-up nor the filling of buffers is in the figure.
 //! That takes no crate and no runner of a crate's own version on each machine that tests.
 //!
+//! `instructions where NAME` tells of one subject from which of the datapath's files its instructions come.
+//!
 //! Another compiler makes other code, so with another compiler than the table's nothing is compared
 //! and that is said. What the machine's processor can do does not matter: the C library is told to
 //! copy memory in the same way everywhere.
+
+mod profile;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use benches::calib::Calibration;
@@ -36,6 +41,8 @@ const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
 const TOLERANCE: f64 = 0.02;
 /// Batches of one subject.
 const BATCHES: u64 = 32;
+/// Operations that are counted of one.
+const OPERATIONS: f64 = (BATCHES * BATCH as u64) as f64;
 /// Flows and keys of a subject that has many.
 const MANY: u32 = 1_000;
 /// Bends glibc to the functions that every `x86_64` has.
@@ -69,11 +76,45 @@ const SUBJECTS: [Subject; 19] = [
 ];
 
 fn main() -> ExitCode {
-    if let Some(name) = std::env::args().nth(1) {
-        let subject = SUBJECTS.iter().find(|(subject, _)| *subject == name);
-        subject.expect("the name of a subject").1();
-        return ExitCode::SUCCESS;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => check(),
+        ["where", name] => tell_where(name),
+        [name] => {
+            subject(name)();
+            ExitCode::SUCCESS
+        }
+        _ => panic!("a subject's name, or `where` and one"),
     }
+}
+
+/// How a subject runs.
+fn subject(name: &str) -> fn() {
+    let subject = SUBJECTS.iter().find(|(subject, _)| *subject == name);
+    subject.expect("the name of a subject").1
+}
+
+/// Prints from which files the instructions of a subject come.
+fn tell_where(name: &str) -> ExitCode {
+    let file = std::env::temp_dir().join(format!("instructions-{}", std::process::id()));
+    let out = format!("--callgrind-out-file={}", file.display());
+    let Some(total) = run(name, &[&out, "--dump-instr=yes", "--dump-line=no"]) else {
+        eprintln!("instructions: valgrind is not installed");
+        return ExitCode::FAILURE;
+    };
+    let written = std::fs::read_to_string(&file).expect("read what callgrind has written");
+    std::fs::remove_file(&file).expect("remove it");
+    let mut text = format!("{name}: {total:.1} instructions\n");
+    for (file, count) in profile::by_file(&program(), &written) {
+        let each = count as f64 / OPERATIONS;
+        let _ = writeln!(text, "{each:>9.1} {:>5.1} %  {file}", 100.0 * each / total);
+    }
+    print!("{text}");
+    ExitCode::SUCCESS
+}
+
+/// Holds every count against the table, or writes that.
+fn check() -> ExitCode {
     if cfg!(debug_assertions) {
         eprintln!("instructions: only those of the release profile mean anything: --release");
         return ExitCode::FAILURE;
@@ -128,11 +169,16 @@ fn compared(name: &str, count: f64, known: Option<f64>) -> String {
 
 /// Instructions of one operation of a subject; `None` without valgrind.
 fn count(name: &str) -> Option<f64> {
+    run(name, &["--callgrind-out-file=/dev/null"])
+}
+
+/// The same of a run with these options of callgrind.
+fn run(name: &str, options: &[&str]) -> Option<f64> {
     let mut valgrind = Command::new("valgrind");
     valgrind
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])
-        .arg("--toggle-collect=*within_the_count*")
-        .arg(std::env::current_exe().expect("know this program"))
+        .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*within_the_count*"])
+        .args(options)
+        .arg(program())
         .arg(name)
         // The environment lies on the stack, and how memory is aligned there is part of the count.
         .env_clear()
@@ -145,7 +191,11 @@ fn count(name: &str) -> Option<f64> {
     assert!(output.status.success(), "{name}: {said}");
     let collected = said.lines().find_map(|line| line.split_once("Collected : "));
     let all: f64 = collected.and_then(|(_, all)| all.parse().ok()).expect("a count");
-    Some(all / (BATCHES * BATCH as u64) as f64)
+    Some(all / OPERATIONS)
+}
+
+fn program() -> PathBuf {
+    std::env::current_exe().expect("know this program")
 }
 
 /// The compiler in use, and for what it compiles.
