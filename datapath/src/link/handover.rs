@@ -118,19 +118,17 @@ impl<B> Handover<B> {
         departures: &mut Vec<Departure<B>>,
         mut outward: impl FnMut(Place, B),
     ) {
-        let mut rest = departures.drain(..);
-        while let Some(place) = rest.as_slice().first().map(|departure| departure.place) {
-            // Those of a batch mostly go the same way.
-            let same = rest.as_slice().iter().take_while(|other| other.place == place).count();
-            let frames = rest.by_ref().take(same).map(|departure| departure.frame);
-            let fused = self.outbound(element, place);
-            match fused.and_then(|number| Some((number, self.lanes.get_mut(number)?))) {
-                Some((number, lane)) => {
-                    if lane.accept(frames, self.limit) {
-                        self.ready.push_back(number);
-                    }
-                }
-                None => frames.for_each(|frame| outward(place, frame)),
+        // Those of a batch mostly go the same way.
+        let mut known = None;
+        for Departure { place, frame } in departures.drain(..) {
+            let lane = match known {
+                Some((of, lane)) if of == place => lane,
+                _ => self.outbound(element, place),
+            };
+            known = Some((place, lane));
+            match lane {
+                Some(lane) => self.push(lane, frame),
+                None => outward(place, frame),
             }
         }
     }
@@ -140,6 +138,21 @@ impl<B> Handover<B> {
         let end = self.end(element, place.port)?;
         let queue = if place.queue < end.queues { place.queue } else { 0 };
         Some(end.outbound + usize::from(queue))
+    }
+
+    #[inline]
+    fn push(&mut self, number: usize, frame: B) {
+        let Some(lane) = self.lanes.get_mut(number) else { return };
+        if lane.frames.len() >= self.limit {
+            lane.full += 1;
+            return;
+        }
+        lane.sent += 1;
+        lane.frames.push(frame);
+        if !lane.listed {
+            lane.listed = true;
+            self.ready.push_back(number);
+        }
     }
 
     /// Takes up to `max` frames of the queue whose turn it is into `batch`, which is empty; says
@@ -204,17 +217,6 @@ impl<B> Handover<B> {
 }
 
 impl<B> Lane<B> {
-    /// Has frames wait, of which it holds so many at most and drops the others. Whether it is now to be
-    /// listed.
-    fn accept(&mut self, mut frames: impl Iterator<Item = B>, limit: usize) -> bool {
-        let waiting = self.frames.len();
-        self.frames.extend(frames.by_ref().take(limit.saturating_sub(waiting)));
-        self.sent += (self.frames.len() - waiting) as u64;
-        self.full += frames.count() as u64;
-        let listed = std::mem::replace(&mut self.listed, !self.frames.is_empty());
-        self.listed && !listed
-    }
-
     fn take(&mut self, max: usize, batch: &mut Vec<B>) {
         if batch.is_empty() && self.frames.len() <= max {
             // The whole batch changes hands, and nothing is moved.
