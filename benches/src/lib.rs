@@ -6,6 +6,7 @@
 
 pub mod calib;
 pub mod fused;
+pub mod profile;
 pub mod scenario8;
 pub mod statistics;
 pub mod tables;

@@ -92,8 +92,9 @@ pub fn answers(plan: &Plan) -> anyhow::Result<Report> {
             let timed = &mut all[at];
             let (setting, _, progress) = session.parts();
             progress.say(timed.way.to_string());
-            timed.round(&setting, plan)?;
-            let p50 = timed.rounds.last().map_or(0.0, |round| round[0]);
+            let took = setting.while_near(|| timed.round(&setting, plan))?;
+            timed.rounds.push(took);
+            let [p50, ..] = took;
             progress.line(&format!("{:<16} p50 {p50:.1} us", timed.way.to_string()));
         }
         complete += 1;
@@ -142,14 +143,19 @@ impl Timed {
         Self { way, rounds: Vec::new(), asked: 0, lost: 0, faults: Vec::new() }
     }
 
-    fn round(&mut self, setting: &Setting<'_>, plan: &Plan) -> anyhow::Result<()> {
+    /// Asks for some time, and says how long the answers took.
+    fn round(
+        &mut self,
+        setting: &Setting<'_>,
+        plan: &Plan,
+    ) -> anyhow::Result<[f64; QUANTILES.len()]> {
         let forwarder = self.way.start(setting.bed, setting.frames, setting.cores)?;
         let [client, server] = sockets(setting.bed)?;
         client.set_read_timeout(Some(PATIENCE))?;
         server.set_read_timeout(Some(LOOK_EVERY))?;
         let stop = AtomicBool::new(false);
         let (cores, core) = (setting.cores, self.way.server(setting.cores));
-        thread::scope(|scope| {
+        let took = thread::scope(|scope| {
             let serving = scope.spawn(|| {
                 pin(core)?;
                 serve(&server, &stop)
@@ -161,12 +167,12 @@ impl Timed {
             let asked = asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             stop.store(true, Ordering::Relaxed);
             let served = serving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            asked.and(served)
+            asked.and_then(|took| served.map(|()| took))
         })?;
         if let Some(books) = forwarder.books(setting.bed.clients)? {
             self.faults.extend(books.imbalances);
         }
-        Ok(())
+        Ok(took)
     }
 
     /// Asks one request after the other and times the answers.
@@ -175,7 +181,7 @@ impl Timed {
         setting: &Setting<'_>,
         client: &UdpSocket,
         plan: &Plan,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<[f64; QUANTILES.len()]> {
         let mut times = Histogram::<u64>::new_with_max(PATIENCE.as_nanos() as u64 * 2, DIGITS)?;
         let (mut number, mut until) = (0_u32, None);
         let mut buffer = [0; 64];
@@ -202,8 +208,7 @@ impl Timed {
             }
         }
         self.asked += u64::from(number);
-        self.rounds.push(QUANTILES.map(|(q, _)| times.value_at_quantile(q) as f64 / 1e3));
-        Ok(())
+        Ok(QUANTILES.map(|(q, _)| times.value_at_quantile(q) as f64 / 1e3))
     }
 }
 

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::nearness::Nearness;
 use crate::live::state::RUN;
 
 /// Steps of the loop that calibrates: some milliseconds.
@@ -142,6 +143,9 @@ pub struct Machine {
     pub governor: String,
     /// The share of the processors' time that the host of a virtual machine took away meanwhile.
     pub steal: f64,
+    /// How near the two cores were meanwhile, where measurements waited for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearness: Option<Nearness>,
     /// What the kernel does about each known weakness of the processor, where it has that one.
     pub mitigations: BTreeMap<String, String>,
 }
@@ -168,6 +172,7 @@ impl Machine {
             optimised: !cfg!(debug_assertions),
             governor: fs::read_to_string(governor).unwrap_or_default().trim().to_owned(),
             steal: 0.0,
+            nearness: None,
             mitigations: mitigations(),
         })
     }

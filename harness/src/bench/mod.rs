@@ -13,7 +13,8 @@
 //! | `talk` | both ends of TCP connections |
 //! | `clock` | how much processor time that takes |
 //! | `smoke`, `compare`, `rate`, `latency`, `answers`, `connections`, `churn`, `up`, `idle` | what is measured |
-//! | `machine`, `report`, `diff` | cores and priority; what is printed; two of that |
+//! | `machine`, `nearness` | cores and priority; how near the cores are to each other |
+//! | `report`, `diff` | what is printed; two of that |
 
 pub mod answers;
 pub mod bed;
@@ -32,6 +33,7 @@ pub mod lab;
 pub mod latency;
 pub mod load;
 pub mod machine;
+pub mod nearness;
 pub mod node;
 pub mod peer;
 pub mod rate;

@@ -1,8 +1,8 @@
 //! One forwarder under load: started, rehearsed, and then loaded as often as one likes. After each
 //! load the books are closed.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use super::frames::Frames;
 use super::generator::{Generator, Offered};
 use super::load::Load;
 use super::machine::{Cores, pin};
+use super::nearness::Nearness;
 use super::rehearsal::rehearse;
 use super::sink::Sink;
 use super::tally::Tally;
@@ -29,6 +30,12 @@ const EMPTYING: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How long nothing must arrive for a forwarder that does not tell its counts to be empty.
 const SILENCE: Duration = Duration::from_millis(100);
+
+/// How often a measurement is repeated in a row because the cores did not stay near each other.
+const REPEATS: u32 = 3;
+/// How often, and how long after each other, one looks whether they are near again.
+const LOOKS: u32 = 25;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// The user wants to stop.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +55,8 @@ pub struct Setting<'a> {
     pub cores: Cores,
     /// Says something when the user wants to stop.
     pub interrupted: &'a Receiver<()>,
+    /// How near the cores have been.
+    pub nearness: &'a Mutex<Nearness>,
 }
 
 impl Setting<'_> {
@@ -60,6 +69,32 @@ impl Setting<'_> {
             Err(RecvTimeoutError::Timeout) => Ok(()),
             _ => Err(Interrupted),
         }
+    }
+
+    /// Measures once the cores are near each other, and again where they have not stayed so (spec
+    /// BENCH-22). What they do for others meanwhile stands still for a look, for less than a millisecond.
+    ///
+    /// # Errors
+    /// What `measure` says, or [`Interrupted`].
+    pub fn while_near<T>(
+        &self,
+        mut measure: impl FnMut() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let mut nearness = self.nearness.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..REPEATS {
+            let mut looks = 1;
+            while !nearness.is_near(self.cores)? && looks < LOOKS {
+                self.wait(BETWEEN_LOOKS)?;
+                looks += 1;
+            }
+            let measured = measure()?;
+            if nearness.is_near(self.cores)? {
+                return Ok(measured);
+            }
+            nearness.repeated += 1;
+        }
+        nearness.apart += 1;
+        measure()
     }
 }
 

@@ -2,6 +2,7 @@
 //! user has enough, and a report.
 
 use std::fs::File;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,6 +17,7 @@ use super::frames::Frames;
 use super::lab::Shape;
 use super::load::Load;
 use super::machine::{Cores, Machine, Priority, Ticks, alone, calibrate};
+use super::nearness::Nearness;
 use super::report::{Calibration, Case, Mode, Report, VERSION};
 use super::run::{Interrupted, Setting};
 
@@ -40,6 +42,7 @@ pub struct Session {
     pub progress: Progress,
     interrupted: Receiver<()>,
     calibrations: Vec<f64>,
+    nearness: Mutex<Nearness>,
     began: Ticks,
     machine: Machine,
     _priority: Priority,
@@ -77,6 +80,7 @@ impl Session {
             progress,
             interrupted,
             calibrations: Vec::new(),
+            nearness: Mutex::new(Nearness::of(cores)?),
             began: Ticks::now(),
             machine,
             _priority: priority,
@@ -102,6 +106,7 @@ impl Session {
             frames: &self.frames,
             cores: self.cores,
             interrupted: &self.interrupted,
+            nearness: &self.nearness,
         };
         (setting, &mut self.pods, &self.progress)
     }
@@ -127,10 +132,12 @@ impl Session {
         Ok(false)
     }
 
-    /// What was measured on, with what the host has taken away meanwhile.
+    /// What was measured on, with what the host has taken away meanwhile, and how near it had the cores.
     #[must_use]
     pub fn machine(&self) -> Machine {
-        Machine { steal: Ticks::now().stolen_since(self.began), ..self.machine.clone() }
+        let steal = Ticks::now().stolen_since(self.began);
+        let nearness = *self.nearness.lock().unwrap_or_else(PoisonError::into_inner);
+        Machine { steal, nearness: Some(nearness), ..self.machine.clone() }
     }
 
     /// The machine's speed meanwhile.

@@ -77,6 +77,10 @@ impl Setting<'_> {
 
     fn sample(&self, run: &Run<'_>, time: Duration) -> anyhow::Result<Rates> {
         self.wait(WARM_UP)?;
+        self.while_near(|| self.count(run, time))
+    }
+
+    fn count(&self, run: &Run<'_>, time: Duration) -> anyhow::Result<Rates> {
         let count = time.as_secs_f64() / SAMPLE.as_secs_f64();
         let count = count.ceil().max(1.0);
         let length = time.div_f64(count);

@@ -20,6 +20,7 @@ fn report(rates: &[f64], times: &[f64]) -> Report {
         passed: true,
         interrupted: false,
         machine: Machine {
+            nearness: None,
             kernel: "6.1".to_owned(),
             processor: "one".to_owned(),
             cores: 2,

@@ -180,6 +180,10 @@ impl Report {
             calibration.median, calibration.fastest, calibration.slowest
         );
         let steal = format!("{:.2} %", machine.steal * 100.0);
+        let nearness = machine.nearness.map_or_else(
+            || "not looked at".to_owned(),
+            |n| format!("{:.0} to {:.0} ns", n.least, n.greatest),
+        );
         let yes = |is: bool| if is { "yes" } else { "no" };
         writeln!(to, "<h2>Machine</h2>\n<table>")?;
         for (what, fact) in [
@@ -188,6 +192,7 @@ impl Report {
             ("processors", &cores),
             ("governor", governor),
             ("taken away by the host", &steal),
+            ("from core to core", &nearness),
             ("session's priority raised", yes(machine.priority_raised)),
             ("built with optimisation", yes(machine.optimised)),
             ("calibration", &speed),

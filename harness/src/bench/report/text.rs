@@ -35,6 +35,7 @@ pub fn warnings(machine: &Machine, calibration: Calibration, interrupted: bool) 
             "the machine's speed varied ({fastest:.0} to {slowest:.0} ms): rely on the ratios"
         ));
     }
+    warnings.extend(machine.nearness.and_then(|nearness| nearness.in_words()));
     if machine.steal > 0.01 {
         let steal = machine.steal * 100.0;
         warnings.push(format!("the host took {steal:.1} % of the processors away"));

@@ -15,7 +15,8 @@ const ELSEWHERE: &str = "elsewhere";
 ///
 /// # Panics
 /// Where the program has no debugging information.
-pub(crate) fn by_file(program: &Path, written: &str) -> Vec<(String, u64)> {
+#[must_use]
+pub fn by_file(program: &Path, written: &str) -> Vec<(String, u64)> {
     let loader = Loader::new(program).expect("read the program's debugging information");
     let mut files = BTreeMap::<String, u64>::new();
     for (address, count) in by_address(written) {
@@ -65,5 +66,17 @@ fn place(text: &str, before: u64) -> Option<u64> {
         ("+", ahead) => before.checked_add(ahead.parse().ok()?),
         ("-", back) => before.checked_sub(back.parse().ok()?),
         _ => u64::from_str_radix(text.strip_prefix("0x")?, 16).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::by_address;
+
+    #[test]
+    fn what_is_called_counts_where_it_stands_itself() {
+        let written = "positions: instr\nevents: Ir\nfn=(1)\n0x10 5\n+4 1\ncalls=1 0x40\n* 100\n-4 2\nfn=(2)\n0x40 100\n";
+        let counts: Vec<_> = by_address(written).into_iter().collect();
+        assert_eq!(counts, [(0x10, 7), (0x14, 1), (0x40, 100)]);
     }
 }

@@ -17,8 +17,6 @@
 //! and that is said. What the machine's processor can do does not matter: the C library is told to
 //! copy memory in the same way everywhere.
 
-mod profile;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -32,7 +30,7 @@ use benches::fused::FusedLink;
 use benches::scenario8::ClientNode;
 use benches::tables::{Flows, Routes, Slots};
 use benches::way::{BALANCED, FORWARDED, Link, MASQUERADED};
-use benches::{BATCH, Work, each};
+use benches::{BATCH, Work, each, profile};
 use datapath::link::ElementId;
 use datapath::wire::{Packet, checksum, ethernet};
 
