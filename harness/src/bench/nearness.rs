@@ -171,7 +171,7 @@ fn work() {
     let mut values = black_box([1_u64; 8]);
     for step in 0..STEPS {
         for value in &mut values {
-            *value = value.rotate_left(5).wrapping_add(step) ^ *value;
+            *value ^= value.rotate_left(5).wrapping_add(step);
         }
     }
     black_box(values);
