@@ -1,5 +1,5 @@
 //! Where a subject's instructions come from: the files of the datapath's sources, each with what of other
-//! crates was inlined into it or is called by it alone.
+//! crates was inlined into it.
 
 use std::collections::BTreeMap;
 use std::path::Path;

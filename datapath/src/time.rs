@@ -80,7 +80,7 @@ impl Deadline {
     #[must_use]
     pub fn after(now: Time, timeout: Duration) -> Self {
         let timeout = timeout.min(LONGEST);
-        Self((now + timeout).as_nanos().div_ceil(NANOS_PER_MILLI) as u32)
+        Self::not_before(now + timeout)
     }
 
     /// The first millisecond that is not before `secs` seconds from now, 24 days at most.
@@ -93,10 +93,10 @@ impl Deadline {
         Self(Self::not_before(now).0.wrapping_add(timeout as u32))
     }
 
-    /// The first millisecond that is not before now.
+    /// The first millisecond that is not before a moment.
     #[inline]
-    const fn not_before(now: Time) -> Self {
-        Self(now.as_nanos().div_ceil(NANOS_PER_MILLI) as u32)
+    const fn not_before(moment: Time) -> Self {
+        Self(moment.as_nanos().div_ceil(NANOS_PER_MILLI) as u32)
     }
 
     /// The moment, as seen from now.

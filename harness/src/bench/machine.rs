@@ -143,7 +143,7 @@ pub struct Machine {
     pub governor: String,
     /// The share of the processors' time that the host of a virtual machine took away meanwhile.
     pub steal: f64,
-    /// How near the two cores were meanwhile, where measurements waited for that.
+    /// How near the two cores were meanwhile; none in reports from before anybody looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nearness: Option<Nearness>,
     /// What the kernel does about each known weakness of the processor, where it has that one.

