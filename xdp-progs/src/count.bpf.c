@@ -17,6 +17,8 @@ const volatile struct {
 	__u32 streams;  /* how many there are */
 	__u32 stamped;  /* whether frames carry the time at which they were sent */
 	__u32 jumbo;    /* whether frames may lie in several buffers */
+	__u32 tag;      /* bytes of the VLAN tag that frames have, if any */
+	__u32 front;    /* the first four bytes of a frame with one */
 } order;
 
 struct counts {
@@ -140,7 +142,7 @@ static inline int is_right_segment(void *data, void *end)
 /* Whether all buffers of a frame are there: it has as many bytes as its IPv4 header says. */
 static inline int is_whole(struct xdp_md *ctx, const struct headers *h)
 {
-	return bpf_xdp_get_buff_len(ctx) == ETHERNET + __builtin_bswap16(h->words[2]);
+	return bpf_xdp_get_buff_len(ctx) == order.tag + ETHERNET + __builtin_bswap16(h->words[2]);
 }
 
 SEC("xdp")
@@ -154,6 +156,12 @@ int count(struct xdp_md *ctx)
 	found = bpf_map_lookup_elem(&counts, &zero);
 	if (!found)
 		return XDP_DROP;
+	if (order.tag && (data + TAG > end || *(__u32 *)data != order.front)) {
+		found->wrong++;
+		return XDP_DROP;
+	}
+	if (order.tag)
+		data += TAG;
 	if (data + DATAGRAM > end)
 		right = 0;
 	else if (order.jumbo && !is_whole(ctx, data))

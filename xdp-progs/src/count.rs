@@ -11,7 +11,11 @@ use crate::{DATAGRAM, PAYLOAD};
 /// Bytes of an entry of the program's expected headers: a segment's, rounded up.
 const ENTRY: usize = 56;
 /// Bytes of the variables that the loader sets.
-const ORDER: usize = 12;
+const ORDER: usize = 20;
+/// Where a frame has its VLAN tag, how that begins, and how long it is.
+const TAG_AT: usize = 12;
+const TAG: [u8; 2] = [0x81, 0x00];
+const TAG_LEN: usize = 4;
 /// Buckets of [`Times`] to every power of two, and below the first.
 const FINE: usize = 128;
 /// All of them: the longest time is below 2^32 ns.
@@ -69,15 +73,16 @@ impl fmt::Debug for Counter {
 }
 
 impl Counter {
-    /// Loads a program that expects frames with the headers of one of `streams` (untagged UDP or
-    /// TCP, without options), but for the source port, with which the checksum changes. The
-    /// payload is held against the checksum only. Where there are several streams, a frame's
+    /// Loads a program that expects frames with the headers of one of `streams` (UDP or TCP, without
+    /// options), but for the source port, with which the checksum changes. Either no frame has a
+    /// VLAN tag, or all have one, and the same first four bytes. The payload is held against the checksum only. Where there are several streams, a frame's
     /// payload begins with the number of its own, in network byte order; where it is `stamped`,
     /// bytes 2 to 5 are the time at which it was sent, the low 32 bits of the monotonic clock's
     /// nanoseconds in the machine's order, and bytes 6 to 9 its complement.
     ///
     /// # Errors
-    /// [`ProgError::ShortFrame`], or [`ProgError::Kernel`] where the rights are missing.
+    /// [`ProgError::ShortFrame`], [`ProgError::MixedFrames`], or [`ProgError::Kernel`] where the
+    /// rights are missing.
     pub fn load(streams: &[Vec<u8>], stamped: bool) -> Result<Self, ProgError> {
         Self::load_with(streams, stamped, false)
     }
@@ -94,12 +99,15 @@ impl Counter {
     }
 
     fn load_with(streams: &[Vec<u8>], stamped: bool, jumbo: bool) -> Result<Self, ProgError> {
-        if streams.iter().any(|frame| frame.len() < DATAGRAM + PAYLOAD) {
+        let front = tag_of(streams)?;
+        let tag = if front.is_some() { TAG_LEN } else { 0 };
+        if streams.iter().any(|frame| frame.len() < tag + DATAGRAM + PAYLOAD) {
             return Err(ProgError::ShortFrame);
         }
         // As many as are counted fit into a few bytes of a frame.
         let count = streams.len() as u32;
-        let order = [count, stamped.into(), jumbo.into()].map(u32::to_ne_bytes).concat();
+        let words = [count, stamped.into(), jumbo.into(), tag as u32].map(u32::to_ne_bytes);
+        let order = [words.concat(), front.unwrap_or_default().to_vec()].concat();
         let flags = if jumbo { MULTI_BUFFER } else { 0 };
         let loaded = Loaded::load(object!("count"), flags, |map| {
             let name = map.name().to_str().unwrap_or_default().to_owned();
@@ -114,6 +122,7 @@ impl Counter {
         })?;
         for (stream, frame) in (0_u32..).zip(streams) {
             let mut entry = [0; ENTRY];
+            let frame = &frame[tag..];
             let length = frame.len().min(ENTRY);
             entry[..length].copy_from_slice(&frame[..length]);
             let expected = loaded.map("expected")?;
@@ -159,6 +168,17 @@ impl Counter {
         let found = self.loaded.map(map)?.lookup_percpu(&at_key.to_ne_bytes(), MapFlags::ANY);
         found.map_err(at("read the counts of"))?.ok_or_else(missing)
     }
+}
+
+/// The first four bytes of frames with a VLAN tag; `None` where no frame has one.
+fn tag_of(streams: &[Vec<u8>]) -> Result<Option<[u8; TAG_LEN]>, ProgError> {
+    let front = |frame: &Vec<u8>| {
+        let tagged = frame.get(TAG_AT..TAG_AT + TAG.len()) == Some(&TAG[..]);
+        frame.first_chunk().copied().filter(|_| tagged)
+    };
+    let first = streams.first().and_then(front);
+    let alike = streams.iter().all(|frame| front(frame) == first);
+    alike.then_some(first).ok_or(ProgError::MixedFrames)
 }
 
 /// The 64-bit number at a place of an entry.

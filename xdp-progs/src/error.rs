@@ -16,8 +16,11 @@ pub enum ProgError {
         /// Number of queues the program was loaded for.
         queues: u16,
     },
-    /// Not an untagged datagram: shorter than its headers.
+    /// Not a datagram: shorter than its headers.
     ShortFrame,
+    /// Some frames have a VLAN tag and others do not, or those that have one begin with different
+    /// bytes.
+    MixedFrames,
     /// So many source ports do not exist from that one on.
     NoSuchPorts {
         /// The first one asked for.
@@ -47,6 +50,9 @@ impl fmt::Display for ProgError {
                 write!(f, "queue {queue} does not exist: the program was loaded for {queues}")
             }
             Self::ShortFrame => f.write_str("a frame is too short for a datagram's headers"),
+            Self::MixedFrames => {
+                f.write_str("of frames with VLAN tags all have one, and the same first four bytes")
+            }
             Self::NoSuchPorts { first_port, flows } => {
                 write!(f, "there are no {flows} source ports from {first_port} on")
             }

@@ -111,6 +111,14 @@ impl Bed {
         Ok((lab, self.fused.get_or_init(|| memory).clone()))
     }
 
+    /// The lab whose nodes send requests to services by the trunk (spec SCN-4).
+    #[must_use]
+    pub fn trunked(&self) -> Lab {
+        let mut lab = self.lab.clone();
+        lab.switches.from_rule_iif = false;
+        lab
+    }
+
     /// The device of one of the node's ports.
     ///
     /// # Errors

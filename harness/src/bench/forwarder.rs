@@ -26,7 +26,10 @@ use crate::live::worker::{Poll, Worker};
 pub enum Kind {
     /// The node, with everything it does to a packet.
     Node,
-    /// The same, the kernel receiving when the node asks it to.
+    /// The same where rule 2048 has no iif, as from Terway 1.4.2 on: requests leave by the trunk,
+    /// with the pod's VID.
+    Trunk,
+    /// The node, the kernel receiving when the node asks it to.
     Busy,
     /// Two nodes and the VPC between them, their links fused: from a pod's veth to another pod's.
     Fused,
@@ -71,10 +74,11 @@ pub struct Row {
 }
 
 /// Everything there is, and in how many ways it spreads.
-const KINDS: [(Kind, &[Spread]); 12] = {
+const KINDS: [(Kind, &[Spread]); 13] = {
     use Spread::{Rps, Sender, Threaded};
     [
         (Kind::Node, &[Sender]),
+        (Kind::Trunk, &[Sender]),
         (Kind::Busy, &[Sender]),
         (Kind::Fused, &[Sender]),
         (Kind::L2fwd, &[Sender]),
@@ -95,6 +99,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
+            Self::Trunk => "node-trunk",
             Self::Busy => "node-busy",
             Self::Fused => "node-fused",
             Self::L2fwd => "l2fwd",
@@ -113,7 +118,7 @@ impl Kind {
     #[must_use]
     pub const fn answered_at(self) -> Option<Socket> {
         match self {
-            Self::Node | Self::Busy => Some(TRUNK),
+            Self::Node | Self::Trunk | Self::Busy => Some(TRUNK),
             Self::Fused => Some(SERVER),
             Self::Nat | Self::Ipvs | Self::Ovs => Some(PRIMARY),
             Self::L2fwd | Self::Devmap | Self::Testpmd => None,
@@ -126,6 +131,7 @@ impl Kind {
     pub const fn exit(self) -> Socket {
         match self {
             Self::Fused => SERVER,
+            Self::Trunk => TRUNK,
             _ => PRIMARY,
         }
     }
@@ -133,7 +139,7 @@ impl Kind {
     /// Whether it is the project's own, so that a failure is the bench's.
     #[must_use]
     pub const fn is_ours(self) -> bool {
-        matches!(self, Self::Node | Self::Busy | Self::Fused | Self::L2fwd)
+        matches!(self, Self::Node | Self::Trunk | Self::Busy | Self::Fused | Self::L2fwd)
     }
 
     const fn is_kernel(self) -> bool {
@@ -171,15 +177,18 @@ impl Row {
     pub fn about(self) -> String {
         let what = match self.kind {
             Kind::Node => "one node wired, the full pipeline",
-            Kind::Busy => "the same with --poll kernel-busy",
+            Kind::Trunk => "the same, requests tagged and by the trunk, as of Terway 1.4.2",
+            Kind::Busy => "one node with --poll kernel-busy",
             Kind::Fused => "two nodes and the VPC, links fused, pod to pod",
             Kind::L2fwd => "bare AF_XDP forwarder, MAC addresses only",
             Kind::Devmap => "XDP redirect by a devmap, MAC addresses only",
             Kind::Forward => "kernel router, one route, no NAT",
             Kind::Rules => "kernel router, the ip rules of the lab's node, no NAT",
             Kind::Rules200 => "kernel router, 200 ip rules, no NAT",
-            Kind::Nat => "kernel router, nftables as kube-proxy's: vmap, numgen, DNAT, masquerade",
-            Kind::Ipvs => "kernel router, ipvs as kube-proxy's, DNAT",
+            Kind::Nat => {
+                "kernel router, the same rules, nftables as kube-proxy's: vmap, numgen, DNAT, masquerade"
+            }
+            Kind::Ipvs => "kernel router, the same rules, ipvs as kube-proxy's, DNAT",
             Kind::Testpmd => "DPDK testpmd on net_af_xdp, MAC addresses only",
             Kind::Ovs => "Open vSwitch userspace on afxdp: VLAN pop, conntrack, DNAT",
         };
@@ -195,7 +204,7 @@ impl Row {
     #[must_use]
     pub const fn cores(self) -> usize {
         match (self.kind, self.spread) {
-            (Kind::Node | Kind::Busy | Kind::Fused, _) => 2,
+            (Kind::Node | Kind::Trunk | Kind::Busy | Kind::Fused, _) => 2,
             (Kind::L2fwd | Kind::Testpmd | Kind::Ovs, _) => 2,
             (_, Spread::Sender) => 1,
             (_, Spread::Rps | Spread::Threaded) => 2,
@@ -231,7 +240,7 @@ impl Row {
     pub fn start(self, bed: &Bed, frames: &Frames, cores: Cores) -> anyhow::Result<Forwarder> {
         Ok(match self.kind {
             Kind::L2fwd => Forwarder::L2fwd(L2fwd::start(bed, frames, cores.forwarder)?),
-            Kind::Node | Kind::Fused => {
+            Kind::Node | Kind::Trunk | Kind::Fused => {
                 Forwarder::Node(Node::start(bed, self.kind, Poll::Busy, cores.forwarder)?)
             }
             Kind::Busy => {

@@ -91,8 +91,6 @@ type Front = ([Mac; 2], Option<u16>, [End; 2], u8);
 /// A pod and the service that it asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
-    /// The pod's address.
-    pub pod: Ipv4Addr,
     /// The MAC addresses that reach the pod: destination, source.
     pub last_hop: [Mac; 2],
     /// The pod's VID.
@@ -297,6 +295,10 @@ impl Frames {
             Leg::Sent(kind) => {
                 ([client.mac, client.cali], tag(kind, client), [end, service.front], TTL)
             }
+            Leg::Arrived(Kind::Trunk) => {
+                let by_trunk = [self.trunk, self.gateway];
+                (by_trunk, Some(client.vid), [end, service.backend], TTL - 1)
+            }
             // One TTL less and the endpoint's address (spec SCN-29, SCN-34).
             Leg::Arrived(Kind::Node | Kind::Busy | Kind::Ovs | Kind::Ipvs) => {
                 (next_hop, None, [end, service.backend], TTL - 1)
@@ -361,7 +363,6 @@ impl Frames {
         let client = self.clients.first().context("the load has no pod")?;
         let service = self.services.first().context("the load has no service")?;
         Ok(Pair {
-            pod: client.ip,
             last_hop: [client.mac, client.cali],
             vid: client.vid,
             front: service.front,
@@ -375,7 +376,6 @@ impl Pair {
     /// A pair for the tests of those that are set up between one.
     pub(super) fn of_tests() -> Self {
         Self {
-            pod: Ipv4Addr::new(10, 0, 16, 1),
             last_hop: [Mac([6; 6]), Mac([8; 6])],
             vid: 101,
             front: (Ipv4Addr::new(192, 168, 31, 1), 53),

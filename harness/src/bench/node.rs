@@ -31,6 +31,7 @@ impl Node {
     pub fn start(bed: &Bed, kind: Kind, poll: Poll, core: usize) -> anyhow::Result<Self> {
         let (lab, memory) = match kind {
             Kind::Fused => bed.fused()?,
+            Kind::Trunk => (bed.trunked(), bed.memory.clone()),
             _ => (bed.lab.clone(), bed.memory.clone()),
         };
         let sites = bed.ground.places.sites.clone();

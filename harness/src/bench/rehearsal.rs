@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use super::bed::Bed;
+use super::bed::{Bed, TRUNK};
 use super::far_end::FarEnd;
 use super::forwarder::Kind;
 use super::frames::{Act, Flow, Frames, Leg};
@@ -100,19 +100,17 @@ impl Ends<'_> {
     fn send(&mut self, (act, size): (Act, usize), flows: &[(u32, Flow)]) {
         for (_, flow) in flows {
             let frame = self.frames.frame(act, Leg::Sent(self.kind), *flow, size);
-            match (act.is_request(), &mut self.trunk) {
-                (true, _) => {
-                    if let Some(pod) = self.pods.get_mut(usize::from(flow.pod)) {
-                        pod.send(0, &frame);
-                    }
+            if act.is_request() {
+                if let Some(pod) = self.pods.get_mut(usize::from(flow.pod)) {
+                    pod.send(0, &frame);
                 }
-                (false, Some(trunk)) => {
-                    trunk.send(self.bed.trunk_queue(flow.pod), &frame);
-                }
-                (false, None) => {
-                    self.exit.send(0, &frame);
-                }
+                continue;
             }
+            let queue = match self.kind.answered_at() {
+                Some(TRUNK) => self.bed.trunk_queue(flow.pod),
+                _ => 0,
+            };
+            self.trunk.as_mut().unwrap_or(&mut self.exit).send(queue, &frame);
         }
     }
 

@@ -89,7 +89,7 @@ fn the_node_is_measured_in_other_ways_beside_the_usual_one() {
     if !is_root() {
         return;
     }
-    let only = "l2fwd,node-fused,node-busy";
+    let only = "l2fwd,node-trunk,node-fused,node-busy";
     let report = compare(only, &["--expect", "node-fused/l2fwd=0.0001"]);
     let absent: Vec<_> = report.absent.iter().map(|absent| &*absent.name).collect();
     let asked = receives_when_asked().expect("a frame gets through");

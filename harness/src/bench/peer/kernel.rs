@@ -18,7 +18,7 @@ use crate::net::{namespace, write_sysctl};
 
 use super::napi::Placement;
 
-/// Pods of a node with 200 rules, two each, the measured one among them.
+/// Pods of a node with 200 rules, two each, those that are measured among them.
 const PODS: u8 = 100;
 const IP_BATCH: [&str; 3] = ["ip", "-batch", "-"];
 
@@ -47,12 +47,12 @@ impl Kernel {
         kernel.forwards(&pods.iter().chain([&eth0]).collect::<Vec<_>>())?;
         let mut lines = routes(bed, frames, &pods, &eth0)?;
         match row.kind {
-            Kind::Rules => lines += &rules(bed, frames.pair()?.pod, [&pod, &eth0], 1),
-            Kind::Rules200 => lines += &rules(bed, frames.pair()?.pod, [&pod, &eth0], PODS),
-            Kind::Ipvs => {
-                let _ = writeln!(lines, "addr add {}/32 dev lo", frames.pair()?.front.0);
-            }
+            Kind::Rules | Kind::Nat | Kind::Ipvs => lines += &rules(bed, &pods, &eth0, 0),
+            Kind::Rules200 => lines += &rules(bed, &pods, &eth0, PODS),
             _ => {}
+        }
+        if row.kind == Kind::Ipvs {
+            let _ = writeln!(lines, "addr add {}/32 dev lo", frames.pair()?.front.0);
         }
         kernel.run(&IP_BATCH, &lines, &IP_BATCH, &taken_back(&lines))?;
         match row.kind {
@@ -147,19 +147,22 @@ fn routes(bed: &Bed, frames: &Frames, pods: &[Device], eth0: &Device) -> anyhow:
     Ok(text)
 }
 
-/// The rules of a node with so many pods as Terway writes them, the measured pod last. What they
-/// lead to leaves by eth0 here, so that every row has the same wires.
-fn rules(bed: &Bed, pod_ip: Ipv4Addr, [pod, eth0]: [&Device; 2], pods: u8) -> String {
+/// The rules of the lab's node as Terway writes them, two a pod, behind those of others where it is
+/// to have at least so many pods. What they lead to leaves by eth0 here, so that every row has the
+/// same wires.
+fn rules(bed: &Bed, pods: &[Device], eth0: &Device, at_least: u8) -> String {
     let mut text = String::new();
     let mut rules = |ip: Ipv4Addr, iif: &str| {
         let _ = writeln!(text, "rule add to {ip} lookup main pref 512");
         let _ = writeln!(text, "rule add from {ip} iif {iif} lookup {TRUNK_TABLE} pref 2048");
     };
-    for other in 1..pods {
-        // Other pods of the range for benchmarks, on veths that are not there.
+    for other in (1..=at_least).skip(pods.len()) {
+        // Of the range for benchmarks, on veths that are not there.
         rules(Ipv4Addr::new(198, 18, 0, other), &format!("cali{other}"));
     }
-    rules(pod_ip, &pod.ifname);
+    for (pod, device) in bed.lab.pods.iter().zip(pods) {
+        rules(pod.ip, &device.ifname);
+    }
     let via = bed.gateway().ip;
     let _ = writeln!(
         text,

@@ -32,7 +32,8 @@ pub fn program(name: &str) -> Option<PathBuf> {
 
 fn needs(row: Row) -> Vec<Need> {
     let mut needs = match row.kind {
-        Kind::Node | Kind::Busy | Kind::Fused | Kind::L2fwd | Kind::Devmap => vec![],
+        Kind::Node | Kind::Trunk | Kind::Busy | Kind::Fused => vec![],
+        Kind::L2fwd | Kind::Devmap => vec![],
         Kind::Forward | Kind::Rules | Kind::Rules200 => vec![IP],
         Kind::Nat => vec![IP, NFT],
         Kind::Ipvs => vec![IP, IPVSADM],
