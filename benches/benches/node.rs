@@ -1,12 +1,12 @@
 //! One node in memory: established flows of scenario 8 (pod to a load-balancer address, endpoint
-//! on another node), from the cali veth to eth0, with the flow cache and without; and `calib`. A new
-//! connection misses the cache: `ratio` measures it.
+//! on another node), from the cali veth to eth0, with the flow cache, without, and where every packet
+//! misses it; and `calib`. `ratio` measures new connections.
 
 use std::time::Duration;
 
 use benches::calib::Calibration;
-use benches::scenario8::ClientNode;
-use benches::{BATCH, time};
+use benches::scenario8::{ClientNode, Forgetful};
+use benches::{BATCH, Work, time};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn node(c: &mut Criterion) {
@@ -20,6 +20,13 @@ fn node(c: &mut Criterion) {
                 b.iter_custom(|batches| time(&mut node, batches, &mut next));
             });
         }
+        let mut forgetful = Forgetful::new(flows);
+        let mut next = 0;
+        group.throughput(Throughput::Elements(forgetful.batch() as u64));
+        group.bench_function(format!("missed/{flows}"), |b| {
+            b.iter_custom(|batches| time(&mut forgetful, batches, &mut next));
+        });
+        group.throughput(Throughput::Elements(BATCH as u64));
         let mut calib = Calibration::new(ClientNode::datagrams(flows));
         let mut next = 0;
         group.bench_function(format!("calib/{flows}"), |b| {

@@ -24,6 +24,14 @@ pub trait Work {
     /// One frame of each flow.
     fn frames(&self) -> &[Vec<u8>];
 
+    /// Frames of a batch.
+    fn batch(&self) -> usize {
+        BATCH
+    }
+
+    /// What is done before each batch and is not measured.
+    fn before(&mut self) {}
+
     /// Handles every frame of `batch`, which holds the same number of buffers afterwards.
     fn handle(&mut self, batch: &mut Vec<Heap>);
 }
@@ -54,15 +62,17 @@ pub fn each(
     next: &mut usize,
     mut around: impl FnMut(&mut dyn FnMut()),
 ) {
-    let mut batch: Vec<Heap> = (0..BATCH).map(|_| Heap::default()).collect();
+    let size = work.batch();
+    let mut batch: Vec<Heap> = (0..size).map(|_| Heap::default()).collect();
     for _ in 0..batches {
+        work.before();
         for buffer in &mut batch {
             let frames = work.frames();
             refill(buffer, &frames[*next % frames.len()]);
             *next = (*next + 1) % frames.len();
         }
         around(&mut || work.handle(&mut batch));
-        assert_eq!(batch.len(), BATCH, "every frame comes out");
+        assert_eq!(batch.len(), size, "every frame comes out");
     }
 }
 

@@ -13,7 +13,7 @@ use datapath::time::Time;
 use datapath::wire::{Mac, Packet, ethernet};
 use etherparse::PacketBuilder;
 
-use crate::Work;
+use crate::{BATCH, Work};
 
 /// Flows of one client pod, each from a port of its own; full batches of them, so that a batch
 /// comes from one pod, as from one veth.
@@ -135,6 +135,45 @@ impl Work for ClientNode {
         let from = Place { port: PortId(FIRST_CALI + first), queue: 0 };
         self.node.process(batch, from, Time::ZERO, &mut self.out);
         batch.extend(self.out.departures.drain(..).map(|departure| departure.frame));
+    }
+}
+
+/// A node with established flows, all of whose cached paths are void before each batch, since the
+/// lab has been applied once more: every packet misses, is walked, and has its path learned.
+#[derive(Debug)]
+pub struct Forgetful {
+    node: ClientNode,
+    lab: Lab,
+}
+
+impl Forgetful {
+    /// With so many flows.
+    ///
+    /// # Panics
+    /// Where the node does not forward what it should.
+    #[must_use]
+    pub fn new(flows: u32) -> Self {
+        let lab = lab::load(&lab_text(flows, true), "bench").expect("the bench's lab loads");
+        Self { node: ClientNode::established(flows, true), lab }
+    }
+}
+
+impl Work for Forgetful {
+    fn frames(&self) -> &[Vec<u8>] {
+        self.node.frames()
+    }
+
+    fn batch(&self) -> usize {
+        // A flow's second packet in a batch would find the path that its first has learned.
+        BATCH.min(self.frames().len())
+    }
+
+    fn before(&mut self) {
+        self.node.node.apply(&self.lab, Time::ZERO);
+    }
+
+    fn handle(&mut self, batch: &mut Vec<Heap>) {
+        self.node.handle(batch);
     }
 }
 
