@@ -22,7 +22,7 @@ pub(super) struct Up {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
     nodes: u16,
     /// Rounds; each brings the lab up and down in both ways.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
     /// The most seconds until it is up, by the median.
     #[arg(long, value_name = "LINKS=SECONDS", value_parser = expectation)]
