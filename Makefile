@@ -13,7 +13,7 @@ demo: build
 # Everything that must hold: formatting, lints, documentation, tests, the scenarios on both
 # datapaths, and the number of instructions of a packet.
 test: deps lint
-	-@.ci/deps $(ORACLE_TOOLS) valgrind
+	-@.ci/deps $(ORACLE_TOOLS) valgrind strace
 	@.ci/test
 
 lint: deps

@@ -19,4 +19,5 @@ mod queues;
 mod readme;
 mod scenarios;
 mod support;
+mod syscalls;
 mod up_down;
