@@ -61,9 +61,8 @@ pub fn diff(first: &Report, second: &Report, allowed: f64) -> Result<Diff, NotCo
     let steady = is_steady(first, second);
     let mut differences = Vec::new();
     for case in &second.cases {
-        let title = case.title();
-        let Some(before) = first.cases.iter().find(|c| c.title() == title && c.unit == case.unit)
-        else {
+        let title = case.comparison();
+        let Some(before) = first.cases.iter().find(|before| is_same(before, case)) else {
             remarks.push(format!("{title}: only in the second report"));
             continue;
         };
@@ -79,8 +78,8 @@ pub fn diff(first: &Report, second: &Report, allowed: f64) -> Result<Diff, NotCo
         }
     }
     for case in &first.cases {
-        if !second.cases.iter().any(|other| other.title() == case.title()) {
-            remarks.push(format!("{}: only in the first report", case.title()));
+        if !second.cases.iter().any(|after| is_same(case, after)) {
+            remarks.push(format!("{}: only in the first report", case.comparison()));
         }
     }
     if differences.is_empty() {
@@ -89,6 +88,12 @@ pub fn diff(first: &Report, second: &Report, allowed: f64) -> Result<Diff, NotCo
         return Err(NotComparable(why));
     }
     Ok(Diff { differences, remarks })
+}
+
+/// Whether two figures are of the same thing under the same load.
+fn is_same(one: &Case, other: &Case) -> bool {
+    let of = |case: &Case| (case.comparison(), case.unit);
+    of(one) == of(other) && one.load == other.load
 }
 
 fn comparable(first: &Report, second: &Report) -> Result<(), NotComparable> {
@@ -143,12 +148,8 @@ fn is_steady(first: &Report, second: &Report) -> bool {
 /// The rounds of a figure in the first and the second report, and whether they are shares of a
 /// reference.
 fn samples(before: &Case, after: &Case) -> (Vec<f64>, Vec<f64>, bool) {
-    let same = |a: &Case, b: &Case| {
-        let name = |case: &Case| case.reference.as_ref().map(|r| r.name.clone());
-        name(a) == name(b)
-    };
     match (before.ratios(), after.ratios()) {
-        (Some(these), Some(those)) if same(before, after) => (these, those, true),
+        (Some(these), Some(those)) => (these, those, true),
         _ => (before.rounds.clone(), after.rounds.clone(), false),
     }
 }
@@ -170,7 +171,7 @@ fn difference(
         (true, false) => Verdict::Slower,
     };
     let too_slow = verdict == Verdict::Slower && speed.ratio < 1.0 - allowed;
-    Difference { title: case.title(), of_reference, speed, verdict, too_slow }
+    Difference { title: case.comparison(), of_reference, speed, verdict, too_slow }
 }
 
 impl Verdict {

@@ -200,17 +200,6 @@ impl Row {
         format!("{what}{spread}")
     }
 
-    /// Processors that forward and send, together.
-    #[must_use]
-    pub const fn cores(self) -> usize {
-        match (self.kind, self.spread) {
-            (Kind::Node | Kind::Trunk | Kind::Busy | Kind::Fused, _) => 2,
-            (Kind::L2fwd | Kind::Testpmd | Kind::Ovs, _) => 2,
-            (_, Spread::Sender) => 1,
-            (_, Spread::Rps | Spread::Threaded) => 2,
-        }
-    }
-
     /// Why it does not take a load; `None` where it does.
     #[must_use]
     pub fn refuses(self, load: &Load) -> Option<&'static str> {

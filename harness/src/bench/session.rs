@@ -161,6 +161,7 @@ impl Session {
             goal: None,
             expected: String::new(),
             cases,
+            absent: Vec::new(),
         }
     }
 }

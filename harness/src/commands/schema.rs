@@ -42,10 +42,8 @@ pub enum Form {
     Ledger,
     /// What `show -o json` prints.
     Show,
-    /// What `bench` writes with --json, but for `bench compare`.
+    /// What `bench` writes with --json.
     Bench,
-    /// What `bench compare` writes with --json.
-    Compare,
     /// What `doctor --json` prints.
     Doctor,
 }
@@ -65,7 +63,6 @@ impl Form {
             Self::Show => schema_for!(Versioned<Table>),
             Self::Doctor => crate::doctor::Report::schema(),
             Self::Bench => schema_for!(crate::bench::report::Report),
-            Self::Compare => schema_for!(crate::bench::compare::report::Report),
         }
     }
 }

@@ -3,9 +3,10 @@
 
 use std::process::Stdio;
 
-use harness::bench::compare::report::Report;
+use harness::bench::compare::name;
 use harness::bench::generator::Input;
-use harness::bench::window::Window;
+use harness::bench::load::Load;
+use harness::bench::report::{Case, Report};
 use harness::doctor::receives_when_asked;
 
 use crate::support::{is_root, remains, trunkline};
@@ -14,9 +15,10 @@ use crate::support::{is_root, remains, trunkline};
 /// behind.
 fn compare(only: &str, more: &[&str]) -> Report {
     let folder = tempfile::tempdir().expect("make a folder");
-    let json = folder.path().join("report.json");
+    let [json, html] = ["report.json", "report.html"].map(|name| folder.path().join(name));
+    let paths = [&json, &html].map(|path| path.to_str().expect("a path"));
     let mut command = trunkline(&["bench", "compare", "--rounds", "1", "--seconds", "0.2"]);
-    command.args(["--only", only, "--json", json.to_str().expect("a path")]).args(more);
+    command.args(["--only", only, "--json", paths[0], "--html", paths[1]]).args(more);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = child.expect("start the bench");
     let lab = format!("run{}x0", child.id());
@@ -28,31 +30,47 @@ fn compare(only: &str, more: &[&str]) -> Report {
     let text = std::fs::read_to_string(&json).expect("the report was written");
     let report: Report = serde_json::from_str(&text).expect("a report");
     assert!(report.passed && !report.interrupted, "{told}");
+    let page = std::fs::read_to_string(&html).expect("the page was written");
     for name in only.split(',') {
         assert!(told.contains(name), "{told}");
+        assert!(page.contains(name), "{page}");
     }
+    // A report of a comparison is one of those that `diff` reads.
+    let diff = trunkline(&["bench", "diff", paths[0], paths[0]]).output().expect("run");
+    let shown = String::from_utf8_lossy(&diff.stdout).into_owned();
+    assert_eq!((diff.status.code(), shown.contains("no difference shown")), (Some(0), true));
     report
 }
 
-/// Every frame that was offered arrived right or was lost at a known place.
-fn check(window: &Window) {
-    assert_eq!(window.faults, Vec::<String>::new());
-    assert_eq!(window.wrong, 0);
-    assert!(window.right > 0 && window.generator_ns > 0.0, "{window:?}");
-    let lost: u64 = window.losses.values().sum();
-    assert_eq!(window.offered, window.right + lost, "{window:?}");
+/// A row under a load: the figure that has the costs.
+fn row<'a>(report: &'a Report, load: &Load, name: &str) -> Option<&'a Case> {
+    let mut cases = report.cases.iter().filter(|case| case.load.as_ref() == Some(load));
+    cases.find(|case| case.name == name && case.cost.is_some())
+}
+
+/// Every frame that was offered arrived right or was lost at a known place, and it is known what
+/// kept the rate from being higher.
+fn check(case: &Case) {
+    assert_eq!(case.faults, Vec::<String>::new());
+    assert!(case.rounds[0] > 0.0 && case.cost.is_some_and(|cost| cost.ns.median > 0.0), "{case:?}");
+    assert!(case.losses.values().sum::<u64>() < case.offered, "{case:?}");
+    let limit = case.limit.as_deref().expect("a limit");
+    assert!(limit.starts_with("the ") || case.losses.contains_key(limit), "{case:?}");
 }
 
 /// Every row of these is measured under an input, or absent there.
 fn check_rows(report: &Report, only: &str) {
-    for load in &report.loads {
+    for load in report.loads() {
         for name in only.split(',') {
-            let row = load.rows.iter().find(|row| row.name == name);
+            let row = row(report, load, name);
             let mut absent = report.absent.iter().filter(|absent| {
-                absent.name == name && absent.load.as_ref().is_none_or(|of| *of == load.load)
+                absent.name == name && absent.load.as_ref().is_none_or(|of| of == load)
             });
             match (row, absent.next()) {
-                (Some(row), None) => check(&row.rounds[0]),
+                (Some(row), None) => {
+                    check(row);
+                    is_held(report, load, name);
+                }
                 (None, Some(absent)) => {
                     eprintln!("skipped: {name}: {}", absent.reason);
                     let known = ["not installed", "XDP", "ip_vs", "several buffers"];
@@ -67,6 +85,14 @@ fn check_rows(report: &Report, only: &str) {
     }
 }
 
+/// The node is held against a row in the same rounds.
+fn is_held(report: &Report, load: &Load, row: &str) {
+    let comparison = format!("{} node to {row}", name(load));
+    let mut cases = report.cases.iter();
+    let case = cases.find(|case| case.comparison() == comparison).expect("a ratio");
+    assert_eq!(case.ratios().map(|ratios| ratios.len()), Some(1), "{case:?}");
+}
+
 #[test]
 fn the_kernel_and_the_reference_are_measured_under_both_inputs() {
     if !is_root() {
@@ -74,12 +100,15 @@ fn the_kernel_and_the_reference_are_measured_under_both_inputs() {
     }
     let only = "l2fwd,devmap,kernel-forward,kernel-rules,kernel-nft";
     let report = compare(only, &["--expect", "l2fwd=0.0001"]);
-    let inputs: Vec<_> = report.loads.iter().map(|load| load.load.input).collect();
+    let inputs: Vec<_> = report.loads().map(|load| load.input).collect();
     assert_eq!(inputs, [Input::Skb, Input::Live]);
-    for load in &report.loads {
-        let node = load.rows.first().expect("the node");
-        assert!(node.name == "node" && node.rounds[0].forwarder_ns.is_some_and(|ns| ns > 0.0));
-        check(&node.rounds[0]);
+    for load in report.loads() {
+        let node = row(&report, load, "node").expect("the node");
+        check(node);
+        assert_eq!(node.cost.map(|cost| cost.cores), Some(2));
+        // The kernel forwards in the sender's time.
+        let kernel = row(&report, load, "kernel-nft").and_then(|row| row.cost);
+        assert!(kernel.is_none_or(|cost| cost.cores == 1));
     }
     check_rows(&report, only);
 }
@@ -95,9 +124,9 @@ fn the_node_is_measured_in_other_ways_beside_the_usual_one() {
     let asked = receives_when_asked().expect("a frame gets through");
     assert_eq!(absent, if asked { vec![] } else { vec!["node-busy"] });
     check_rows(&report, only);
-    for load in &report.loads {
-        let fused = load.rows.iter().find(|row| row.name == "node-fused").expect("the row");
-        assert!(fused.expected_of_reference.is_some_and(|expected| expected.reached));
+    for load in report.loads() {
+        let fused = row(&report, load, "node-fused").expect("the row");
+        assert!(fused.expected.is_some_and(|expected| expected.reached));
     }
 }
 
@@ -109,12 +138,13 @@ fn many_flows_are_a_load_beside_few() {
     let expected = ["--expect", "l2fwd=0.0001", "--expect", "l2fwd@50001=0.00001"];
     let load = ["--input", "skb", "--flows", "50001,100"];
     let report = compare("l2fwd,kernel-nft", &[&load[..], &expected].concat());
-    let flows: Vec<_> = report.loads.iter().map(|l| (l.load.flows, l.load.services)).collect();
+    let flows: Vec<_> = report.loads().map(|load| (load.flows, load.services)).collect();
     assert_eq!(flows, [(100, 1), (50_001, 2)]);
-    let expected = report.loads.iter().map(|load| load.rows[1].expected.map(|e| e.ratio));
+    let nodes = report.loads().map(|load| row(&report, load, "node").expect("the node"));
+    let expected = nodes.map(|node| node.expected.map(|expected| expected.ratio));
     assert_eq!(expected.collect::<Vec<_>>(), [Some(0.0001), Some(0.00001)]);
-    for row in report.loads.iter().flat_map(|load| &load.rows) {
-        check(&row.rounds[0]);
+    for case in report.cases.iter().filter(|case| case.cost.is_some()) {
+        check(case);
     }
     // It has one service, so not the many.
     let absent = report.absent.iter().filter(|absent| absent.name == "kernel-nft");
@@ -130,9 +160,9 @@ fn jumbo_frames_are_a_load_of_all_that_take_them() {
     let only = "l2fwd,devmap,kernel-nft,node-fused,testpmd";
     let report = compare(only, &["--input", "skb", "--size", "64:1,8518:1"]);
     check_rows(&report, only);
-    let [load] = &report.loads[..] else { panic!("{:?}", report.loads) };
-    assert!(load.load.sizes.is_jumbo());
-    check(&load.rows[0].rounds[0]);
+    let loads: Vec<_> = report.loads().collect();
+    assert!(loads.len() == 1 && loads[0].sizes.is_jumbo(), "{loads:?}");
+    check(row(&report, loads[0], "node").expect("the node"));
     assert!(report.absent.iter().any(|absent| absent.name == "testpmd"));
     // The longest that fit into a page, as XDP frames.
     let report = compare("l2fwd", &["--input", "live", "--size", "3400"]);
@@ -146,7 +176,7 @@ fn other_programs_and_other_places_of_the_kernel_are_measured_where_they_are() {
     }
     let only = "kernel-200-rules,kernel-nft-rps,kernel-forward-threaded,kernel-ipvs,testpmd,ovs";
     let report = compare(only, &["--input", "skb"]);
-    assert_eq!(report.loads.len(), 1);
+    assert_eq!(report.loads().count(), 1);
     check_rows(&report, only);
 }
 

@@ -36,6 +36,7 @@ fn report(rates: &[f64], times: &[f64]) -> Report {
         load: Some(Load::smallest(Input::Skb)),
         goal: None,
         expected: String::new(),
+        absent: Vec::new(),
         cases: vec![rate.against("l2fwd", reference), time],
     }
 }
@@ -74,15 +75,15 @@ fn what_is_faster_or_slower_is_told_with_its_interval() {
     assert_eq!(status, Some(0));
     // Less time is faster.
     let (text, status) = shown(&usual(), &report(&rounds(0.48), &rounds(25.0)), &[]);
-    assert!(text.contains("skb node: faster 1.200 (1.1"), "{text}");
+    assert!(text.contains("skb node to l2fwd: faster 1.200 (1.1"), "{text}");
     assert!(text.contains("longest swap: faster 2.000 (1.9"), "{text}");
     assert_eq!(status, Some(0));
     let slower = report(&rounds(0.36), &rounds(50.0));
     let (text, status) = shown(&usual(), &slower, &[]);
-    assert!(text.contains("NO skb node: slower 0.900"), "{text}");
+    assert!(text.contains("NO skb node to l2fwd: slower 0.900"), "{text}");
     assert_eq!(status, Some(1));
     let (text, status) = shown(&usual(), &slower, &["--threshold", "0.2"]);
-    assert!(text.contains("   skb node: slower 0.900"), "{text}");
+    assert!(text.contains("   skb node to l2fwd: slower 0.900"), "{text}");
     assert_eq!(status, Some(0));
 }
 
@@ -90,7 +91,7 @@ fn what_is_faster_or_slower_is_told_with_its_interval() {
 fn few_rounds_show_nothing() {
     let few = |figure| report(&rounds(figure)[..3], &rounds(50.0)[..3]);
     let (text, status) = shown(&few(0.4), &few(0.2), &[]);
-    assert!(text.contains("skb node: no difference shown 0.500"), "{text}");
+    assert!(text.contains("skb node to l2fwd: no difference shown 0.500"), "{text}");
     assert_eq!(status, Some(0));
 }
 
@@ -99,8 +100,28 @@ fn a_figure_without_reference_needs_the_same_speed() {
     let mut later = usual();
     later.calibration = Calibration::of(&[30.0]);
     let (text, _) = shown(&usual(), &later, &[]);
-    assert!(text.contains("skb node: no difference shown"), "{text}");
+    assert!(text.contains("skb node to l2fwd: no difference shown"), "{text}");
     assert!(text.contains("longest swap: has no reference"), "{text}");
+}
+
+#[test]
+fn figures_under_other_loads_or_beside_other_references_are_not_compared() {
+    type Change = fn(&mut Case);
+    let changes: [Change; 2] = [
+        |case| case.load = Some(Load::smallest(Input::Live)),
+        |case| *case = case.clone().against("kernel", vec![0.5; 6]),
+    ];
+    for change in changes {
+        let mut other = usual();
+        change(&mut other.cases[0]);
+        let (text, status) = shown(&usual(), &other, &[]);
+        assert_eq!(text.matches("no difference shown").count(), 1, "{text}");
+        assert!(
+            text.contains("only in the first") && text.contains("only in the second"),
+            "{text}"
+        );
+        assert_eq!(status, Some(0));
+    }
 }
 
 #[test]

@@ -10,6 +10,9 @@ use benches::statistics::Estimate;
 const WIDTH: f64 = 760.0;
 const LEFT: f64 = 190.0;
 const RIGHT: f64 = 24.0;
+/// Between a label and the chart, and about what a letter takes.
+const GAP: f64 = 12.0;
+const LETTER: f64 = 6.2;
 /// Height of a row, and of the axis below.
 const ROW: f64 = 30.0;
 const AXIS: f64 = 34.0;
@@ -66,7 +69,10 @@ pub(super) fn ratios(to: &mut impl Write, cases: &[&Case]) -> fmt::Result {
     let all = cases.iter().filter_map(|case| case.ratios()).flatten().chain([1.0]);
     // Twice as fast is as far from 1 as half as fast.
     let all: Vec<_> = all.map(of_ratio).collect();
-    let scale = Scale::over(all.iter().copied(), LEFT, WIDTH - RIGHT);
+    let labels: Vec<_> = cases.iter().map(|case| case.comparison()).collect();
+    let longest = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+    let left = (longest as f64 * LETTER + 2.0 * GAP).clamp(LEFT, WIDTH / 2.0);
+    let scale = Scale::over(all.iter().copied(), left, WIDTH - RIGHT);
     let height = ROW * cases.len() as f64;
     open(
         to,
@@ -76,10 +82,10 @@ pub(super) fn ratios(to: &mut impl Write, cases: &[&Case]) -> fmt::Result {
     axis(to, &scale, height, &ratio_ticks(&scale), |power| tick(power.exp()))?;
     let one = scale.at(0.0);
     writeln!(to, r#"<line class="one" x1="{one:.1}" x2="{one:.1}" y1="0" y2="{height:.1}"/>"#)?;
-    for (row, case) in cases.iter().enumerate() {
+    for (row, (case, name)) in cases.iter().zip(&labels).enumerate() {
         let y = ROW * (row as f64 + 0.5);
         let (Some(reference), Some(ratios)) = (&case.reference, case.ratios()) else { continue };
-        label(to, y, &format!("{} to {}", case.title(), reference.name))?;
+        label(to, left, y, name)?;
         let Estimate { median, low, high, .. } = reference.ratio;
         let [low, high, middle] = [low, high, median].map(|ratio| scale.at(of_ratio(ratio)));
         let title =
@@ -117,7 +123,7 @@ pub(super) fn trials(
     })?;
     for (row, (name, trials)) in searches.iter().enumerate() {
         let y = ROW * (row as f64 + 0.5);
-        label(to, y, name)?;
+        label(to, LEFT, y, name)?;
         let longest = trials.iter().map(|trial| trial.seconds).fold(0.0, f64::max);
         for trial in *trials {
             let x = scale.at(trial.rate);
@@ -237,8 +243,8 @@ fn close(to: &mut impl Write) -> fmt::Result {
     writeln!(to, "</svg>")
 }
 
-fn label(to: &mut impl Write, y: f64, text: &str) -> fmt::Result {
-    let (x, y, text) = (LEFT - 12.0, y + 4.0, escape(text));
+fn label(to: &mut impl Write, left: f64, y: f64, text: &str) -> fmt::Result {
+    let (x, y, text) = (left - GAP, y + 4.0, escape(text));
     writeln!(to, r#"<text class="label" x="{x:.1}" y="{y:.1}" text-anchor="end">{text}</text>"#)
 }
 

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::chart::{self, COLOURS, better, escape};
 use super::text::{figure, losses, written};
-use super::{Case, Report};
+use super::{Absent, Case, Report};
 use crate::bench::search::Trial;
 
 const STYLE: &str = include_str!("style.css");
@@ -27,9 +27,10 @@ impl Report {
             (false, false) => ("bad", "failed"),
         };
         writeln!(to, "<h1>bench {mode} <span class=\"badge {class}\">{verdict}</span></h1>")?;
-        let offered = self.load.as_ref().map(|load| format!("; {}", load.in_words()));
-        let about = escape(self.mode.about());
-        writeln!(to, "<p class=\"lead\">{about}{}</p>", escape(&offered.unwrap_or_default()))?;
+        writeln!(to, "<p class=\"lead\">{}</p>", escape(self.mode.about()))?;
+        for load in self.loads() {
+            writeln!(to, "<p class=\"lead\">{}</p>", escape(&load.in_words()))?;
+        }
         if !self.expected.is_empty() {
             writeln!(to, "<p>expected: {}</p>", escape(&self.expected))?;
         }
@@ -43,6 +44,7 @@ impl Report {
         self.charts(to)?;
         self.figures(to)?;
         self.losses(to)?;
+        self.absent(to)?;
         self.all_trials(to)?;
         self.host(to)?;
         writeln!(to, "</main>\n</html>")
@@ -103,6 +105,9 @@ impl Report {
             if let Some([l2, l1]) = case.gbps {
                 write!(to, "<br>{l2:.3} Gb/s (L1 {l1:.3})")?;
             }
+            if let Some(cost) = case.cost {
+                write!(to, "<br>{cost}")?;
+            }
             match &case.reference {
                 Some(reference) => {
                     let ratio = figure(&reference.ratio, "");
@@ -141,6 +146,18 @@ impl Report {
                 let name = escape(&reference.name);
                 writeln!(to, "<tr><td>{title}, {name}<td>{}<td>{lost}</tr>", reference.offered)?;
             }
+        }
+        writeln!(to, "</table></div>")
+    }
+
+    fn absent(&self, to: &mut impl Write) -> fmt::Result {
+        if self.absent.is_empty() {
+            return Ok(());
+        }
+        writeln!(to, "<h2>Not measured</h2>\n<div class=\"wide\"><table>")?;
+        for Absent { name, load, reason } in &self.absent {
+            let load = load.as_ref().map(crate::bench::compare::name).unwrap_or_default();
+            writeln!(to, "<tr><td>{}<td>{load}<td>{}</tr>", escape(name), escape(reason))?;
         }
         writeln!(to, "</table></div>")
     }

@@ -4,9 +4,11 @@
 mod chart;
 mod expectation;
 mod html;
+mod table;
 mod text;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +18,7 @@ use super::machine::Machine;
 use super::search::{Goal, Trial};
 use benches::statistics::Estimate;
 pub use expectation::Expectation;
-pub use text::{warnings, written};
+pub use text::written;
 
 /// Version of the report's form. Grows when a field changes its meaning or goes.
 pub const VERSION: u32 = 2;
@@ -47,6 +49,8 @@ pub enum Mode {
     Up,
     /// A node with idle ports beside one without.
     Idle,
+    /// The node beside other forwarders.
+    Compare,
 }
 
 impl Mode {
@@ -64,6 +68,7 @@ impl Mode {
             Self::Churn => "churn",
             Self::Up => "up",
             Self::Idle => "idle",
+            Self::Compare => "compare",
         }
     }
 
@@ -150,7 +155,8 @@ pub struct Report {
     pub machine: Machine,
     /// The machine's speed meanwhile.
     pub calibration: Calibration,
-    /// What was offered; none where it is not frames of a load that are measured.
+    /// What was offered; none where each case has its own, or where it is not frames of a load that
+    /// are measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
     /// How a rate was searched for.
@@ -160,6 +166,22 @@ pub struct Report {
     pub expected: String,
     /// The figures.
     pub cases: Vec<Case>,
+    /// What was asked for and could not be measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<Absent>,
+}
+
+/// A forwarder that was asked for and not measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Absent {
+    /// Its name.
+    pub name: String,
+    /// Under which load; none where it is under all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
+    /// Why.
+    pub reason: String,
 }
 
 /// One figure, taken in several rounds.
@@ -168,8 +190,11 @@ pub struct Report {
 pub struct Case {
     /// Figures of one group belong together.
     pub group: String,
-    /// What it is, different from the others of the group.
+    /// What it is, different from the others of the group that have the same reference.
     pub name: String,
+    /// What was offered, where figures of one report have different loads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
     /// Its unit.
     pub unit: Unit,
     /// Which of two is the better one.
@@ -187,6 +212,9 @@ pub struct Case {
     /// A rate in Gb/s: by the frames (layer 2), and with what a wire takes beside them (layer 1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gbps: Option<[f64; 2]>,
+    /// What a frame costs at this rate, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// What kept it from being better, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
@@ -205,6 +233,27 @@ pub struct Case {
     pub notes: Vec<String>,
     /// What is not as it must be; empty when all is well.
     pub faults: Vec<String>,
+}
+
+/// The processor time of a frame (spec BENCH-15).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Cost {
+    /// In nanoseconds, over the rounds: the forwarder's, or where it has no core of its own that of
+    /// sender and forwarder together.
+    pub ns: Estimate,
+    /// Processors used, the sender's included; 1 where one sends and forwards.
+    pub cores: u32,
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ns = self.ns.median;
+        f.write_str(&match self.cores {
+            1 => format!("{ns:.0} ns a frame of sender and forwarder, on one core"),
+            cores => format!("{ns:.0} ns a frame of the forwarder, {cores} cores"),
+        })
+    }
 }
 
 /// What a figure is held against.
@@ -267,6 +316,7 @@ impl Case {
         Self {
             group: group.to_owned(),
             name: name.to_owned(),
+            load: None,
             unit,
             better,
             estimate: Estimate::of(&rounds),
@@ -274,6 +324,7 @@ impl Case {
             reference: None,
             expected: None,
             gbps: None,
+            cost: None,
             limit: None,
             offered: 0,
             losses: BTreeMap::new(),
@@ -326,6 +377,13 @@ impl Case {
         Some(ratios(&self.rounds, &reference.rounds).collect())
     }
 
+    /// The title, with what it is held against.
+    #[must_use]
+    pub fn comparison(&self) -> String {
+        let title = self.title();
+        self.reference.as_ref().map_or(title.clone(), |of| format!("{title} to {}", of.name))
+    }
+
     /// Group and name.
     #[must_use]
     pub fn title(&self) -> String {
@@ -342,6 +400,17 @@ fn ratios<'a>(these: &'a [f64], those: &'a [f64]) -> impl Iterator<Item = f64> +
 }
 
 impl Report {
+    /// What was offered, each load once.
+    pub fn loads(&self) -> impl Iterator<Item = &Load> {
+        let mut loads: Vec<&Load> = Vec::new();
+        for load in self.load.iter().chain(self.cases.iter().filter_map(|c| c.load.as_ref())) {
+            if !loads.contains(&load) {
+                loads.push(load);
+            }
+        }
+        loads.into_iter()
+    }
+
     /// Whatever was not as it must be.
     pub fn faults(&self) -> impl Iterator<Item = (&Case, &str)> {
         self.cases.iter().flat_map(|case| case.faults.iter().map(move |f| (case, f.as_str())))

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
-use super::{Calibration, Case, Report};
+use super::{Calibration, Case, Mode, Report, table};
 use crate::bench::load::many;
-use crate::bench::machine::Machine;
 use benches::statistics::Estimate;
 
 /// What `write` writes, as text.
@@ -14,33 +13,6 @@ pub fn written(write: impl FnOnce(&mut String) -> fmt::Result) -> String {
     // Writing into a string cannot fail.
     let _ = write(&mut text);
     text
-}
-
-/// What makes figures worth less than they look.
-#[must_use]
-pub fn warnings(machine: &Machine, calibration: Calibration, interrupted: bool) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if interrupted {
-        warnings.push("interrupted: the report is of what was measured until then".to_owned());
-    }
-    if !machine.optimised {
-        warnings.push("built without optimisation: the figures mean nothing".to_owned());
-    }
-    if !machine.priority_raised {
-        warnings.push("the priority could not be raised: other work takes its share".to_owned());
-    }
-    let Calibration { fastest, slowest, varied, .. } = calibration;
-    if varied {
-        warnings.push(format!(
-            "the machine's speed varied ({fastest:.0} to {slowest:.0} ms): rely on the ratios"
-        ));
-    }
-    warnings.extend(machine.nearness.and_then(|nearness| nearness.in_words()));
-    if machine.steal > 0.01 {
-        let steal = machine.steal * 100.0;
-        warnings.push(format!("the host took {steal:.1} % of the processors away"));
-    }
-    warnings
 }
 
 impl Report {
@@ -53,12 +25,35 @@ impl Report {
     /// What makes its figures worth less than they look.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        warnings(&self.machine, self.calibration, self.interrupted)
+        let machine = &self.machine;
+        let mut warnings = Vec::new();
+        if self.interrupted {
+            warnings.push("interrupted: the report is of what was measured until then".to_owned());
+        }
+        if !machine.optimised {
+            warnings.push("built without optimisation: the figures mean nothing".to_owned());
+        }
+        if !machine.priority_raised {
+            let why = "the priority could not be raised: other work takes its share";
+            warnings.push(why.to_owned());
+        }
+        let Calibration { fastest, slowest, varied, .. } = self.calibration;
+        if varied {
+            warnings.push(format!(
+                "the machine's speed varied ({fastest:.0} to {slowest:.0} ms): rely on the ratios"
+            ));
+        }
+        warnings.extend(machine.nearness.and_then(|nearness| nearness.in_words()));
+        if machine.steal > 0.01 {
+            let steal = machine.steal * 100.0;
+            warnings.push(format!("the host took {steal:.1} % of the processors away"));
+        }
+        warnings
     }
 
     fn write(&self, to: &mut impl Write) -> fmt::Result {
         writeln!(to, "bench {}: {}", self.mode.name(), self.mode.about())?;
-        if let Some(load) = &self.load {
+        for load in self.loads() {
             writeln!(to, "{}", load.in_words())?;
         }
         writeln!(to, "{}", self.machine.in_words())?;
@@ -76,6 +71,21 @@ impl Report {
         for warning in self.warnings() {
             writeln!(to, "{warning}")?;
         }
+        match self.mode {
+            Mode::Compare => table::write(self, to)?,
+            _ => self.groups(to)?,
+        }
+        for (case, fault) in self.faults() {
+            writeln!(to, "FAULT {}: {fault}", case.title())?;
+        }
+        match self.expected.as_str() {
+            "" => Ok(()),
+            expected if self.passed => writeln!(to, "\nas expected: {expected}"),
+            expected => writeln!(to, "\nnot as expected: {expected}, no fault"),
+        }
+    }
+
+    fn groups(&self, to: &mut impl Write) -> fmt::Result {
         let mut group = None;
         for case in &self.cases {
             if group != Some(&case.group) {
@@ -87,14 +97,7 @@ impl Report {
             }
             case.write(to)?;
         }
-        for (case, fault) in self.faults() {
-            writeln!(to, "FAULT {}: {fault}", case.title())?;
-        }
-        match self.expected.as_str() {
-            "" => Ok(()),
-            expected if self.passed => writeln!(to, "\nas expected: {expected}"),
-            expected => writeln!(to, "\nnot as expected: {expected}, no fault"),
-        }
+        Ok(())
     }
 }
 

@@ -1,16 +1,13 @@
 //! `bench compare`.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use clap::{Args, ValueEnum};
 
-use super::NO;
-use super::args::{RoundsArgs, write};
-use crate::bench::compare::{Expected, Plan, Side, compare};
+use super::args::{OutputArgs, RoundsArgs};
+use crate::bench::compare::{Expected, Plan, compare};
 use crate::bench::forwarder::Row;
 use crate::bench::generator::Input;
 use crate::bench::load::{Load, Mix};
@@ -53,9 +50,8 @@ pub(super) struct Compare {
     /// First install, by apt-get, the packages of what is to be measured.
     #[arg(long)]
     install: bool,
-    /// Also write a report for machines, of the form in docs/schema/compare.json.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 fn row(text: &str) -> Result<Row, String> {
@@ -70,12 +66,12 @@ fn expectation(text: &str) -> Result<Expected, String> {
     }
     let mut parts = of.split('@');
     let what = parts.next().unwrap_or_default();
-    let (name, against) = match what.split_once('/') {
-        None => (what, Side::Node),
-        Some((name, of)) if row(of)? == Row::L2FWD => (name, Side::Reference),
+    let (row, against) = match what.split_once('/') {
+        None => (Row::NODE, row(what)?),
+        Some((name, of)) if row(of)? == Row::L2FWD => (row(name)?, Row::L2FWD),
         Some(_) => return Err("a row other than the node is held against l2fwd only".to_owned()),
     };
-    let mut expected = Expected { row: row(name)?, against, input: None, flows: None, ratio };
+    let mut expected = Expected { row, against, input: None, flows: None, ratio };
     for part in parts {
         match (part.parse(), Input::from_str(part, false)) {
             (Ok(flows), _) => expected.flows = Some(flows),
@@ -94,15 +90,7 @@ fn rows() -> String {
 
 impl Compare {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        let report = compare(&self.plan()?)?;
-        if let Some(file) = &self.json {
-            write(file, &(serde_json::to_string_pretty(&report)? + "\n"))?;
-        }
-        std::io::stdout().write_all(report.text().as_bytes())?;
-        if report.interrupted {
-            bail!("interrupted");
-        }
-        Ok(if report.passed { ExitCode::SUCCESS } else { NO })
+        self.output.answer(&compare(&self.plan()?)?)
     }
 
     fn plan(&self) -> anyhow::Result<Plan> {
@@ -117,16 +105,12 @@ impl Compare {
         }
         loads.iter().filter(|load| load.input == Input::Live).try_for_each(Load::check_live)?;
         for expected in &self.expect {
-            let row = expected.row;
-            let against = match expected.against {
-                Side::Node => Row::NODE,
-                Side::Reference => Row::L2FWD,
-            };
+            let Expected { row, against, .. } = expected;
             ensure!(row != against, "--expect {row}: held against itself");
-            let measured = rows.contains(&row) && rows.contains(&against);
-            ensure!(measured, "--expect {row}: not measured");
+            let measured = rows.contains(row) && rows.contains(against);
+            ensure!(measured, "--expect {row}/{against}: not measured");
             let offered = loads.iter().any(|load| expected.is_of(load));
-            ensure!(offered, "--expect {row}: no such load is offered");
+            ensure!(offered, "--expect {row}/{against}: no such load is offered");
         }
         if self.install {
             tools::install(&rows)?;

@@ -1,9 +1,6 @@
 //! `bench compare`: the node beside other forwarders on the same veths, one after the other in
 //! every round (spec BENCH-13).
 
-pub mod report;
-mod text;
-
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,12 +9,10 @@ use super::forwarder::Row;
 use super::generator::Input;
 use super::load::Load;
 use super::peer::tools;
-use super::report::Expectation;
+use super::report::{Absent, Better, Case, Mode, Report, Unit};
 use super::run::Interrupted;
 use super::session::Session;
 use super::window::Window;
-use benches::statistics::Estimate;
-use report::{Absent, LoadReport, Report, RowReport, VERSION};
 
 /// What to measure, for how long, and what is expected.
 #[derive(Clone, Debug)]
@@ -34,22 +29,13 @@ pub struct Plan {
     pub expected: Vec<Expected>,
 }
 
-/// What is held against what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The node against a row.
-    Node,
-    /// A row against the reference.
-    Reference,
-}
-
 /// The least that a rate has to be of another's, by the median.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expected {
-    /// The row.
+    /// The row whose rate it is about.
     pub row: Row,
-    /// What it is held against.
-    pub against: Side,
+    /// What that is held against: any row where it is the node's, and otherwise the reference.
+    pub against: Row,
     /// Under loads that come in this way only.
     pub input: Option<Input>,
     /// Under loads of so many flows only.
@@ -100,58 +86,69 @@ pub fn compare(plan: &Plan) -> anyhow::Result<Report> {
 impl Plan {
     fn report(&self, lanes: Lanes, interrupted: bool, session: &Session) -> Report {
         let Lanes { lanes, absent } = lanes;
-        let loads = self.loads.iter().map(|load| {
+        let cases = self.loads.iter().flat_map(|load| {
             let lanes = lanes.iter().filter(|lane| lane.load == *load);
-            self.load(load, &lanes.collect::<Vec<_>>())
+            self.cases(load, &lanes.collect::<Vec<_>>())
         });
-        let loads: Vec<_> = loads.collect();
-        let rows = || loads.iter().flat_map(|load| &load.rows);
-        let sound = rows().all(|row| row.faults().next().is_none());
-        let reached = rows().all(RowReport::is_as_expected);
+        let cases = cases.collect();
+        let mut report = session.report(Mode::Compare, cases, interrupted);
         // What is expected of a row that is not there is not reached.
-        let all = self.expected.iter().all(|expected| {
-            let mut loads = loads.iter().filter(|load| expected.is_of(&load.load));
-            let name = expected.row.to_string();
-            loads.any(|load| load.rows.iter().any(|row| row.name == name))
+        report.passed &= self.expected.iter().all(|expected| {
+            let (row, against) = (expected.row.to_string(), expected.against.to_string());
+            report.cases.iter().any(|case| {
+                let is_of = case.load.as_ref().is_some_and(|load| expected.is_of(load));
+                let held = case.reference.as_ref().is_some_and(|of| of.name == against);
+                is_of && case.name == row && held
+            })
         });
-        Report {
-            version: VERSION,
-            passed: sound && reached && all,
-            interrupted,
-            machine: session.machine(),
-            calibration: session.calibration(),
-            loads,
-            absent,
+        Report { load: None, absent, ..report }
+    }
+
+    /// The figures under one load: each row, held against the reference where that is there, and
+    /// then the node held against each of the others.
+    fn cases(&self, load: &Load, lanes: &[&Lane]) -> Vec<Case> {
+        let group = name(load);
+        let reference = lanes.iter().find(|lane| lane.row == Row::L2FWD);
+        let mut cases = Vec::new();
+        for lane in lanes {
+            let windows: Vec<_> = lane.windows.iter().collect();
+            let mut case = Case::of_windows(&group, &lane.row.to_string(), &windows);
+            case.notes.insert(0, lane.row.about());
+            case.load = Some(load.clone());
+            let reference = reference.filter(|_| lane.row != Row::L2FWD);
+            cases.push(reference.map_or(case.clone(), |of| self.held(case, lane, of)));
+        }
+        let node = lanes.iter().find(|lane| lane.row == Row::NODE);
+        let others = lanes.iter().filter(|lane| ![Row::NODE, Row::L2FWD].contains(&lane.row));
+        cases.extend(others.filter_map(|other| {
+            let (node, name) = (node?, Row::NODE.to_string());
+            let mut case = Case::new(&group, &name, Unit::Mpps, Better::Higher, node.rates());
+            case.load = Some(load.clone());
+            Some(self.held(case, node, other))
+        }));
+        cases
+    }
+
+    /// A figure held against another row's of the same rounds, and against what is expected of it.
+    fn held(&self, case: Case, lane: &Lane, against: &Lane) -> Case {
+        let case = case.against(&against.row.to_string(), against.rates());
+        match self.expected(lane.row, against.row, &lane.load) {
+            Some(expected) => case.expecting(expected.ratio),
+            None => case,
         }
     }
 
-    fn load(&self, load: &Load, lanes: &[&Lane]) -> LoadReport {
-        let of = |row: Row| lanes.iter().find(|lane| lane.row == row);
-        let (node, reference) = (of(Row::NODE), of(Row::L2FWD));
-        let rows = lanes.iter().map(|lane| {
-            let mut report = RowReport::of(lane.row, &lane.windows);
-            if let Some(node) = node.filter(|_| lane.row != Row::NODE) {
-                report.compare_node(&node.windows);
-            }
-            if let Some(reference) = reference.filter(|_| lane.row != Row::L2FWD) {
-                report.compare_reference(&reference.windows);
-            }
-            let expected = |against, ratio: Option<Estimate>| {
-                let expected = self.expected(lane.row, against, load)?;
-                Some(Expectation::least(expected.ratio, ratio?))
-            };
-            report.expected = expected(Side::Node, report.node_ratio);
-            report.expected_of_reference = expected(Side::Reference, report.reference_ratio);
-            report
-        });
-        LoadReport { load: load.clone(), rows: rows.collect() }
-    }
-
-    /// What is expected of a row under a load: what says most of the load it is about.
-    fn expected(&self, row: Row, against: Side, load: &Load) -> Option<&Expected> {
+    /// What is expected of two rows under a load: what says most of the load it is about.
+    fn expected(&self, row: Row, against: Row, load: &Load) -> Option<&Expected> {
         let of = self.expected.iter();
         let of = of.filter(|one| (one.row, one.against) == (row, against) && one.is_of(load));
         of.max_by_key(|one| u8::from(one.input.is_some()) + u8::from(one.flows.is_some()))
+    }
+}
+
+impl Lane {
+    fn rates(&self) -> Vec<f64> {
+        self.windows.iter().map(|window| window.mpps).collect()
     }
 }
 
@@ -183,7 +180,7 @@ impl Lanes {
                     None => {
                         lanes.lanes.push(Lane { load: load.clone(), row, windows: vec![] });
                     }
-                    Some(reason) => lanes.absent.push(Absent::of(row, load, reason.to_owned())),
+                    Some(reason) => lanes.absent.push(absent(row, load, reason.to_owned())),
                 }
             }
         }
@@ -218,7 +215,7 @@ impl Lanes {
                 Err(error) => {
                     let reason = format!("{error:#}");
                     progress.line(&format!("without {row}: {reason}"));
-                    self.absent.push(Absent::of(row, &load, reason));
+                    self.absent.push(absent(row, &load, reason));
                     self.lanes.retain(|lane| lane.load != load || lane.row != row);
                 }
             }
@@ -242,8 +239,14 @@ impl Lanes {
     }
 }
 
+/// A row that is not measured under one load.
+fn absent(row: Row, load: &Load, reason: String) -> Absent {
+    Absent { name: row.to_string(), load: Some(load.clone()), reason }
+}
+
 /// A load as it is told from the others.
-fn name(load: &Load) -> String {
+#[must_use]
+pub fn name(load: &Load) -> String {
     format!("{}, {} flows", load.input.name(), load.flows)
 }
 
@@ -283,8 +286,8 @@ mod tests {
         let loads = [(Input::Skb, 1_000), (Input::Live, 1_000), (Input::Skb, 1_000_000)]
             .map(|(input, flows)| Load::smallest(input).with_flows(flows));
         let expected = |input, flows, ratio| Expected {
-            row: Row::L2FWD,
-            against: Side::Node,
+            row: Row::NODE,
+            against: Row::L2FWD,
             input,
             flows,
             ratio,
@@ -300,9 +303,9 @@ mod tests {
                 expected(Some(Input::Live), None, 0.93),
             ],
         };
-        let of = |load: &Load| plan.expected(Row::L2FWD, Side::Node, load);
+        let of = |load: &Load| plan.expected(Row::NODE, Row::L2FWD, load);
         let found = loads.each_ref().map(|load| of(load).map(|one| one.ratio));
         assert_eq!(found, [Some(0.95), Some(0.93), Some(0.9)]);
-        assert_eq!(plan.expected(Row::L2FWD, Side::Reference, &loads[0]), None);
+        assert_eq!(plan.expected(Row::L2FWD, Row::NODE, &loads[0]), None);
     }
 }
