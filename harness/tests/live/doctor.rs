@@ -296,4 +296,8 @@ fn a_lab_is_tuned_without_complaint_and_tuned_back() {
         assert_eq!(settings(), before);
     }
     assert!(refused_at_once(&lab));
+    // All of it ends with the lab.
+    assert_eq!(tuning(&lab, "--tune"), first);
+    run(&["down", &lab.name]);
+    assert_eq!(remains(&lab.name), [""; 0]);
 }

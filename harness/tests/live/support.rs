@@ -87,7 +87,7 @@ pub(crate) fn run(args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// A lab that is taken down when the test ends, however it ends.
+/// A lab that is taken down when the test ends, however it ends; nothing of it may be left then.
 pub(crate) struct TestLab {
     pub(crate) name: String,
     _file: tempfile::NamedTempFile,
@@ -142,7 +142,11 @@ impl TestLab {
 
 impl Drop for TestLab {
     fn drop(&mut self) {
-        let _ = trunkline(&["down", &self.name]).output();
+        let down = trunkline(&["down", &self.name]).output();
+        // A test that fails says why it does.
+        if !std::thread::panicking() {
+            assert_eq!(remains(&self.name), [""; 0], "{down:?}");
+        }
     }
 }
 

@@ -137,6 +137,7 @@ fn a_busy_forwarder_calls_the_kernel_once_for_a_batch_that_it_sends() {
     for (links, sends) in [("wired", 3 * BATCHES), ("fused", BATCHES)] {
         let calls = calls_of(links);
         assert_eq!(calls.keys().collect::<Vec<_>>(), ["sendto"], "{links}: {calls:?}");
-        assert!((sends..=2 * sends).contains(&calls["sendto"]), "{links}: {calls:?}");
+        // A batch that came late is sent in two; the last call may not have returned.
+        assert!((sends - 1..=2 * sends).contains(&calls["sendto"]), "{links}: {calls:?}");
     }
 }
