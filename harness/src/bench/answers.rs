@@ -85,7 +85,6 @@ pub fn answers(plan: &Plan) -> anyhow::Result<Report> {
     // The pods' own stacks are to have what arrives there.
     session.pods.clear();
     let mut all = Way::value_variants().iter().map(|way| Timed::of(*way)).collect::<Vec<_>>();
-    let mut complete = 0;
     let interrupted = session.rounds(plan.rounds, |session, round| {
         let first = round as usize % all.len();
         for at in (first..all.len()).chain(0..first) {
@@ -97,10 +96,8 @@ pub fn answers(plan: &Plan) -> anyhow::Result<Report> {
             let [p50, ..] = took;
             progress.line(&format!("{:<16} p50 {p50:.1} us", timed.way.to_string()));
         }
-        complete += 1;
         Ok(())
     })?;
-    all.iter_mut().for_each(|timed| timed.rounds.truncate(complete));
     let cases = cases(plan, &all);
     Ok(Report { load: None, ..session.report(Mode::Answers, cases, interrupted) })
 }

@@ -13,7 +13,7 @@ use super::generator::Offered;
 use super::lab::Shape;
 use super::load::Load;
 use super::machine::pin;
-use super::rate::{find, say};
+use super::rate::{find, say, searched};
 use super::report::{Better, Case, Mode, Report, Unit, add_losses};
 use super::run::{Run, Setting};
 use super::search::Goal;
@@ -70,13 +70,15 @@ pub fn churn(load: &Load, plan: &Plan) -> anyhow::Result<Report> {
     let mut session = Session::open(load, crowd)?;
     let mut shape = Shape::of(load);
     crowd(&mut shape);
-    let mut rate = plan.rate;
+    let (mut rate, mut searches) = (plan.rate, Vec::new());
     // Without swaps, and with them.
     let mut windows: [Vec<Window>; 2] = [Vec::new(), Vec::new()];
     let interrupted = session.rounds(plan.rounds, |session, round| {
         let rate = match rate {
             Some(rate) => rate,
-            None => *rate.insert(find(session, Kind::Node, &plan.goal)?.rate * plan.share),
+            None => {
+                *rate.insert(find(session, Kind::Node, &plan.goal, &mut searches)? * plan.share)
+            }
         };
         anyhow::ensure!(rate > 0.0, "the node forwards no rate without a loss");
         let (setting, pods, progress) = session.parts();
@@ -97,7 +99,10 @@ pub fn churn(load: &Load, plan: &Plan) -> anyhow::Result<Report> {
         windows[1].push(with);
         Ok(())
     })?;
-    let cases = if windows[1].is_empty() { Vec::new() } else { cases(&windows, rate) };
+    let mut cases = if windows[1].is_empty() { Vec::new() } else { cases(&windows, rate) };
+    if plan.rate.is_none() {
+        cases.push(searched("rate without a loss", &searches));
+    }
     let mut report = session.report(Mode::Churn, cases, interrupted);
     report.goal = plan.rate.is_none().then_some(plan.goal);
     report.expected = "no frame lost while the lab changes".to_owned();

@@ -59,8 +59,8 @@ struct Lanes {
     absent: Vec<Absent>,
 }
 
-/// Measures in a lab that has room for every load. Once the user interrupts it, the report is of the
-/// rounds that were complete.
+/// Measures in a lab that has room for every load. Once the user interrupts it, the report is of
+/// what was measured until then.
 ///
 /// # Errors
 /// [`WrongFrame`](super::rehearsal::WrongFrame) where the node or the reference is wrong, or where
@@ -73,13 +73,10 @@ pub fn compare(plan: &Plan) -> anyhow::Result<Report> {
     for Absent { name, reason, .. } in &lanes.absent {
         session.progress.line(&format!("without {name}: {reason}"));
     }
-    let mut complete = 0;
     let interrupted = session.rounds(plan.rounds, |session, round| {
         lanes.round(round, plan.time, session)?;
-        complete += 1;
         Ok(())
     })?;
-    lanes.lanes.iter_mut().for_each(|lane| lane.windows.truncate(complete));
     Ok(plan.report(lanes, interrupted, &session))
 }
 

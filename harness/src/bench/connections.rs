@@ -13,7 +13,7 @@ use super::far_end::FarEnd;
 use super::forwarder::Row;
 use super::load::{Load, PORTS, Proto};
 use super::machine::pin;
-use super::rate::say;
+use super::rate::{say, tell};
 use super::report::{Better, Case, Mode, Report, Unit, add_losses};
 use super::run::{Interrupted, Setting};
 use super::search::{Found, Goal, Outcome, search};
@@ -51,30 +51,24 @@ pub fn cps(load: &Load, plan: &CpsPlan) -> anyhow::Result<Report> {
     let mut found: Vec<Found> = Vec::new();
     let interrupted = session.rounds(plan.rounds, |session, _| {
         let (setting, pods, progress) = session.parts();
-        let of_round = search(&plan.goal, |rate, time| {
+        let mut of_round = Found::default();
+        let searched = search(&plan.goal, &mut of_round, |rate, time| {
             say(progress, "connections", rate);
-            trial(&setting, pods, plan.then, rate, time)
-        })?;
-        progress.line(&format!("{:.0} connections a second", of_round.rate));
+            let outcome = trial(&setting, pods, plan.then, rate, time)?;
+            tell(progress, "connections", &outcome);
+            anyhow::Ok(outcome)
+        });
+        let rate = of_round.rate;
         found.push(of_round);
+        searched?;
+        progress.line(&format!("{rate:.0} connections a second"));
         Ok(())
     })?;
-    let mut cases = Vec::new();
-    if !found.is_empty() {
-        let name = if plan.then == Then::End { "begun and ended" } else { "established" };
-        let rates = found.iter().map(|found| found.rate).collect();
-        let mut case = Case::new("", name, Unit::ConnectionsPerSecond, Better::Higher, rates);
-        for found in &found {
-            case.limit = Some(found.limit());
-            case.faults.extend(found.faults.iter().cloned());
-            case.trials.push(found.trials.clone());
-            for trial in &found.trials {
-                case.offered += trial.offered;
-                add_losses(&mut case.losses, &trial.losses);
-            }
-        }
-        cases.push(case);
-    }
+    let name = if plan.then == Then::End { "begun and ended" } else { "established" };
+    let finished = found.iter().filter(|found| found.finished);
+    let rates = finished.map(|found| found.rate).collect();
+    let case = Case::new("", name, Unit::ConnectionsPerSecond, Better::Higher, rates);
+    let cases = vec![case.with_searches(&found)];
     let mut report = session.report(Mode::Cps, cases, interrupted);
     report.goal = Some(plan.goal);
     if let Some(least) = plan.expected {

@@ -12,7 +12,7 @@ use super::lab::Shape;
 use super::load::Load;
 use super::machine::pin;
 use super::node::Node;
-use super::report::{Better, Case, Mode, Report, Unit, add_losses};
+use super::report::{Better, Case, Mode, Report, Unit};
 use super::run::Setting;
 use super::session::Session;
 use super::window::Window;
@@ -63,7 +63,6 @@ pub fn idle(plan: &Plan) -> anyhow::Result<Report> {
     let mut session = Session::open(&load, |_| ())?;
     let mut crowd = Crowd::make(&load, plan.idle)?;
     let mut both = [Measured::default(), Measured::default()];
-    let mut complete = 0;
     let interrupted = session.rounds(plan.rounds, |session, round| {
         let first = round as usize % both.len();
         for at in [first, 1 - first] {
@@ -80,13 +79,8 @@ pub fn idle(plan: &Plan) -> anyhow::Result<Report> {
             both[at].windows.push(windows);
             both[at].turns.push(turn);
         }
-        complete += 1;
         Ok(())
     })?;
-    for measured in &mut both {
-        measured.windows.truncate(complete);
-        measured.turns.truncate(complete);
-    }
     session.load = load;
     let sizes = [size(&session.bed)?, size(&crowd.bed)?];
     Ok(session.report(Mode::Idle, cases(plan, &both, &sizes), interrupted))
@@ -153,25 +147,13 @@ fn cases(plan: &Plan, [alone, crowd]: &[Measured; 2], sizes: &[String; 2]) -> Ve
     let (name, reference) = (format!("{} idle", plan.idle), "none idle");
     let mut cases = Vec::new();
     for (at, input) in INPUTS.into_iter().enumerate() {
-        let rates = |of: &Measured| of.windows.iter().map(|both| both[at].mpps).collect();
-        let case = Case::new(input.name(), &name, Unit::Mpps, Better::Higher, rates(crowd));
-        let mut case = case.against(reference, rates(alone));
+        let [alone, crowd] = [(reference, alone), (&name, crowd)].map(|(name, of)| {
+            let windows: Vec<_> = of.windows.iter().map(|both| &both[at]).collect();
+            Case::of_windows(input.name(), name, &windows)
+        });
+        let mut case = crowd.beside(alone);
         if let Some(least) = plan.expected {
             case = case.expecting(least);
-        }
-        for (of, windows) in [(reference, &alone.windows), (&name, &crowd.windows)] {
-            let faults = windows.iter().flat_map(|both| &both[at].faults);
-            case.faults.extend(faults.map(|fault| format!("{of}: {fault}")));
-        }
-        for both in &crowd.windows {
-            case.offered += both[at].offered;
-            add_losses(&mut case.losses, &both[at].losses);
-        }
-        if let Some(reference) = &mut case.reference {
-            for both in &alone.windows {
-                reference.offered += both[at].offered;
-                add_losses(&mut reference.losses, &both[at].losses);
-            }
         }
         cases.push(case);
     }

@@ -9,7 +9,7 @@ use xdp_progs::Times;
 
 use super::forwarder::Kind;
 use super::load::Load;
-use super::rate::{find, say};
+use super::rate::{find, say, searched};
 use super::report::{Better, Case, Mode, Report, Unit, add_losses};
 use super::run::Run;
 use super::search::Goal;
@@ -61,33 +61,33 @@ struct Timed {
 pub fn latency(load: &Load, plan: &Plan) -> anyhow::Result<Report> {
     load.check(true)?;
     let mut session = Session::open(load, |_| ())?;
-    let mut ndr = plan.ndr;
+    let (mut ndr, mut searches) = (plan.ndr, Vec::new());
     let mut levels: Vec<(String, f64, [Timed; 2])> = Vec::new();
     let interrupted = session.rounds(plan.rounds, |session, round| {
         let ndr = match ndr {
             Some(ndr) => ndr,
-            None => *ndr.insert(find(session, Kind::Node, &plan.goal)?.rate),
+            None => *ndr.insert(find(session, Kind::Node, &plan.goal, &mut searches)?),
         };
         if levels.is_empty() {
             levels = self::levels(plan, ndr)?;
         }
-        for kind in order(round) {
-            let at = usize::from(kind == Kind::Node);
-            for (name, rate, timed) in &mut levels {
+        for (name, rate, timed) in &mut levels {
+            for kind in order(round) {
                 let (setting, pods, progress) = session.parts();
                 say(progress, &format!("{}, {name},", kind.name()), Some(*rate));
                 let mut run = Run::start(&setting, kind, pods, true)?;
-                timed[at].take(&mut run, *rate, plan.time)?;
+                timed[usize::from(kind == Kind::Node)].take(&mut run, *rate, plan.time)?;
             }
+            let [l2fwd, node] =
+                timed.each_ref().map(|timed| timed.all.value_at_quantile(0.5) as f64 / 1e3);
+            let said = format!("node p50 {node:.1} us, l2fwd {l2fwd:.1} us");
+            session.progress.line(&format!("{name:<8} {rate:>9.0}/s  {said}"));
         }
         Ok(())
     })?;
-    for (name, rate, [l2fwd, node]) in &levels {
-        let [this, that] = [node, l2fwd].map(|timed| timed.all.value_at_quantile(0.5) as f64 / 1e3);
-        let said = format!("node p50 {this:.1} us, l2fwd {that:.1} us");
-        session.progress.line(&format!("{name:<8} {rate:>9.0}/s  {said}"));
-    }
-    let cases = levels.iter().flat_map(|(name, rate, timed)| cases(name, *rate, timed)).collect();
+    let of_search = plan.ndr.is_none().then(|| searched("rate without a loss", &searches));
+    let levels = levels.iter().flat_map(|(name, rate, timed)| cases(name, *rate, timed));
+    let cases = of_search.into_iter().chain(levels).collect();
     let mut report = session.report(Mode::Latency, cases, interrupted);
     report.goal = plan.ndr.is_none().then_some(plan.goal);
     Ok(report)
@@ -148,7 +148,7 @@ fn of(times: &Times) -> anyhow::Result<Histogram<u64>> {
 }
 
 fn cases(name: &str, rate: f64, [l2fwd, node]: &[Timed; 2]) -> Vec<Case> {
-    // A round that was interrupted has timed one of the two only.
+    // A load that was interrupted was timed with one of the two only.
     let rounds = node.rounds.len().min(l2fwd.rounds.len());
     if rounds == 0 {
         return Vec::new();

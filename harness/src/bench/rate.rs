@@ -29,19 +29,17 @@ pub struct Plan {
 pub fn rate(load: &Load, plan: &Plan) -> anyhow::Result<Report> {
     load.check(false)?;
     let mut session = Session::open(load, |_| ())?;
-    let mut found = Vec::new();
+    // Of l2fwd, and of the node.
+    let mut found = [Vec::new(), Vec::new()];
     let interrupted = session.rounds(plan.rounds, |session, round| {
-        let mut both = [Found::default(), Found::default()];
         for kind in order(round) {
-            let of_kind = find(session, kind, &plan.goal)?;
-            let mpps = of_kind.rate / 1e6;
+            let of_kind = &mut found[usize::from(kind == Kind::Node)];
+            let mpps = find(session, kind, &plan.goal, of_kind)? / 1e6;
             session.progress.line(&format!("{:<5} {mpps:.3} Mpps", kind.name()));
-            both[usize::from(kind == Kind::Node)] = of_kind;
         }
-        found.push(both);
         Ok(())
     })?;
-    let cases = if found.is_empty() { Vec::new() } else { vec![case(load, plan, &found)] };
+    let cases = vec![case(load, plan, &found)];
     let mut report = session.report(plan.mode, cases, interrupted);
     report.goal = Some(plan.goal);
     if let Some(least) = plan.expected {
@@ -52,25 +50,37 @@ pub fn rate(load: &Load, plan: &Plan) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// Searches the highest rate of one forwarder.
+/// Searches the highest rate of one forwarder, and puts the search to those before it.
 ///
 /// # Errors
-/// As [`rate`], or an interruption.
-pub fn find(session: &mut Session, kind: Kind, goal: &Goal) -> anyhow::Result<Found> {
+/// As [`rate`], or an interruption: what was found until then is there then as well.
+pub fn find(
+    session: &mut Session,
+    kind: Kind,
+    goal: &Goal,
+    searches: &mut Vec<Found>,
+) -> anyhow::Result<f64> {
+    let mut found = Found::default();
     let (setting, pods, progress) = session.parts();
-    let mut run = Run::start(&setting, kind, pods, false)?;
-    search(goal, |rate, time| {
-        say(progress, kind.name(), rate);
-        let (offered, tally) = run.trial(rate, time)?;
-        Ok(Outcome {
-            due: offered.due,
-            offered: tally.offered,
-            lost: tally.offered.saturating_sub(tally.right),
-            seconds: offered.seconds,
-            losses: tally.losses(),
-            faults: tally.faults(),
+    let searched = Run::start(&setting, kind, pods, false).and_then(|mut run| {
+        search(goal, &mut found, |rate, time| {
+            say(progress, kind.name(), rate);
+            let (offered, tally) = run.trial(rate, time)?;
+            let outcome = Outcome {
+                due: offered.due,
+                offered: tally.offered,
+                lost: tally.offered.saturating_sub(tally.right),
+                seconds: offered.seconds,
+                losses: tally.losses(),
+                faults: tally.faults(),
+            };
+            tell(progress, kind.name(), &outcome);
+            Ok(outcome)
         })
-    })
+    });
+    let rate = found.rate;
+    searches.push(found);
+    searched.map(|()| rate)
 }
 
 /// Tells of a trial that begins.
@@ -81,28 +91,45 @@ pub fn say(progress: &Progress, what: &str, rate: Option<f64>) {
     });
 }
 
-fn case(load: &Load, plan: &Plan, found: &[[Found; 2]]) -> Case {
-    let rates = |at: usize| found.iter().map(|both| both[at].rate / 1e6).collect::<Vec<_>>();
-    let name = plan.mode.name();
-    let mut case = Case::new("", name, Unit::Mpps, Better::Higher, rates(1));
-    case = case.against(Kind::L2fwd.name(), rates(0));
-    case.gbps = Some(load.sizes.gbps(case.estimate.median * 1e6));
-    for [l2fwd, node] in found {
-        case.faults.extend(l2fwd.faults.iter().chain(&node.faults).cloned());
-        case.trials.push(node.trials.clone());
-        case.limit = Some(node.limit());
-        for trial in &node.trials {
-            case.offered += trial.offered;
-            add_losses(&mut case.losses, &trial.losses);
-        }
-        if let Some(reference) = &mut case.reference {
-            reference.limit = Some(l2fwd.limit());
-            reference.trials.push(l2fwd.trials.clone());
-            for trial in &l2fwd.trials {
-                reference.offered += trial.offered;
-                add_losses(&mut reference.losses, &trial.losses);
+/// Tells of a trial that has ended.
+pub fn tell(progress: &Progress, what: &str, outcome: &Outcome) {
+    let Outcome { offered, lost, seconds, .. } = outcome;
+    let rate = *offered as f64 / seconds.max(1e-9);
+    progress.line(&format!("{what} at {rate:.0}/s: {lost} of {offered} lost in {seconds:.2} s"));
+}
+
+/// The searches of both as a figure. The last round may have searched one of the two only.
+fn case(load: &Load, plan: &Plan, [l2fwd, node]: &[Vec<Found>; 2]) -> Case {
+    let mut case = searched(plan.mode.name(), node).beside(searched(Kind::L2fwd.name(), l2fwd));
+    case.gbps = (!case.rounds.is_empty()).then(|| load.sizes.gbps(case.estimate.median * 1e6));
+    case
+}
+
+/// A rate that was searched for.
+#[must_use]
+pub fn searched(name: &str, searches: &[Found]) -> Case {
+    let finished = searches.iter().filter(|found| found.finished);
+    let rates = finished.map(|found| found.rate / 1e6).collect();
+    Case::new("", name, Unit::Mpps, Better::Higher, rates).with_searches(searches)
+}
+
+impl Case {
+    /// With what the trials of its searches have shown.
+    #[must_use]
+    pub fn with_searches(mut self, searches: &[Found]) -> Self {
+        for found in searches.iter().filter(|found| !found.trials.is_empty()) {
+            if found.finished {
+                self.limit = Some(found.limit());
+            } else {
+                self.notes.push(found.so_far());
+            }
+            self.faults.extend(found.faults.iter().cloned());
+            self.trials.push(found.trials.clone());
+            for trial in &found.trials {
+                self.offered += trial.offered;
+                add_losses(&mut self.losses, &trial.losses);
             }
         }
+        self
     }
-    case
 }

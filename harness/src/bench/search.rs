@@ -8,6 +8,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::load::many;
+
 /// A generator that sends so much less than was due was itself the limit.
 const SHORT: f64 = 0.99;
 /// Below this rate the search gives up.
@@ -84,9 +86,27 @@ pub struct Found {
     pub trials: Vec<Trial>,
     /// What did not add up in one.
     pub faults: Vec<String>,
+    /// Whether the search came to its end, and was not interrupted.
+    pub finished: bool,
 }
 
 impl Found {
+    /// What the trials of an unfinished search have shown.
+    #[must_use]
+    pub fn so_far(&self) -> String {
+        let rates = |held| self.trials.iter().filter(move |t| t.held == held).map(|t| t.rate);
+        let lost = rates(false).fold(f64::INFINITY, f64::min);
+        let held = rates(true).filter(|rate| *rate < lost).fold(0.0, f64::max);
+        let mut said = format!("unfinished search of {}", many(self.trials.len() as u32, "trial"));
+        if held > 0.0 {
+            said += &format!(", {held:.0}/s held");
+        }
+        if lost.is_finite() {
+            said += &format!(", {lost:.0}/s did not hold");
+        }
+        said
+    }
+
     /// What kept it from being more: the generator, or the place where most was lost in the trials
     /// above the rate.
     #[must_use]
@@ -108,18 +128,20 @@ struct Search<'a, M> {
     measure: M,
     /// The most that the generator can offer, once that is known to hold.
     cap: Option<f64>,
-    found: Found,
+    found: &'a mut Found,
 }
 
-/// Searches; `measure` makes a trial at a rate, or with as much as can be offered.
+/// Searches; `measure` makes a trial at a rate, or with as much as can be offered. What its trials
+/// have shown is in `found` however it ends.
 ///
 /// # Errors
 /// What `measure` says.
 pub fn search<E>(
     goal: &Goal,
+    found: &mut Found,
     measure: impl FnMut(Option<f64>, Duration) -> Result<Outcome, E>,
-) -> Result<Found, E> {
-    let mut search = Search { goal, measure, cap: None, found: Found::default() };
+) -> Result<(), E> {
+    let mut search = Search { goal, measure, cap: None, found };
     let mut rate = search.first()?;
     let phases = goal.phases.max(1);
     let (mut low, mut high) = (0.0, None);
@@ -138,8 +160,9 @@ pub fn search<E>(
         (low, high) = (low * (1.0 - step), Some(low));
         step = (step * 2.0).min(0.5);
     }
-    let Search { found, .. } = search;
-    Ok(Found { rate: if low < LEAST { 0.0 } else { low }, upper: high, ..found })
+    (found.rate, found.upper) = (if low < LEAST { 0.0 } else { low }, high);
+    found.finished = true;
+    Ok(())
 }
 
 impl<E, M: FnMut(Option<f64>, Duration) -> Result<Outcome, E>> Search<'_, M> {
@@ -246,8 +269,38 @@ mod tests {
     }
 
     fn found(goal: &Goal, mut device: impl FnMut(Option<f64>, Duration) -> Outcome) -> Found {
-        let Ok(found) = search(goal, |rate, time| Ok::<_, Infallible>(device(rate, time)));
+        let mut found = Found::default();
+        let Ok(()) = search(goal, &mut found, |rate, time| Ok::<_, Infallible>(device(rate, time)));
+        assert!(found.finished);
         found
+    }
+
+    #[test]
+    fn an_interrupted_search_tells_what_its_trials_have_shown() {
+        let so_far = |trials| {
+            let (mut device, mut found, mut left) = (device(0.5e6, 1e6), Found::default(), trials);
+            let ended = search(&GOAL, &mut found, |rate, time| {
+                if left == 0 {
+                    return Err("interrupted");
+                }
+                left -= 1;
+                Ok(device(rate, time))
+            });
+            assert_eq!((ended, found.finished), (Err("interrupted"), false));
+            assert_eq!(found.trials.len(), trials);
+            found.so_far()
+        };
+        assert_eq!(so_far(0), "unfinished search of 0 trials");
+        // As much as can be offered, half of which arrives; that half; and a bit more.
+        assert_eq!(so_far(1), "unfinished search of 1 trial, 1000000/s did not hold");
+        assert_eq!(
+            so_far(2),
+            "unfinished search of 2 trials, 500000/s held, 1000000/s did not hold"
+        );
+        assert_eq!(
+            so_far(3),
+            "unfinished search of 3 trials, 500000/s held, 520000/s did not hold"
+        );
     }
 
     #[test]

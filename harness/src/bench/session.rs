@@ -112,7 +112,7 @@ impl Session {
     }
 
     /// Does something so many times, after a look at the machine's speed. Says whether the user
-    /// has stopped it: what was done in that round is lost, what was done before is not.
+    /// has stopped it: what `each` had kept until then is to be told.
     ///
     /// # Errors
     /// What `each` says, unless it is [`Interrupted`].

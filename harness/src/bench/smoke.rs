@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::forwarder::Kind;
 use super::generator::Input;
 use super::load::Load;
-use super::report::{Better, Case, Mode, Report, Unit, add_losses};
+use super::report::{Case, Mode, Report};
 use super::session::{Session, order};
 use super::window::Window;
 
@@ -64,17 +64,9 @@ pub fn smoke(plan: Plan) -> anyhow::Result<Report> {
 
 /// The figure of an input: the node against l2fwd.
 fn case(input: Input, windows: &[[Window; 2]]) -> Case {
-    let rates = |at: usize| windows.iter().map(|both| both[at].mpps).collect::<Vec<_>>();
-    let mut case = Case::new(input.name(), Kind::Node.name(), Unit::Mpps, Better::Higher, rates(1));
-    case = case.against(Kind::L2fwd.name(), rates(0));
-    for [l2fwd, node] in windows {
-        case.offered += node.offered;
-        add_losses(&mut case.losses, &node.losses);
-        case.faults.extend(l2fwd.faults.iter().chain(&node.faults).cloned());
-        if let Some(reference) = &mut case.reference {
-            reference.offered += l2fwd.offered;
-            add_losses(&mut reference.losses, &l2fwd.losses);
-        }
-    }
-    case
+    let [l2fwd, node] = [(0, Kind::L2fwd), (1, Kind::Node)].map(|(at, kind)| {
+        let windows: Vec<_> = windows.iter().map(|both| &both[at]).collect();
+        Case::of_windows(input.name(), kind.name(), &windows)
+    });
+    node.beside(l2fwd)
 }

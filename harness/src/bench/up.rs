@@ -51,7 +51,6 @@ pub fn up(plan: &Plan) -> anyhow::Result<Report> {
     let mut session = Session::open(&Load::smallest(Input::Skb), |_| ())?;
     let mut both =
         [WiredOrFused::Wired, WiredOrFused::Fused].map(|links| Timed { links, rounds: Vec::new() });
-    let mut complete = 0;
     let interrupted = session.rounds(plan.rounds, |session, round| {
         let first = round as usize % both.len();
         for at in [first, 1 - first] {
@@ -62,10 +61,8 @@ pub fn up(plan: &Plan) -> anyhow::Result<Report> {
             progress.line(&format!("{name:<6} up {up:.2} s, down {down:.2} s"));
             setting.wait(Duration::ZERO)?;
         }
-        complete += 1;
         Ok(())
     })?;
-    both.iter_mut().for_each(|timed| timed.rounds.truncate(complete));
     let cases = cases(plan, &text, &both)?;
     let mut report = Report { load: None, ..session.report(Mode::Up, cases, interrupted) };
     let mut expected = Vec::new();

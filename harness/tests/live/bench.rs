@@ -1,6 +1,7 @@
 //! `bench smoke`: what it measures is right, adds up, and leaves nothing behind. How fast anything
 //! is, no test says.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
@@ -284,6 +285,73 @@ fn an_interrupted_bench_leaves_nothing_behind() {
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(told.contains("interrupted: the report is of what"), "{told}");
     assert_eq!(remains(&lab), Vec::<String>::new());
+}
+
+/// Interrupts a mode of the bench as soon as it has said something with `mark` in it, and gives its
+/// report.
+fn interrupted_at(mark: &str, arguments: &[&str]) -> Report {
+    let folder = tempfile::tempdir().expect("make a folder");
+    let [json, html] = ["report.json", "report.html"].map(|name| folder.path().join(name));
+    let paths = [&json, &html].map(|path| path.to_str().expect("a path"));
+    let mut command = trunkline(&[&["bench"], arguments].concat());
+    command.args(["--rounds", "1", "--json", paths[0], "--html", paths[1]]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("start the bench");
+    let lab = lab_of(child.id());
+    let mut said = BufReader::new(child.stderr.take().expect("its errors")).lines();
+    let line = said.find(|line| line.as_ref().is_ok_and(|line| line.contains(mark)));
+    assert!(line.is_some(), "never said: {mark}");
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).expect("interrupt it");
+    // What else it says is taken, so that it can end.
+    said.for_each(drop);
+    let output = child.wait_with_output().expect("its end");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(remains(&lab), Vec::<String>::new());
+    let report = read(&json);
+    assert!(report.interrupted);
+    let page = std::fs::read_to_string(&html).expect("the page was written");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    for case in &report.cases {
+        assert!(case.rounds.iter().all(|figure| *figure > 0.0), "{case:?}");
+        for part in case.notes.iter().chain([&case.name]) {
+            assert!(page.contains(part) && told.contains(part), "{part}: {told}{page}");
+        }
+    }
+    report
+}
+
+#[test]
+fn an_interrupted_search_tells_the_rates_that_it_has_tried() {
+    if !is_root() {
+        return;
+    }
+    // Of all these the first round takes minutes.
+    let long = ["--initial", "0.2", "--last", "60", "--finals", "10"];
+    for mode in
+        [&["ndr"][..], &["pdr"], &["latency"], &["churn"], &["cps", "--connections", "2000"]]
+    {
+        let report = interrupted_at("/s: ", &[mode, &long[..]].concat());
+        let [case] = &report.cases[..] else { panic!("{mode:?}: {:?}", report.cases) };
+        let reference = case.reference.iter().flat_map(|reference| &reference.trials);
+        let trials: Vec<_> = case.trials.iter().chain(reference).flatten().collect();
+        assert!(!trials.is_empty(), "{case:?}");
+        assert_eq!(case.rounds, Vec::<f64>::new());
+        let [note] = &case.notes[..] else { panic!("{case:?}") };
+        assert!(note.contains("unfinished search of ") && note.contains("/s "), "{note}");
+    }
+}
+
+#[test]
+fn loads_that_were_timed_before_an_interruption_are_told() {
+    if !is_root() {
+        return;
+    }
+    let loads = ["--ndr", "20000", "--loads", "50", "--seconds", "0.2"];
+    let report = interrupted_at("idle ", &[&["latency"], &loads[..]].concat());
+    let case = report.cases.first().expect("a time");
+    let reference = case.reference.as_ref().expect("a reference");
+    assert_eq!((case.title().as_str(), case.rounds.len()), ("idle p50", 1));
+    assert_eq!(reference.rounds.len(), 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::chart::{self, COLOURS, better, escape};
-use super::text::{figure, losses, written};
+use super::text::{losses, of_rounds, written};
 use super::{Absent, Case, Report};
 use crate::bench::search::Trial;
 
@@ -51,7 +51,8 @@ impl Report {
     }
 
     fn charts(&self, to: &mut impl Write) -> fmt::Result {
-        let with_reference: Vec<_> = self.cases.iter().filter(|c| c.reference.is_some()).collect();
+        let has_ratios = |case: &&Case| case.ratios().is_some_and(|ratios| !ratios.is_empty());
+        let with_reference: Vec<_> = self.cases.iter().filter(has_ratios).collect();
         if let Some(first) = with_reference.first() {
             writeln!(to, "<h2>Ratios</h2>\n<figure>")?;
             chart::ratios(to, &with_reference)?;
@@ -101,7 +102,8 @@ impl Report {
         writeln!(to, "<th>ratio<th>reference<th>limited by</tr>")?;
         for case in &self.cases {
             let unit = case.unit.name();
-            write!(to, "<tr><td>{}<td>{}", escape(&case.title()), figure(&case.estimate, unit))?;
+            let of = of_rounds(&case.rounds, &case.estimate, unit);
+            write!(to, "<tr><td>{}<td>{of}", escape(&case.title()))?;
             if let Some([l2, l1]) = case.gbps {
                 write!(to, "<br>{l2:.3} Gb/s (L1 {l1:.3})")?;
             }
@@ -110,8 +112,10 @@ impl Report {
             }
             match &case.reference {
                 Some(reference) => {
-                    let ratio = figure(&reference.ratio, "");
-                    let (name, of) = (escape(&reference.name), figure(&reference.estimate, unit));
+                    let ratios = case.ratios().unwrap_or_default();
+                    let ratio = of_rounds(&ratios, &reference.ratio, "");
+                    let of = of_rounds(&reference.rounds, &reference.estimate, unit);
+                    let name = escape(&reference.name);
                     write!(to, "<td><b>{ratio}</b>")?;
                     if let Some(expected) = case.expected {
                         write!(to, "<br>expected {expected}")?;

@@ -268,6 +268,9 @@ pub struct Reference {
     pub estimate: Estimate,
     /// The case's share of the reference of the same round, over the rounds.
     pub ratio: Estimate,
+    /// As in the case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// What kept the reference from being better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
@@ -344,6 +347,7 @@ impl Case {
             estimate: Estimate::of(&rounds),
             ratio: Estimate::of(&ratios),
             rounds,
+            cost: None,
             limit: None,
             offered: 0,
             losses: BTreeMap::new(),
@@ -351,6 +355,25 @@ impl Case {
             distribution: Vec::new(),
         });
         self
+    }
+
+    /// With another figure of the same rounds as its reference.
+    #[must_use]
+    pub fn beside(self, of: Self) -> Self {
+        let mut case = self.against(&of.name, of.rounds);
+        let told = |said: String| format!("{}: {said}", of.name);
+        case.notes.extend(of.notes.into_iter().map(told));
+        case.faults.extend(of.faults.into_iter().map(told));
+        case.reference = case.reference.map(|reference| Reference {
+            cost: of.cost,
+            limit: of.limit,
+            offered: of.offered,
+            losses: of.losses,
+            trials: of.trials,
+            distribution: of.distribution,
+            ..reference
+        });
+        case
     }
 
     /// With the least that its ratio to the reference has to be, or the most where lower is better.

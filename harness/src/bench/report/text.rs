@@ -104,7 +104,7 @@ impl Report {
 impl Case {
     fn write(&self, to: &mut impl Write) -> fmt::Result {
         let unit = self.unit.name();
-        write!(to, "  {:<14} {}", self.name, figure(&self.estimate, unit))?;
+        write!(to, "  {:<14} {}", self.name, of_rounds(&self.rounds, &self.estimate, unit))?;
         match self.gbps {
             Some([l2, l1]) => writeln!(to, ", {l2:.3} Gb/s (L1 {l1:.3})")?,
             None => writeln!(to)?,
@@ -112,8 +112,14 @@ impl Case {
         if let Some(reference) = &self.reference {
             let Estimate { median, low, high, confidence } = reference.ratio;
             let sure = confidence * 100.0;
-            writeln!(to, "    {:<12} {}", reference.name, figure(&reference.estimate, unit))?;
-            writeln!(to, "    ratio        {median:.3} ({low:.3} to {high:.3}, {sure:.0} % sure)")?;
+            let of = of_rounds(&reference.rounds, &reference.estimate, unit);
+            writeln!(to, "    {:<12} {of}", reference.name)?;
+            if !(self.rounds.is_empty() || reference.rounds.is_empty()) {
+                writeln!(
+                    to,
+                    "    ratio        {median:.3} ({low:.3} to {high:.3}, {sure:.0} % sure)"
+                )?;
+            }
             if let Some(expected) = self.expected {
                 writeln!(to, "    expected     {expected}")?;
             }
@@ -133,6 +139,11 @@ impl Case {
         }
         self.notes.iter().try_for_each(|note| writeln!(to, "    {note}"))
     }
+}
+
+/// A figure with its interval, where there was time for one.
+pub(super) fn of_rounds(rounds: &[f64], estimate: &Estimate, unit: &str) -> String {
+    if rounds.is_empty() { "not measured".to_owned() } else { figure(estimate, unit) }
 }
 
 /// A figure with its interval.
