@@ -36,6 +36,20 @@ pub struct Goal {
     pub exceed: f64,
 }
 
+impl Goal {
+    /// For people.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let Self { initial, last, phases, finals, .. } = self;
+        let [loss, width, exceed] = [self.loss, self.width, self.exceed].map(|share| share * 100.0);
+        format!(
+            "the highest rate with a loss of {loss} % at most, within {width} %: {} of trials, {initial} \
+             to {last} s long, {finals} of the last, {exceed} % of which may lose more",
+            many(*phases, "length")
+        )
+    }
+}
+
 /// What a trial has shown.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {

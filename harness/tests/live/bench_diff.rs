@@ -1,4 +1,4 @@
-//! `bench diff`: what two reports show, and which cannot be held against each other.
+//! `bench diff`: what two reports show, and which cannot be held against each other; and what a report tells.
 
 use std::process::Output;
 
@@ -6,6 +6,7 @@ use harness::bench::generator::Input;
 use harness::bench::load::Load;
 use harness::bench::machine::Machine;
 use harness::bench::report::{Better, Calibration, Case, Mode, Report, Unit, VERSION};
+use harness::bench::search::{Goal, Trial};
 
 use crate::support::trunkline;
 
@@ -158,4 +159,59 @@ fn a_page_has_every_figure_and_nothing_unescaped() {
         assert!(page.contains(part), "{part}");
     }
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+}
+
+/// A report of a search.
+fn search() -> Report {
+    let trial = Trial {
+        asked: Some(5e5),
+        rate: 5e5,
+        seconds: 0.25,
+        offered: 1_000,
+        unsent: 0,
+        lost: 7,
+        losses: [("rxRingFull".to_owned(), 7)].into(),
+        held: false,
+    };
+    let mut report = usual();
+    report.goal = Some(Goal {
+        loss: 0.005,
+        width: 0.02,
+        initial: 0.25,
+        last: 4.0,
+        phases: 3,
+        finals: 6,
+        exceed: 0.5,
+    });
+    let case = &mut report.cases[0];
+    case.trials.push(vec![trial]);
+    case.limit = Some("rxRingFull".to_owned());
+    (case.offered, case.losses) = (1_000, [("rxRingFull".to_owned(), 7)].into());
+    let reference = case.reference.as_mut().expect("a reference");
+    reference.limit = Some("the generator".to_owned());
+    (reference.offered, reference.losses) = (2_000, [("exitWire".to_owned(), 3)].into());
+    report
+}
+
+#[test]
+fn a_page_begins_with_the_ratios_and_has_limits_and_losses() {
+    let page = search().html();
+    let sections = ["Ratios", "Trials", "Figures", "Where frames were lost", "Machine"];
+    let headings: Vec<_> = page.split("<h2>").skip(1).collect();
+    let names: Vec<_> = headings.iter().filter_map(|part| part.split("</h2>").next()).collect();
+    assert_eq!(names, sections);
+    let [_, _, figures, lost, machine] = &headings[..] else { panic!("{names:?}") };
+    assert!(figures.contains("rxRingFull") && figures.contains("reference: the generator"));
+    assert!(lost.contains("rxRingFull 7 (0.700 %)") && lost.contains("exitWire 3 (0.150 %)"));
+    assert!(machine.contains("6.1") && machine.contains("Mitigation"));
+}
+
+#[test]
+fn how_a_rate_was_searched_for_is_told() {
+    let report = search();
+    for told in [report.text(), report.html()] {
+        for part in ["loss of 0.5 %", "within 2 %", "0.25 to 4 s", "6 of the last, 50 % of which"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
 }

@@ -31,6 +31,9 @@ impl Report {
         for load in self.loads() {
             writeln!(to, "<p class=\"lead\">{}</p>", escape(&load.in_words()))?;
         }
+        if let Some(goal) = &self.goal {
+            writeln!(to, "<p>{}</p>", escape(&goal.in_words()))?;
+        }
         if !self.expected.is_empty() {
             writeln!(to, "<p>expected: {}</p>", escape(&self.expected))?;
         }

@@ -58,15 +58,7 @@ impl Report {
         }
         writeln!(to, "{}", self.machine.in_words())?;
         if let Some(goal) = &self.goal {
-            writeln!(
-                to,
-                "loss {} %, width {} %, trials of {} to {} s, {} of the last length",
-                goal.loss * 100.0,
-                goal.width * 100.0,
-                goal.initial,
-                goal.last,
-                goal.finals
-            )?;
+            writeln!(to, "{}", goal.in_words())?;
         }
         for warning in self.warnings() {
             writeln!(to, "{warning}")?;
