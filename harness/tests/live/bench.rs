@@ -10,7 +10,7 @@ use harness::bench::generator::Input;
 use harness::bench::load::Load;
 use harness::bench::machine::Cores;
 use harness::bench::nearness::Nearness;
-use harness::bench::report::{Case, Report};
+use harness::bench::report::{Case, Report, Unit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -77,6 +77,13 @@ fn bench(arguments: &[&str]) -> Report {
 const SHORTEST: [&str; 8] =
     ["--rounds", "1", "--initial", "0.05", "--last", "0.05", "--width", "0.3"];
 
+/// Beside the rates of both stands what a frame costs.
+fn check_costs(case: &Case) {
+    for cost in [case.cost, case.reference.as_ref().and_then(|reference| reference.cost)] {
+        assert!(cost.is_some_and(|cost| cost.ns.median > 0.0 && cost.cores == 2), "{case:?}");
+    }
+}
+
 #[test]
 fn smoke_measures_right_frames_and_leaves_nothing_behind() {
     if !is_root() {
@@ -92,6 +99,8 @@ fn smoke_measures_right_frames_and_leaves_nothing_behind() {
         assert_eq!((case.rounds.len(), reference.rounds.len()), (1, 1));
         assert!(case.rounds[0] > 0.0 && reference.rounds[0] > 0.0, "{case:?}");
         assert!(case.losses.values().sum::<u64>() < case.offered);
+        assert!(case.limit.is_some() && reference.limit.is_some(), "{case:?}");
+        check_costs(case);
     }
     // Benches of other tests of this session take turns, and it is lowered between them.
     wait_until("the priority is lowered again", || priority().as_deref() != Some("-20"));
@@ -206,6 +215,7 @@ fn idle_ports_are_measured_beside_none() {
     let names: Vec<_> = report.cases.iter().map(Case::title).collect();
     let groups = ["skb", "live", "empty turn"];
     assert_eq!(names, groups.map(|group| format!("{group} 40 idle")));
+    report.cases.iter().filter(|case| case.unit == Unit::Mpps).for_each(check_costs);
     for case in &report.cases {
         let reference = case.reference.as_ref().expect("a reference");
         assert!(case.rounds[0] > 0.0 && reference.rounds[0] > 0.0, "{case:?}");

@@ -2,10 +2,11 @@
 
 use std::process::Output;
 
+use benches::statistics::Estimate;
 use harness::bench::generator::Input;
 use harness::bench::load::Load;
 use harness::bench::machine::Machine;
-use harness::bench::report::{Better, Calibration, Case, Mode, Report, Unit, VERSION};
+use harness::bench::report::{Better, Calibration, Case, Cost, Mode, Report, Unit, VERSION};
 use harness::bench::search::{Goal, Trial};
 
 use crate::support::trunkline;
@@ -204,6 +205,18 @@ fn a_page_begins_with_the_ratios_and_has_limits_and_losses() {
     assert!(figures.contains("rxRingFull") && figures.contains("reference: the generator"));
     assert!(lost.contains("rxRingFull 7 (0.700 %)") && lost.contains("exitWire 3 (0.150 %)"));
     assert!(machine.contains("6.1") && machine.contains("Mitigation"));
+}
+
+#[test]
+fn what_a_frame_costs_stands_beside_each_rate() {
+    let cost = |ns, cores| Some(Cost { ns: Estimate::of(&[ns]), cores });
+    let mut report = usual();
+    report.cases[0].cost = cost(1_234.0, 2);
+    report.cases[0].reference.as_mut().expect("a reference").cost = cost(2_345.0, 1);
+    for told in [report.text(), report.html()] {
+        let both = ["1234 ns a frame of the forwarder", "2345 ns a frame of sender and forwarder"];
+        assert!(both.iter().all(|cost| told.contains(cost)), "{told}");
+    }
 }
 
 #[test]

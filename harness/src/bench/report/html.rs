@@ -124,6 +124,9 @@ impl Report {
                         write!(to, "<br>expected {expected}")?;
                     }
                     write!(to, "<td>{name}: {of}")?;
+                    if let Some(cost) = reference.cost {
+                        write!(to, "<br>{cost}")?;
+                    }
                 }
                 None => write!(to, "<td><td>")?,
             }

@@ -101,11 +101,17 @@ impl Case {
             Some([l2, l1]) => writeln!(to, ", {l2:.3} Gb/s (L1 {l1:.3})")?,
             None => writeln!(to)?,
         }
+        if let Some(cost) = self.cost {
+            writeln!(to, "    costs        {cost}")?;
+        }
         if let Some(reference) = &self.reference {
             let Estimate { median, low, high, confidence } = reference.ratio;
             let sure = confidence * 100.0;
             let of = of_rounds(&reference.rounds, &reference.estimate, unit);
             writeln!(to, "    {:<12} {of}", reference.name)?;
+            if let Some(cost) = reference.cost {
+                writeln!(to, "    {} costs {cost}", reference.name)?;
+            }
             if !(self.rounds.is_empty() || reference.rounds.is_empty()) {
                 writeln!(
                     to,
