@@ -119,6 +119,7 @@ fn measure(
     // There are two processors, and both have work: what `trunkline apply` does on a third is done
     // before, and dropped afterwards.
     let (mut prepared, mut snapshots) = (Vec::new(), Vec::new());
+    let (stranger, mut faults) = refuse(setting, shape)?;
     for _ in 0..(swaps * time.as_secs_f64()).ceil() as u64 {
         let began = Instant::now();
         shape.version += 1;
@@ -132,13 +133,13 @@ fn measure(
     let worker = run.forwarder().worker().context("the node has no thread")?;
     // What came before this window does not count.
     let _ = worker.take_longest_gap();
-    let (offered, tally, (swaps, gap)) = run.load(Some(rate), Some(time), |run| {
+    let (offered, tally, ((swaps, more), gap)) = run.load(Some(rate), Some(time), |run| {
         let worker = run.forwarder().worker().context("the node has no thread")?;
         // Beside the generator, so that the forwarder has its core for itself.
         let swapped = thread::scope(|scope| {
             let swapping = scope.spawn(|| {
                 pin(setting.cores.generator)?;
-                swap_for(worker, setting, snapshots, (swaps, time))
+                swap_for(worker, setting, (snapshots, stranger), (swaps, time))
             });
             swapping.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
@@ -146,50 +147,63 @@ fn measure(
     })?;
     let stalled = swaps.iter().map(|swap| swap.stalled).collect();
     drop(swaps);
-    let mut faults = tally.faults();
-    let worker = run.forwarder().worker().context("the node has no thread")?;
-    faults.extend(refuse(worker, setting, shape)?);
+    faults.extend(tally.faults().into_iter().chain(more));
     Ok(Window { offered, tally, gap, prepared, stalled, faults })
 }
 
-/// Puts one version after the other in place, at a rate, for some time.
+/// Puts one version after the other in place, at a rate, for some time, and after the first a stranger
+/// to it, which has to be refused. Gives what went wrong with that.
 fn swap_for(
     worker: &Worker,
     setting: &Setting<'_>,
-    snapshots: Vec<Snapshot>,
+    (snapshots, stranger): (Vec<Snapshot>, Snapshot),
     (swaps, time): (f64, Duration),
-) -> anyhow::Result<Vec<Swap>> {
+) -> anyhow::Result<(Vec<Swap>, Vec<String>)> {
     let began = Instant::now();
-    let mut done = Vec::new();
+    let (mut done, mut faults, mut stranger) = (Vec::new(), Vec::new(), Some(stranger));
     for snapshot in snapshots {
         done.push(takeover::swap(worker, snapshot)?);
+        if let Some(stranger) = stranger.take() {
+            faults = hand_over(worker, stranger)?;
+        }
         let next = Duration::from_secs_f64(done.len() as f64 / swaps).min(time);
         setting.wait(next.saturating_sub(began.elapsed()))?;
     }
     setting.wait(time.saturating_sub(began.elapsed()))?;
-    Ok(done)
+    Ok((done, faults))
 }
 
-/// Tries what is no version of the lab: a mistake, and other machines. Gives what went wrong where
-/// either was taken, or has changed something.
-fn refuse(worker: &Worker, setting: &Setting<'_>, shape: &Shape) -> anyhow::Result<Vec<String>> {
-    let epoch = || worker.call(|link, _| link.nodes().first().map(|(_, node)| node.config().epoch));
-    let before = epoch()?;
+/// Reads, as `trunkline apply` does, what is no version of the lab: a mistake, and other machines.
+/// Gives the latter, made ready for a forwarder all the same, and what was not refused.
+fn refuse(setting: &Setting<'_>, shape: &Shape) -> anyhow::Result<(Snapshot, Vec<String>)> {
     let text = shape.text();
+    let nowhere = text.replace("{pod: bench/server0}", "{pod: bench/nobody}");
+    let other = text.replace("seed: 1", "seed: 2");
+    let bad = [("an endpoint that is nowhere", &nowhere), ("another seed", &other)];
+    let taken = bad
+        .into_iter()
+        .filter(|(_, text)| takeover::read(&setting.bed.lab, Forwarding::default(), text).is_ok());
+    let faults = taken.map(|(what, _)| format!("a lab with {what} was not refused")).collect();
+    Ok((Snapshot::new(datapath::lab::load(&other, "the bench's lab")?), faults))
+}
+
+/// Hands a forwarder other machines than it runs. Gives what went wrong where it has taken them, or
+/// where that has changed something.
+fn hand_over(worker: &Worker, stranger: Snapshot) -> anyhow::Result<Vec<String>> {
+    let state = || {
+        worker.call(|link, _| {
+            let nodes = link.nodes();
+            let epochs = nodes.iter().map(|(_, node)| node.config().epoch);
+            (link.lab().seed, epochs.collect::<Vec<_>>())
+        })
+    };
     let mut faults = Vec::new();
-    for (what, bad) in [
-        (
-            "an endpoint that is nowhere",
-            text.replace("{pod: bench/server0}", "{pod: bench/nobody}"),
-        ),
-        ("another seed", text.replace("seed: 1", "seed: 2")),
-    ] {
-        if takeover::read(&setting.bed.lab, Forwarding::default(), &bad).is_ok() {
-            faults.push(format!("a lab with {what} was not refused"));
-        }
+    let before = state()?;
+    if takeover::swap(worker, stranger).is_ok() {
+        faults.push("the forwarder has taken over other machines".to_owned());
     }
-    if epoch()? != before {
-        faults.push("a lab that was refused has changed something".to_owned());
+    if state()? != before {
+        faults.push("other machines that it does not run have changed something".to_owned());
     }
     Ok(faults)
 }

@@ -10,8 +10,9 @@ use crate::bench::churn::{Plan, churn};
 /// Other versions of the lab put in place under load, as `trunkline apply` does it: what frames are
 /// lost by that (none may be), and how long the forwarder stands still.
 ///
-/// Every round has a time with swaps and one without. After each, a lab with a mistake and one with
-/// other machines are tried, which have to be refused and to change nothing.
+/// Every round has a time with swaps and one without. A lab with a mistake and one with other machines
+/// are tried, which have to be refused; the latter is also handed to the forwarder under load, which
+/// has to refuse it and to lose and change nothing by that.
 #[derive(Debug, Args)]
 pub(super) struct Churn {
     #[command(flatten)]
