@@ -12,10 +12,11 @@ use std::time::Instant;
 use common::{enter, here, in_netns, ip, next_frame, veth, wait_until_up};
 use datapath::journey::PortId;
 use datapath::lab::Lab;
-use datapath::link::{ElementId, Socket};
+use datapath::link::{ElementId, Snapshot, Socket};
 use datapath::node::{ETH1, FIRST_CALI, HOST0};
 use datapath::port::Buffer;
 use datapath::time::Time;
+use datapath::vpc::Vpc;
 use datapath::wire::Mac;
 use datapath_io::{Frame, LiveLink, Memory, PacketSocket, PortView, Rings, Site, Waiter};
 use etherparse::PacketBuilder;
@@ -229,5 +230,21 @@ fn a_jumbo_packet_is_lost_by_name_where_the_memory_has_no_run_left() {
         });
         assert_eq!(crossed(&link, N2), (3, 2));
         assert_eq!(link.imbalances(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn another_version_of_the_lab_reaches_nodes_and_vpc_of_all_threads() {
+    in_netns(|| {
+        let Fused { lab, links, .. } = Fused::open();
+        let mut link = LiveLink::join(links.into()).expect("the link");
+        let mut other = lab.clone();
+        other.switches.vlan_push = false;
+        link.apply(Snapshot::new(other.clone()), Time::ZERO).expect("the same machines");
+        assert_eq!(*link.lab(), other);
+        let nodes = link.nodes().into_iter().map(|(_, node)| node.config());
+        assert!(nodes.clone().all(|config| !config.switches.vlan_push));
+        let epochs: Vec<_> = nodes.map(|config| config.epoch).collect();
+        assert_eq!((epochs, link.vpc().map(Vpc::epoch)), (vec![2, 2], Some(2)));
     });
 }

@@ -125,7 +125,8 @@ impl MemoryLink {
     /// change, flows live on (spec LAB-29). Where the machines differ it returns false and changes
     /// nothing.
     pub fn apply(&mut self, lab: Lab) -> bool {
-        Snapshot::new(lab).install(&mut self.lab, &mut self.nodes, self.now).is_ok()
+        let snapshot = Snapshot::new(lab);
+        snapshot.install(&mut self.lab, &mut self.nodes, &mut self.vpc, self.now).is_ok()
     }
 
     /// The present.

@@ -6,7 +6,7 @@ mod snapshot;
 
 pub use handover::{FusedCounters, Handover};
 pub use memory::{Delivery, Direction, MemoryLink, Tap};
-pub use snapshot::{OtherMachines, Replaced, Snapshot};
+pub use snapshot::{OtherMachines, Programmed, Replaced, Snapshot};
 
 use std::fmt;
 

@@ -3,15 +3,15 @@
 //!
 //! A hit does to frame, sessions and counters what the walk does. It is allowed only where the
 //! walk's decisions would come out as before: sessions let the packet pass at both ends, no load
-//! balancer has a part in it, and its size and TTL allow it. Owners and routes never change (spec
-//! LAB-6). While the journal is open every packet walks, since a hop is the record of a walk.
+//! balancer has a part in it, and its size and TTL allow it. Owners and routes never change, and what
+//! else a path depends on only with the epoch in which it was learned (spec LAB-6). While the journal is open every packet walks, since a hop is the record of a walk.
 
 use std::net::Ipv4Addr;
 
 use super::Vpc;
 use super::ingress::Entry;
 use super::network::End;
-use super::session::{Key, Learned};
+use super::session::{Holds, Key, Learned};
 use crate::element::Place;
 use crate::journey::{PortId, SgDecision, SgDirection};
 use crate::port::Buffer;
@@ -70,7 +70,8 @@ impl<B: Buffer> Vpc<B> {
             }
             End::Outside(_) => None,
         };
-        let learned = Learned::new(receiver, inbound, entry.vid.is_some());
+        let holds = Holds::new(self.network.epoch, entry.vid.is_some());
+        let learned = Learned::new(receiver, inbound, holds);
         let key = Key::eni(sender, SgDirection::Out, *arrived);
         self.cache.learned += u64::from(self.sessions.learn(&key, learned, now));
     }
@@ -111,11 +112,12 @@ impl<B: Buffer> Vpc<B> {
     #[inline(always)]
     pub(super) fn follow(&mut self, frame: &mut B, sight: &Sight, now: Time) -> Option<Place> {
         let Sight { key, hash, slot, sender, start, total_len, ttl } = sight;
-        let learned = self.sessions.renew_learned(key, *hash, *slot, now)?;
-        let exit = self.network.exit(learned.receiver()?)?;
+        let holds = Holds::new(self.network.epoch, *start > ethernet::HEADER_LEN);
+        let learned = self.sessions.renew_learned(key, *hash, *slot, holds, now)?;
+        let receiver = learned.receiver();
+        let exit = self.network.exit(receiver)?;
         let ttl_allows = !self.network.decrement_ttl || *ttl > 1;
-        let tagged = *start > ethernet::HEADER_LEN;
-        if learned.tagged() != tagged || *total_len > exit.mtu || !ttl_allows {
+        if *total_len > exit.mtu || !ttl_allows {
             return None;
         }
         if let Some(inbound) = learned.inbound()
@@ -139,7 +141,7 @@ impl<B: Buffer> Vpc<B> {
         }
         self.counters.came_from(*sender);
         self.counters.judged(*sender, SgDirection::Out, true, SgDecision::Session);
-        if let Some(End::Eni(eni)) = learned.receiver() {
+        if let End::Eni(eni) = receiver {
             self.counters.judged(eni, SgDirection::In, true, SgDecision::Session);
             self.counters.sent_to(eni);
         }

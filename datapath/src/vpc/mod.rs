@@ -130,6 +130,12 @@ impl<B: Buffer> Vpc<B> {
         }
     }
 
+    /// Has the switches of another version of its lab, one with the same machines (spec LAB-29).
+    /// Sessions live on; paths that they have learned hold no more.
+    pub fn adopt(&mut self, lab: &Lab) {
+        self.network.adopt(lab);
+    }
+
     /// Has one frame walk and does the bookkeeping for what becomes of it (spec LAW-2).
     fn take(&mut self, mut frame: B, place: Place, now: Time, out: &mut Output<B>) {
         let mut trace = Trace::arrival(&out.journal, frame.bytes(), place.port, now);

@@ -1,4 +1,5 @@
-//! What the VPC knows of a lab: owners, ports, routes. Built once and never changed (spec LAB-6).
+//! What the VPC knows of a lab: owners, ports, routes. Built once; what another version of the lab may
+//! change of it begins another epoch (spec LAB-6).
 
 use std::net::Ipv4Addr;
 
@@ -140,6 +141,13 @@ impl Network {
             owners: owners(lab),
             routes: routes(lab),
         }
+    }
+
+    /// The snapshot of another version of the lab, one with the same machines (spec LAB-29).
+    pub(super) fn adopt(&mut self, lab: &Lab) {
+        self.epoch += 1;
+        self.learns = lab.switches.flow_cache;
+        self.untagged_members = !lab.switches.vlan_push;
     }
 
     /// Who has an address (spec VPC-6).

@@ -82,39 +82,45 @@ pub(super) struct Backing {
 /// session was opened (spec VPC-25).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Learned {
-    /// One more than the receiver's number; 0 where no path is known.
+    /// The receiver's number.
     receiver: u32,
     /// The session at the receiver, or [`NOBODY`] outside.
     inbound: Handle,
-    tagged: bool,
+    holds: Holds,
+}
+
+/// For which packets a learned path holds, in one word: those of one epoch that come in with a tag, or
+/// those without. Epochs count from 1 and are fewer than 2^31: nothing holds for no path's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holds(u32);
+
+impl Holds {
+    /// For those of `epoch`, tagged or not.
+    #[inline(always)]
+    pub(super) fn new(epoch: u64, tagged: bool) -> Self {
+        Self((epoch as u32) << 1 | u32::from(tagged))
+    }
 }
 
 /// Names no session.
 const NOBODY: Handle = Handle { slot: u32::MAX, generation: 0 };
 
 impl Learned {
-    const NONE: Self = Self { receiver: 0, inbound: NOBODY, tagged: false };
+    const NONE: Self = Self { receiver: 0, inbound: NOBODY, holds: Holds(0) };
 
-    /// The path of packets that come in with a tag or without, to `receiver`, where they belong to
-    /// the session `inbound`.
-    pub(super) fn new(receiver: End, inbound: Option<Handle>, tagged: bool) -> Self {
-        let receiver = receiver.number().checked_add(1).unwrap_or(0);
-        Self { receiver, inbound: inbound.unwrap_or(NOBODY), tagged }
+    /// The path to `receiver`, where the packets belong to the session `inbound`.
+    pub(super) fn new(receiver: End, inbound: Option<Handle>, holds: Holds) -> Self {
+        Self { receiver: receiver.number(), inbound: inbound.unwrap_or(NOBODY), holds }
     }
 
-    /// Who receives; `None` where no path is known.
-    pub(super) fn receiver(&self) -> Option<End> {
-        self.receiver.checked_sub(1).map(End::of_number)
+    /// Who receives.
+    pub(super) fn receiver(&self) -> End {
+        End::of_number(self.receiver)
     }
 
     /// The session at the receiver.
     pub(super) fn inbound(&self) -> Option<Handle> {
         (self.inbound != NOBODY).then_some(self.inbound)
-    }
-
-    /// Whether the packets come in with a tag.
-    pub(super) fn tagged(&self) -> bool {
-        self.tagged
     }
 }
 
@@ -219,7 +225,7 @@ impl Sessions {
     }
 
     /// Begins the life of the session that has this key, whose hash is `hash`, anew, if it lives and
-    /// knows where the packet goes; `likely` is the slot where it most likely is. The walk would do the
+    /// knows where the packet goes, one for which what is learned `holds`; `likely` is the slot where it most likely is. The walk would do the
     /// same to it.
     #[inline(always)]
     pub(super) fn renew_learned(
@@ -227,10 +233,11 @@ impl Sessions {
         key: &Key,
         hash: u64,
         likely: Option<u32>,
+        holds: Holds,
         now: Time,
     ) -> Option<Learned> {
         let session = self.flows.meet(hash, likely, key)?.value;
-        if session.learned.receiver == 0 || session.ends() <= now {
+        if session.learned.holds != holds || session.ends() <= now {
             return None;
         }
         session.last = now;

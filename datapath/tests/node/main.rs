@@ -5,6 +5,7 @@ mod common;
 
 mod allocation;
 mod answer;
+mod apply;
 mod arp;
 mod conntrack;
 mod conntrack_windows;

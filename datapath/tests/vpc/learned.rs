@@ -16,12 +16,15 @@ struct Sent {
     frame: Vec<u8>,
     /// Milliseconds since the one before.
     after: u64,
+    /// Before it nodes begin or cease to push tags.
+    turn: bool,
 }
 
 /// Where the ENIs send: their port and tag.
-const SENDERS: [(usize, PortId, Option<u16>); 5] = [
+const SENDERS: [(usize, PortId, Option<u16>); 6] = [
     (ETH0_1, P_ETH0_1, None),
     (POD_A, P_TRUNK_1, Some(100)),
+    (POD_A, P_TRUNK_1, None),
     (POD_D, P_TRUNK_1, Some(50)),
     (POD_B, P_TRUNK_2, Some(7)),
     (POD_C, P_TRUNK_2, Some(300)),
@@ -35,8 +38,9 @@ fn sent() -> impl Strategy<Value = Sent> {
     let ports = prop::sample::select(vec![(80_u16, 81_u16), (81, 80), (5353, 80)]);
     let kind = (0..6_u8, 0..3_usize, 1..65_u8);
     let after = prop_oneof![12 => 0..50_u64, 1 => Just(800_000), 1 => Just(911_000)];
-    (sender, source, to, ports, kind, after).prop_map(
-        |((eni, port, tag), source, to, (sp, dp), (kind, more, ttl), after)| {
+    let turn = prop::bool::weighted(0.05);
+    (sender, source, to, ports, kind, after, turn).prop_map(
+        |((eni, port, tag), source, to, (sp, dp), (kind, more, ttl), after, turn)| {
             let (from, to) = ((source.unwrap_or(IP[eni]), sp), (to, dp));
             let mut packet = match kind {
                 0..=2 => udp(from, to, &vec![7; more * 700]),
@@ -50,7 +54,7 @@ fn sent() -> impl Strategy<Value = Sent> {
             let mut frame = ip_frame(tag, &packet);
             // Padding, as of a short frame on a real wire.
             frame.extend(vec![0; more]);
-            Sent { port, frame, after }
+            Sent { port, frame, after, turn }
         },
     )
 }
@@ -75,7 +79,8 @@ fn vpc(lab: &Lab, learns: bool) -> Vpc<Heap> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// The same packets, some of them far apart, give the same frames, sessions and counters.
+    /// The same packets, some of them far apart, give the same frames, sessions and counters, while
+    /// other versions of the lab are put in place.
     #[test]
     fn a_learned_path_is_the_walk_s(
         packets in prop::collection::vec(sent(), 1..150),
@@ -98,6 +103,13 @@ proptest! {
         let mut now = Time::ZERO;
         for packet in &packets {
             now = Time::from_nanos(now.as_nanos() + packet.after * 1_000_000);
+            if packet.turn {
+                lab.switches.vlan_push ^= true;
+                for (vpc, learns) in [(&mut learning, true), (&mut walking, false)] {
+                    lab.switches.flow_cache = learns;
+                    vpc.adopt(&lab);
+                }
+            }
             let seen = pass(&mut learning, &mut one, packet, now);
             prop_assert_eq!(seen, pass(&mut walking, &mut other, packet, now));
             prop_assert_eq!(learning.ledger(), walking.ledger());
@@ -126,7 +138,7 @@ fn the_second_packet_takes_the_path_of_the_first() {
     let lab = lab();
     let (mut vpc, mut out) = (vpc(&lab, true), Output::default());
     let packet = udp((IP[POD_A], 80), (IP[POD_B], 81), b"x");
-    let sent = Sent { port: P_TRUNK_1, frame: ip_frame(Some(100), &packet), after: 0 };
+    let sent = Sent { port: P_TRUNK_1, frame: ip_frame(Some(100), &packet), after: 0, turn: false };
     let first = pass(&mut vpc, &mut out, &sent, Time::ZERO);
     assert_eq!((vpc.cache_counters().hits, vpc.cache_counters().learned), (0, 1));
     let second = pass(&mut vpc, &mut out, &sent, Time::ZERO);
@@ -137,4 +149,28 @@ fn the_second_packet_takes_the_path_of_the_first() {
     assert_eq!(first, pass(&mut vpc, &mut out, &sent, Time::ZERO));
     assert_eq!(vpc.cache_counters().hits, 1);
     assert_eq!(out.journal.hops().len(), 1);
+}
+
+#[test]
+fn a_path_of_another_version_of_the_lab_is_not_taken() {
+    let mut lab = lab();
+    let (mut vpc, mut out) = (vpc(&lab, true), Output::default());
+    let frame = ip_frame(None, &udp((IP[POD_A], 80), (IP[POD_B], 81), b"x"));
+    let sent = Sent { port: P_TRUNK_1, frame, after: 0, turn: false };
+    let mut sent_by = |vpc: &mut Vpc<Heap>, eni: usize| {
+        let counted = |vpc: &Vpc<Heap>| vpc.eni_counters(eni).expect("an ENI").frames_out;
+        let before = counted(vpc);
+        pass(vpc, &mut out, &sent, Time::ZERO);
+        counted(vpc) == before + 1
+    };
+    assert!(sent_by(&mut vpc, TRUNK_1) && sent_by(&mut vpc, TRUNK_1));
+    assert_eq!(vpc.cache_counters().hits, 1);
+    lab.switches.vlan_push = false;
+    vpc.adopt(&lab);
+    assert_eq!(vpc.epoch(), 2);
+    assert!(sent_by(&mut vpc, POD_A), "the pod's own, as nodes push no tags");
+    lab.switches.vlan_push = true;
+    vpc.adopt(&lab);
+    assert!(sent_by(&mut vpc, TRUNK_1));
+    assert_eq!(vpc.cache_counters().hits, 1, "what was learned two versions before holds no more");
 }

@@ -22,7 +22,8 @@ use datapath::element::{Element, Place};
 use datapath::journey::{Hop, Journal, PortId};
 use datapath::lab::Lab;
 use datapath::link::{
-    Direction, ElementId, OtherMachines, Replaced, Snapshot, Socket, fused_peer, ports_of,
+    Direction, ElementId, OtherMachines, Programmed, Replaced, Snapshot, Socket, fused_peer,
+    ports_of,
 };
 use datapath::node::Node;
 use datapath::port::Port;
@@ -298,8 +299,8 @@ impl LiveLink {
         Ok(())
     }
 
-    /// The same for the next node only, as [`Snapshot::install_next`] has it: between two polls it
-    /// takes a fraction of the time. All nodes have to be run here.
+    /// The same for the next node only, and with the last for the VPC, as [`Snapshot::install_next`] has it: between two polls it
+    /// takes a fraction of the time. All elements have to be run here.
     ///
     /// # Errors
     /// As there.
@@ -309,11 +310,20 @@ impl LiveLink {
         now: Time,
     ) -> Result<Option<Replaced>, OtherMachines> {
         let Self { lab, parts } = self;
-        snapshot.install_next(
-            Arc::make_mut(lab),
-            |number| parts.iter_mut().find_map(|part| part.node_mut(number)),
-            now,
-        )
+        let stations = parts.iter_mut().flat_map(|part| &mut part.stations);
+        let elements = |number| {
+            let mut elements = Programmed { node: None, vpc: None };
+            for station in stations {
+                let asked = station.id == ElementId::Node(number);
+                match station.body_mut() {
+                    Body::Node(node) if asked => elements.node = Some(node),
+                    Body::Node(_) => {}
+                    Body::Vpc(vpc) => elements.vpc = Some(vpc),
+                }
+            }
+            elements
+        };
+        snapshot.install_next(Arc::make_mut(lab), elements, now)
     }
 }
 
@@ -348,7 +358,11 @@ impl LiveLink {
 
     /// A node that is run here, to switch what can be switched.
     pub fn node_mut(&mut self, index: usize) -> Option<&mut Node<Frame>> {
-        self.parts.iter_mut().find_map(|part| part.node_mut(index))
+        let (part, number) = self.at_mut(ElementId::Node(index))?;
+        match part.stations.get_mut(number)?.body_mut() {
+            Body::Node(node) => Some(node),
+            Body::Vpc(_) => None,
+        }
     }
 
     /// A device, to take its program off or put it on again; `None` for a port that has none.

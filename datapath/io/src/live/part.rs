@@ -93,6 +93,13 @@ impl Station {
     pub(super) fn new(id: ElementId, body: Body, ports: Vec<PortState>) -> Self {
         Self { id, body, ports, out: Output::default(), due: Some(Time::ZERO) }
     }
+
+    /// The element, to change what it is programmed with.
+    pub(super) fn body_mut(&mut self) -> &mut Body {
+        // Its timers may be due at another time then.
+        self.due = Some(Time::ZERO);
+        &mut self.body
+    }
 }
 
 /// Frames to be sent from a port as if its element had made them: a test's flood.
@@ -160,18 +167,6 @@ impl Part {
     /// The number of an element that is run here.
     pub(super) fn number_of(&self, element: ElementId) -> Option<usize> {
         self.stations.iter().position(|station| station.id == element)
-    }
-
-    /// The node of this number in the lab, where it is run here, to change what it is programmed with.
-    pub(super) fn node_mut(&mut self, index: usize) -> Option<&mut Node<Frame>> {
-        let number = self.number_of(ElementId::Node(index))?;
-        let station = self.stations.get_mut(number)?;
-        // Its timers may be due at another time then.
-        station.due = Some(Time::ZERO);
-        match &mut station.body {
-            Body::Node(node) => Some(node),
-            Body::Vpc(_) => None,
-        }
     }
 
     /// See [`LiveLink::poll`](super::LiveLink::poll).
