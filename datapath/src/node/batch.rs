@@ -26,7 +26,7 @@ const LARGE: u32 = 512;
 /// at a time.
 const AHEAD: [usize; 3] = [12, 8, 4];
 
-/// Frames that the trunk's queues give up at once.
+/// Frames that the trunk's queues give up at once, and that most callers' batches have at most.
 const BATCH: usize = 64;
 
 /// Room for frames that the trunk's queues give up at once, and for what is seen of a batch ahead.
@@ -46,6 +46,15 @@ struct Sight {
     slot: Option<u32>,
 }
 
+impl<B> Batch<B> {
+    /// Room for a batch.
+    pub(super) fn new() -> Self {
+        let (frames, queues) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+        Self { frames, queues, ahead: Vec::with_capacity(BATCH) }
+    }
+}
+
+/// Without room: what stands in for it while it is used.
 impl<B> Default for Batch<B> {
     fn default() -> Self {
         Self { frames: Vec::new(), queues: Vec::new(), ahead: Vec::new() }

@@ -112,7 +112,7 @@ impl<B: Buffer> Node<B> {
             ipvs,
             conntrack: Conntrack::new(limits.flows, seed),
             neighbours,
-            batch: Batch::default(),
+            batch: Batch::new(),
             trunk: Trunk::new(&config.queue_vids, limits.member_queue),
             fragments: Fragments::new(limits.fragments),
             cache: CacheCounters::default(),

@@ -59,6 +59,9 @@ pub struct Vpc<B> {
     sights: Vec<Option<Sight>>,
 }
 
+/// Frames of a batch for which there is room from the start.
+const BATCH: usize = 64;
+
 /// Where a frame that was not dropped goes.
 enum Way<B> {
     /// Out.
@@ -125,7 +128,7 @@ impl<B: Buffer> Vpc<B> {
             ledger: Ledger::default(),
             fragments: Fragments::new(lab.limits.fragments),
             cache: CacheCounters::default(),
-            sights: Vec::new(),
+            sights: Vec::with_capacity(BATCH),
             network,
         }
     }

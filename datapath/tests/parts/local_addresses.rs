@@ -69,13 +69,15 @@ proptest! {
     #[test]
     fn the_port_that_was_free_longest_goes_first(ops in prop::collection::vec(op(), 0..200)) {
         let mut pools = LocalAddresses::new(&ADDRESSES, PORTS, 1);
+        for (key, list) in (0..2).map(service) {
+            pools.set_up(key, list);
+        }
         let mut model = Model::default();
         let mut taken = Vec::new();
         for op in ops {
             match op {
                 Op::Take(of, to) => {
-                    let (key, list) = service(of);
-                    let local = pools.take(key, list, false, DESTINATIONS[to]);
+                    let local = pools.take(service(of).0, false, DESTINATIONS[to]);
                     prop_assert_eq!(local, model.take(of, to));
                     taken.extend(local.map(|local| (of, local, to)));
                 }
@@ -108,5 +110,7 @@ proptest! {
 #[test]
 fn a_service_without_local_addresses_gets_none() {
     let mut pools = LocalAddresses::new(&[], PORTS, 1);
-    assert_eq!(pools.take(service(0).0, &[], true, DESTINATIONS[0]), None);
+    assert_eq!(pools.take(service(0).0, true, DESTINATIONS[0]), None);
+    pools.set_up(service(0).0, &[]);
+    assert_eq!(pools.take(service(0).0, true, DESTINATIONS[0]), None);
 }

@@ -72,7 +72,7 @@ pub(super) struct Passed {
 #[derive(Debug)]
 pub struct ConnectionTable {
     records: Slab<Record>,
-    /// By slot, as far as connections in mode fnat have come.
+    /// By slot; empty where no service has ever been in mode fnat.
     fnat: Vec<Option<Fnat>>,
     /// By the tuples of requests and of answers.
     index: Index,
@@ -101,6 +101,11 @@ impl ConnectionTable {
             serial: 0,
             made: vec![0; CLASSES],
         }
+    }
+
+    /// Makes room for what connections in mode fnat have beside.
+    pub(super) fn reserve_fnat(&mut self) {
+        self.fnat.resize(self.records.capacity() as usize, None);
     }
 
     /// Touches all its memory.
@@ -245,7 +250,9 @@ impl ConnectionTable {
         let record = Record { request, destination, server, state, requests, deadline, role };
         let handle = self.records.insert(record)?;
         self.serial = self.serial.wrapping_add(1);
-        self.set_fnat(handle.slot, local.map(|local| Fnat { local, toa }));
+        if let Some(kept) = self.fnat.get_mut(handle.slot as usize) {
+            *kept = local.map(|local| Fnat { local, toa });
+        }
         // Slab and indexes have the same limit; what the slab took, they take too.
         let reply = self.reply_of(handle.slot, self.records.get(handle)?);
         let (request_hash, reply_hash) = (self.index.hash_of(&request), self.index.hash_of(&reply));
@@ -258,17 +265,6 @@ impl ConnectionTable {
             self.follow(template, now);
         }
         Some(handle)
-    }
-
-    /// Keeps what mode fnat has of the connection in a slot.
-    fn set_fnat(&mut self, slot: u32, fnat: Option<Fnat>) {
-        let slot = slot as usize;
-        if fnat.is_some() && slot >= self.fnat.len() {
-            self.fnat.resize(slot + 1, None);
-        }
-        if let Some(kept) = self.fnat.get_mut(slot) {
-            *kept = fnat;
-        }
     }
 
     /// A connection follows the template from now on, whose time begins anew.
@@ -295,7 +291,9 @@ impl ConnectionTable {
         let (state, requests, server) = (State::None, 0, server.slot);
         let template = Record { request, destination, server, state, requests, deadline, role };
         let handle = self.records.insert(template)?;
-        self.set_fnat(handle.slot, None);
+        if let Some(kept) = self.fnat.get_mut(handle.slot as usize) {
+            *kept = None;
+        }
         let _ = self.index.insert(self.index.hash_of(&request), handle.slot);
         self.patrol.watch(handle.slot, deadline.at(now), now);
         Some(handle)

@@ -167,9 +167,10 @@ impl Ipvs {
         }
     }
 
-    /// Touches all memory of the connection table.
+    /// Touches all memory of connections and of local addresses in use.
     pub fn populate(&mut self) {
         self.connections.populate();
+        self.local_addresses.populate();
     }
 
     /// Sets the switches; timeouts hold from each connection's next packet on.
@@ -196,7 +197,13 @@ impl Ipvs {
                 Change::DeleteDestination(key, address) => self.delete_server(key, address),
             }
         }
-        self.has_fnat = self.services.values().any(|service| service.setup.fnat.is_some());
+        self.has_fnat = false;
+        let setups = self.services.values().map(|service| &service.setup);
+        for (setup, fnat) in setups.filter_map(|setup| Some((setup, setup.fnat.as_ref()?))) {
+            self.has_fnat = true;
+            self.local_addresses.set_up(setup.key(), &fnat.local_addresses);
+            self.connections.reserve_fnat();
+        }
     }
 
     fn edit_service(&mut self, setup: VirtualService) {
@@ -414,7 +421,7 @@ impl Ipvs {
         if let Some((scheduler, fnat)) = setup {
             let in_turn = matches!(scheduler, Scheduler::Rr | Scheduler::Wrr);
             let taken = &mut self.local_addresses;
-            let taken = taken.take(key, &fnat.local_addresses, in_turn, destination);
+            let taken = taken.take(key, in_turn, destination);
             local = Some(taken.ok_or(DropReason::LocalPortsExhausted)?);
             if fnat.toa && request.proto == Protocol::TCP {
                 toa = Toa::Syn;

@@ -26,7 +26,8 @@ type End = (Ipv4Addr, u16);
 struct Pool {
     /// The lowest port never taken.
     fresh: u32,
-    /// Ports taken and given back, oldest first; they come after the fresh ones.
+    /// Ports taken and given back, oldest first; they come after the fresh ones. It has room for all
+    /// ports once a service uses the address.
     returned: VecDeque<u16>,
 }
 
@@ -74,7 +75,7 @@ pub struct ServiceAddress {
     pub missed: u64,
 }
 
-/// A service's turn among its local addresses.
+/// A service's addresses and its turn among them.
 #[derive(Clone, Debug, Default)]
 struct Turn {
     addresses: Vec<ServiceAddress>,
@@ -108,8 +109,7 @@ pub struct LocalAddresses {
 
 impl LocalAddresses {
     /// The addresses of a node with the ports they may use, first and last included; `seed` decides
-    /// when a round-robin service skips one. A pool takes two bytes for each port that was ever in
-    /// use at once, so an address at most 2 MiB.
+    /// when a round-robin service skips one.
     #[must_use]
     pub fn new(addresses: &[Ipv4Addr], ports: (u16, u16), seed: u64) -> Self {
         let pool = Pool { fresh: u32::from(ports.0), returned: VecDeque::new() };
@@ -123,23 +123,37 @@ impl LocalAddresses {
         }
     }
 
+    /// Has `service` use the addresses `list` from now on. All memory that its connections need here
+    /// is taken now: two bytes for each port and pool, so at most 2 MiB an address.
+    pub fn set_up(&mut self, service: ServiceKey, list: &[Ipv4Addr]) {
+        self.turns.entry(service).or_default().adopt(list);
+        let ports = usize::from(self.ports.1.saturating_sub(self.ports.0)) + 1;
+        let used = self.addresses.iter_mut().filter(|address| list.contains(&address.ip));
+        for pool in used.flat_map(|address| &mut address.pools) {
+            pool.returned.reserve_exact(ports - pool.returned.len());
+        }
+    }
+
+    /// Touches the memory that has been taken.
+    pub(super) fn populate(&mut self) {
+        for Pool { returned, .. } in self.addresses.iter_mut().flat_map(|a| &mut a.pools) {
+            let len = returned.len();
+            returned.resize(returned.capacity(), 0);
+            std::hint::black_box(&mut *returned).truncate(len);
+        }
+    }
+
     /// Takes a local address and port for a connection of `service` to `destination`: the next of
-    /// the service's addresses `list` that has a free port there (spec FNAT-6 to FNAT-8). `in_turn`
-    /// says that the service's scheduler gives destinations in turn, too. `None` where no address
-    /// of the list has a port left.
-    pub fn take(
-        &mut self,
-        service: ServiceKey,
-        list: &[Ipv4Addr],
-        in_turn: bool,
-        destination: End,
-    ) -> Option<End> {
+    /// the service's addresses that has a free port there (spec FNAT-6 to FNAT-8). `in_turn` says
+    /// that the service's scheduler gives destinations in turn, too. `None` where no address has a
+    /// port left.
+    pub fn take(&mut self, service: ServiceKey, in_turn: bool, destination: End) -> Option<End> {
         let skips = in_turn && self.random.below(100) < SKIPPED_OF_100;
-        let turn = self.turns.entry(service).or_default();
-        turn.adopt(list);
+        let turn = self.turns.get_mut(&service)?;
         let start = turn.last.map_or(0, |last| last + 1) + usize::from(skips);
-        for at in (start..).take(list.len()) {
-            let at = at % list.len();
+        let count = turn.addresses.len();
+        for at in (start..).take(count) {
+            let at = at % count;
             let local = turn.addresses.get_mut(at)?;
             turn.last = Some(at);
             let address = self.addresses.iter_mut().find(|address| address.ip == local.ip)?;
