@@ -37,7 +37,7 @@ pub enum Input {
     Skb,
     /// As XDP frames that never were socket buffers: the forwarder's core is the limit.
     Live,
-    /// From sockets of the pods' own stacks.
+    /// From UDP sockets of the pods' own stacks.
     Sockets,
 }
 
