@@ -73,10 +73,8 @@ pub fn compare(plan: &Plan) -> anyhow::Result<Report> {
     for Absent { name, reason, .. } in &lanes.absent {
         session.progress.line(&format!("without {name}: {reason}"));
     }
-    let interrupted = session.rounds(plan.rounds, |session, round| {
-        lanes.round(round, plan.time, session)?;
-        Ok(())
-    })?;
+    let interrupted =
+        session.rounds(plan.rounds, |session, round| lanes.round(round, plan.time, session))?;
     Ok(plan.report(lanes, interrupted, &session))
 }
 
@@ -84,7 +82,8 @@ impl Plan {
     fn report(&self, lanes: Lanes, interrupted: bool, session: &Session) -> Report {
         let Lanes { lanes, absent } = lanes;
         let cases = self.loads.iter().flat_map(|load| {
-            let lanes = lanes.iter().filter(|lane| lane.load == *load);
+            // An interruption may come before a row has had its first turn.
+            let lanes = lanes.iter().filter(|l| l.load == *load && !l.windows.is_empty());
             self.cases(load, &lanes.collect::<Vec<_>>())
         });
         let cases = cases.collect();
@@ -112,8 +111,10 @@ impl Plan {
             let mut case = Case::of_windows(&group, &lane.row.to_string(), &windows);
             case.notes.insert(0, lane.row.about());
             case.load = Some(load.clone());
-            let reference = reference.filter(|_| lane.row != Row::L2FWD);
-            cases.push(reference.map_or(case.clone(), |of| self.held(case, lane, of)));
+            cases.push(match reference {
+                Some(reference) if lane.row != Row::L2FWD => self.held(case, lane, reference),
+                _ => case,
+            });
         }
         let node = lanes.iter().find(|lane| lane.row == Row::NODE);
         let others = lanes.iter().filter(|lane| ![Row::NODE, Row::L2FWD].contains(&lane.row));

@@ -56,13 +56,16 @@ impl Case {
             add_losses(&mut case.losses, &window.losses);
             case.faults.extend(window.faults.iter().cloned());
         }
+        if windows.is_empty() {
+            return case;
+        }
         let own_core = windows.iter().all(|window| window.forwarder_ns.is_some());
         let ns = each(|window| window.forwarder_ns.unwrap_or(window.generator_ns));
         case.cost = Some(Cost { ns: Estimate::of(&ns), cores: if own_core { 2 } else { 1 } });
         let sender = if own_core { "the generator" } else { "the core that sends and forwards" };
         case.limit = Some(limit(&case.losses, case.offered).unwrap_or(sender).to_owned());
         let had = median(&each(|window| window.generator_ns * window.mpps / 1e3));
-        if !windows.is_empty() && had < ALONE {
+        if had < ALONE {
             let percent = had * 100.0;
             case.notes
                 .push(format!("other work ran: the generator had {percent:.0} % of its core"));

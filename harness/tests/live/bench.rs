@@ -365,6 +365,17 @@ fn loads_that_were_timed_before_an_interruption_are_told() {
 }
 
 #[test]
+fn rows_that_were_measured_before_an_interruption_are_told() {
+    if !is_root() {
+        return;
+    }
+    let rows = ["--input", "skb", "--only", "l2fwd,kernel-forward", "--seconds", "2"];
+    let report = interrupted_at(" Mpps", &[&["compare"], &rows[..]].concat());
+    let first = report.cases.first().expect("a row");
+    assert_eq!((first.name.as_str(), first.rounds.len()), ("node", 1));
+}
+
+#[test]
 fn cores_much_farther_or_slower_than_they_have_been_are_apart() {
     if !is_root() {
         return;

@@ -26,7 +26,7 @@ pub(super) fn write(report: &Report, to: &mut impl Write) -> fmt::Result {
 /// The table of one load.
 fn one(to: &mut impl Write, cases: &[Case]) -> fmt::Result {
     // What has no cost is there for its ratio only.
-    let rows = || cases.iter().filter(|case| case.cost.is_some() && !case.rounds.is_empty());
+    let rows = || cases.iter().filter(|case| case.cost.is_some());
     let Some(first) = cases.first() else { return Ok(()) };
     let rounds = rows().map(|row| row.rounds.len()).max().unwrap_or(0);
     writeln!(to, "\n{}, {}", first.group, many(rounds as u32, "round"))?;
@@ -80,6 +80,5 @@ fn held_against(case: &Case, name: &str) -> bool {
 /// How the rates of two rows stand to each other.
 fn ratio(cases: &[Case], this: &str, that: &str) -> Option<Estimate> {
     let case = cases.iter().find(|case| case.name == this && held_against(case, that))?;
-    let measured = case.ratios().is_some_and(|ratios| !ratios.is_empty());
-    case.reference.as_ref().filter(|_| measured).map(|reference| reference.ratio)
+    case.reference.as_ref().map(|reference| reference.ratio)
 }
