@@ -15,7 +15,7 @@ const LEVELS: usize = u64::BITS.div_ceil(SLOT_BITS) as usize;
 const END: u32 = u32::MAX;
 
 /// One scheduled item, or a free place for one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Node<T> {
     due: u64,
     next: u32,
@@ -103,6 +103,13 @@ impl<T: Copy> Wheel<T> {
             now: 0,
             moving: None,
         }
+    }
+
+    /// Touches all its memory, by way of an item that is not kept.
+    pub fn populate(&mut self, item: T) {
+        let len = self.nodes.len();
+        self.nodes.resize(self.limit as usize, Node { due: 0, next: END, item });
+        std::hint::black_box(&mut self.nodes).truncate(len);
     }
 
     /// Has `item` handed back once `at` has come. If the wheel has passed `at` already, the item is

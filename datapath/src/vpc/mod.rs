@@ -133,6 +133,11 @@ impl<B: Buffer> Vpc<B> {
         }
     }
 
+    /// Touches all memory of the sessions, so that no packet waits for the machine to find a page.
+    pub fn populate(&mut self) {
+        self.sessions.populate();
+    }
+
     /// Has the switches of another version of its lab, one with the same machines (spec LAB-29).
     /// Sessions live on; paths that they have learned hold no more.
     pub fn adopt(&mut self, lab: &Lab) {

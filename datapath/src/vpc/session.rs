@@ -170,6 +170,12 @@ impl Sessions {
         }
     }
 
+    /// Touches all its memory.
+    pub(super) fn populate(&mut self) {
+        self.flows.populate();
+        self.wheel.populate(NOBODY);
+    }
+
     /// The session a packet belongs to, and as which direction of it; its life begins anew. A
     /// session whose time is up is none, and is gone after this.
     pub(super) fn renew(&mut self, key: &Key, now: Time) -> Option<(Handle, Direction)> {

@@ -25,6 +25,7 @@ mod path;
 mod policy;
 mod policy_ranges;
 mod policy_rules;
+mod populate;
 mod property;
 mod route;
 mod scheduler;

@@ -498,7 +498,11 @@ fn body_of(lab: &Lab, element: ElementId) -> Body {
             node.populate();
             Body::Node(Box::new(node))
         }
-        None => Body::Vpc(Box::new(Vpc::new(lab))),
+        None => {
+            let mut vpc = Vpc::new(lab);
+            vpc.populate();
+            Body::Vpc(Box::new(vpc))
+        }
     }
 }
 
