@@ -6,27 +6,14 @@ use datapath::journey::{SgDecision, SgDirection, Step};
 use datapath::lab::model::GroupKind;
 use datapath::verdict::DropReason;
 use datapath::wire::Protocol;
-use etherparse::{IpFragOffset, Ipv4Header};
+use etherparse::Ipv4Header;
 
 const SECOND: u64 = 1_000_000_000;
 
 /// A datagram in three fragments.
 fn fragments(src: Addr, dst: Addr) -> Vec<Vec<u8>> {
     let data: Vec<u8> = (0..4_000_u16).map(|n| n.to_le_bytes()[0]).collect();
-    let packet = udp(src, dst, &data);
-    let (header, payload) = Ipv4Header::from_slice(&packet).expect("a header");
-    let chunks = payload.chunks(1_480).enumerate().map(|(at, chunk)| {
-        let mut header = header.clone();
-        header.identification = 77;
-        header.dont_fragment = false;
-        header.more_fragments = (at + 1) * 1_480 < payload.len();
-        let offset = u16::try_from(at * 185).expect("an offset");
-        header.fragment_offset = IpFragOffset::try_new(offset).expect("an offset");
-        header.total_len = u16::try_from(20 + chunk.len()).expect("a length");
-        header.header_checksum = header.calc_header_checksum();
-        [&header.to_bytes()[..], chunk].concat()
-    });
-    chunks.collect()
+    cut(&udp(src, dst, &data), 1_480)
 }
 
 /// The packet that these frames carry in order, with its checksums looked at.

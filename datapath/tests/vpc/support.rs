@@ -16,6 +16,7 @@ use datapath::time::Time;
 use datapath::verdict::DropReason;
 use datapath::vpc::Vpc;
 use datapath::wire::{Mac, Protocol, Tuple, Vid};
+use etherparse::{IpFragOffset, Ipv4Header};
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 
 pub(crate) const GATEWAY: Mac = Mac([0xee, 0xff, 0xff, 0xff, 0xff, 0xff]);
@@ -246,6 +247,7 @@ pub(crate) const SYN: u8 = 1;
 pub(crate) const SYN_ACK: u8 = 2;
 pub(crate) const ACK: u8 = 3;
 pub(crate) const RST: u8 = 4;
+pub(crate) const FIN: u8 = 5;
 
 pub(crate) type Addr = (Ipv4Addr, u16);
 
@@ -255,6 +257,7 @@ pub(crate) fn tcp(src: Addr, dst: Addr, kind: u8) -> Vec<u8> {
         SYN => b.syn(),
         SYN_ACK => b.syn().ack(7),
         RST => b.rst(),
+        FIN => b.fin().ack(7),
         _ => b.ack(7),
     };
     let mut bytes = Vec::new();
@@ -290,6 +293,22 @@ pub(crate) fn unreachable(src: Ipv4Addr, dst: Ipv4Addr, packet: &[u8]) -> Vec<u8
         .write(&mut bytes, &packet[..28])
         .expect("written");
     bytes
+}
+
+/// The packet in fragments of `size` bytes of payload, a multiple of eight.
+pub(crate) fn cut(packet: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let (header, payload) = Ipv4Header::from_slice(packet).expect("a header");
+    let chunks = payload.chunks(size).enumerate().map(|(at, chunk)| {
+        let mut header = header.clone();
+        header.dont_fragment = false;
+        header.more_fragments = (at + 1) * size < payload.len();
+        let offset = u16::try_from(at * size / 8).expect("an offset");
+        header.fragment_offset = IpFragOffset::try_new(offset).expect("an offset");
+        header.total_len = u16::try_from(20 + chunk.len()).expect("a length");
+        header.header_checksum = header.calc_header_checksum();
+        [&header.to_bytes()[..], chunk].concat()
+    });
+    chunks.collect()
 }
 
 /// A whole frame.
