@@ -275,7 +275,7 @@ impl<B: Buffer> Node<B> {
         if one_packet {
             return Continue(Taker::Destination(destination));
         }
-        match self.ipvs.connect(request, server, template, now) {
+        match self.ipvs.connect(request, flags, server, template, now) {
             Ok(handle) => Continue(Taker::Connection(handle)),
             Err(reason) => Break(Stop::Drop(reason)),
         }

@@ -402,13 +402,14 @@ impl Ipvs {
     }
 
     /// Makes a connection to a destination, which follows `template`, in mode fnat from a
-    /// local address and port.
+    /// local address and port. Its first packet, with these TCP flags, has yet to pass.
     ///
     /// # Errors
     /// Why there is no room for one.
     pub fn connect(
         &mut self,
         request: Tuple<Ipv4Addr>,
+        flags: Flags,
         server: Handle,
         template: Option<Handle>,
         now: Time,
@@ -428,7 +429,14 @@ impl Ipvs {
             }
         }
         let new = NewConnection { request, destination, server, local, toa };
-        let made = self.add(&new, (State::of(request.proto), 0), template, now);
+        // Where no template waits to hear of it, it begins in the state that its first packet leads
+        // to, and stays in when that passes: timers look at it when they would look at one that was
+        // made by `connect_plain`.
+        let state = match (State::of(request.proto), template) {
+            (state, None) => state.after(flags, Direction::Original),
+            (state, Some(_)) => state,
+        };
+        let made = self.add(&new, (state, 0), template, now);
         if let (Err(_), Some(local)) = (made, local) {
             self.local_addresses.give_back(key, local, destination);
         }
