@@ -32,3 +32,4 @@ mod scheduler;
 mod size;
 mod toa;
 mod trunk;
+mod ways;

@@ -324,11 +324,10 @@ fn a_path_ends_with_the_session_at_its_receiver() {
 fn a_path_of_another_version_of_the_lab_is_not_taken() {
     let mut twins = Twins::new(&lab());
     let frame = ip_frame(None, &udp((IP[POD_A], 80), (IP[POD_B], 81), b"x"));
-    let mut sent_by = |twins: &mut Twins, eni: usize| {
-        let counted =
-            |twins: &Twins| twins.vpcs[0].0.eni_counters(eni).expect("an ENI").frames_out;
+    let sent_by = |twins: &mut Twins, eni: usize| {
+        let counted = |twins: &Twins| twins.vpcs[0].0.eni_counters(eni).expect("an ENI").frames_out;
         let before = counted(twins);
-        twins.put(P_TRUNK_1, &[frame.clone()], false);
+        twins.put(P_TRUNK_1, std::slice::from_ref(&frame), false);
         counted(twins) == before + 1
     };
     assert!(sent_by(&mut twins, TRUNK_1) && sent_by(&mut twins, TRUNK_1));
