@@ -299,8 +299,8 @@ impl LiveLink {
         Ok(())
     }
 
-    /// The same for the next node only, and with the last for the VPC, as [`Snapshot::install_next`] has it: between two polls it
-    /// takes a fraction of the time. All elements have to be run here.
+    /// The same for the next node only, and with the last for the VPC, as [`Snapshot::install_next`]
+    /// has it: between two polls it takes a fraction of the time. All elements have to be run here.
     ///
     /// # Errors
     /// As there.

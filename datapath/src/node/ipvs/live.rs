@@ -10,7 +10,7 @@ use super::connection_table::{ConnectionTable, Passed};
 use super::defence::Defence;
 use super::local_address::LocalAddresses;
 use super::scheduler::{Pool, Request, Scheduling};
-use super::service::{Destination, Persistence, ServiceKey, VirtualService};
+use super::service::{Destination, Persistence, ServiceKey, VirtualService, bits};
 use super::stats::Stats;
 use super::tcp_state::State;
 use crate::lab::{IpvsSwitches, Scheduler};
@@ -94,12 +94,6 @@ impl Service {
         let request = Request { packet, flags: self.setup.flags, now };
         self.scheduling.pick(Pool::new(&self.servers, servers), request)
     }
-}
-
-/// A key in one piece, which is compared at once.
-#[inline]
-fn bits((proto, vip, port): ServiceKey) -> u64 {
-    u64::from(proto.0) << 48 | u64::from(vip.to_bits()) << 16 | u64::from(port)
 }
 
 /// Whether a template's destination still takes its client's connections.
@@ -421,21 +415,19 @@ impl Ipvs {
         let (mut local, mut toa) = (None, Toa::Never);
         if let Some((scheduler, fnat)) = setup {
             let in_turn = matches!(scheduler, Scheduler::Rr | Scheduler::Wrr);
-            let taken = &mut self.local_addresses;
-            let taken = taken.take(key, in_turn, destination);
+            let taken = self.local_addresses.take(key, in_turn, destination);
             local = Some(taken.ok_or(DropReason::LocalPortsExhausted)?);
             if fnat.toa && request.proto == Protocol::TCP {
                 toa = Toa::Syn;
             }
         }
         let new = NewConnection { request, destination, server, local, toa };
-        // Where no template waits to hear of it, it begins in the state that its first packet leads
-        // to, and stays in when that passes: timers look at it when they would look at one that was
-        // made by `connect_plain`.
-        let state = match (State::of(request.proto), template) {
-            (state, None) => state.after(flags, Direction::Original),
-            (state, Some(_)) => state,
-        };
+        // Where no template waits to hear of its first packet, it begins where that leads to: timers
+        // look at it when they would look at one made by `connect_plain`.
+        let mut state = State::of(request.proto);
+        if template.is_none() {
+            state = state.after(flags, Direction::Original);
+        }
         let made = self.add(&new, (state, 0), template, now);
         if let (Err(_), Some(local)) = (made, local) {
             self.local_addresses.give_back(key, local, destination);

@@ -22,6 +22,12 @@ pub enum VipKind {
 /// What names a virtual service: protocol, virtual address and port.
 pub type ServiceKey = (Protocol, Ipv4Addr, u16);
 
+/// A key in one piece, which is compared at once.
+#[inline]
+pub(super) fn bits((proto, vip, port): ServiceKey) -> u64 {
+    u64::from(proto.0) << 48 | u64::from(vip.to_bits()) << 16 | u64::from(port)
+}
+
 /// A real server behind a virtual service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination {
