@@ -111,7 +111,11 @@ fn element(lab: &Lab, id: ElementId) -> Box<dyn Element<Heap>> {
             node.populate();
             Box::new(node)
         }
-        ElementId::Vpc => Box::new(Vpc::new(lab)),
+        ElementId::Vpc => {
+            let mut vpc = Vpc::new(lab);
+            vpc.populate();
+            Box::new(vpc)
+        }
     }
 }
 

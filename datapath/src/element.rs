@@ -5,6 +5,9 @@ use crate::journey::{Journal, PortId};
 use crate::port::Buffer;
 use crate::time::Time;
 
+/// Frames that most batches have at most: for so many there is room from the start.
+pub(crate) const BATCH: usize = 64;
+
 /// A port and one of its queues.
 // So that a copy is one move: pieces, written and read again at once, stall.
 #[repr(align(8))]

@@ -75,10 +75,11 @@ impl fmt::Debug for Counter {
 impl Counter {
     /// Loads a program that expects frames with the headers of one of `streams` (UDP or TCP, without
     /// options), but for the source port, with which the checksum changes. Either no frame has a
-    /// VLAN tag, or all have one, and the same first four bytes. The payload is held against the checksum only. Where there are several streams, a frame's
-    /// payload begins with the number of its own, in network byte order; where it is `stamped`,
-    /// bytes 2 to 5 are the time at which it was sent, the low 32 bits of the monotonic clock's
-    /// nanoseconds in the machine's order, and bytes 6 to 9 its complement.
+    /// VLAN tag, or all have one, and the same first four bytes. The payload is held against the
+    /// checksum only. Where there are several streams, a frame's payload begins with the number of its
+    /// own, in network byte order; where it is `stamped`, bytes 2 to 5 are the time at which it was
+    /// sent, the low 32 bits of the monotonic clock's nanoseconds in the machine's order, and bytes 6
+    /// to 9 its complement.
     ///
     /// # Errors
     /// [`ProgError::ShortFrame`], [`ProgError::MixedFrames`], or [`ProgError::Kernel`] where the

@@ -56,8 +56,8 @@ struct payload {
 	__u16 complement[2];
 };
 
-/* Bytes of an Ethernet header, of a VLAN tag, of a datagram's and of a segment's headers, of what is behind them,
- * and where the IPv4 header says which of the two it is. */
+/* Bytes of an Ethernet header, of a VLAN tag, of a datagram's and of a segment's headers, of what is
+ * behind them, and where the IPv4 header says which of the two it is. */
 enum { ETHERNET = 14, TAG = 4, DATAGRAM = 42, SEGMENT = 54, PAYLOAD = 10 };
 enum { PROTOCOL_AT = 23, PROTOCOL_TCP = 6 };
 

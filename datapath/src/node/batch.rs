@@ -10,7 +10,7 @@ use std::ops::ControlFlow::Continue;
 use super::Node;
 use super::config::ETH1;
 use super::passage::Framed;
-use crate::element::{Departure, Output, Place};
+use crate::element::{BATCH, Departure, Output, Place};
 use crate::journey::PortId;
 use crate::port::Buffer;
 use crate::time::Time;
@@ -25,9 +25,6 @@ const LARGE: u32 = 512;
 /// connection: each long enough after the one before, all of them no more than the processor fetches
 /// at a time.
 const AHEAD: [usize; 3] = [12, 8, 4];
-
-/// Frames that the trunk's queues give up at once, and that most callers' batches have at most.
-const BATCH: usize = 64;
 
 /// Room for frames that the trunk's queues give up at once, and for what is seen of a batch ahead.
 #[derive(Debug)]

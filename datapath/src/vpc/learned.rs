@@ -4,7 +4,8 @@
 //! A hit does to frame, sessions and counters what the walk does. It is allowed only where the
 //! walk's decisions would come out as before: sessions let the packet pass at both ends, no load
 //! balancer has a part in it, and its size and TTL allow it. Owners and routes never change, and what
-//! else a path depends on only with the epoch in which it was learned (spec LAB-6). While the journal is open every packet walks, since a hop is the record of a walk.
+//! else a path depends on only with the epoch in which it was learned (spec LAB-6). While the journal is
+//! open every packet walks, since a hop is the record of a walk.
 
 use std::net::Ipv4Addr;
 

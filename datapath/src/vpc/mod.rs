@@ -26,7 +26,7 @@ pub use session::{BALANCER_IDLE, GROUP_IDLE, SessionOwner, SessionView};
 use std::net::Ipv4Addr;
 
 use crate::counters::Ledger;
-use crate::element::{Departure, Element, Output, Place};
+use crate::element::{BATCH, Departure, Element, Output, Place};
 use crate::fragment::Fragments;
 use crate::journey::{PortId, SgDirection, Step};
 use crate::lab::Lab;
@@ -58,9 +58,6 @@ pub struct Vpc<B> {
     /// Room for what is known of a batch's packets.
     sights: Vec<Option<Sight>>,
 }
-
-/// Frames of a batch for which there is room from the start.
-const BATCH: usize = 64;
 
 /// Where a frame that was not dropped goes.
 enum Way<B> {

@@ -231,8 +231,8 @@ impl Sessions {
     }
 
     /// Begins the life of the session that has this key, whose hash is `hash`, anew, if it lives and
-    /// knows where the packet goes, one for which what is learned `holds`; `likely` is the slot where it most likely is. The walk would do the
-    /// same to it.
+    /// knows where the packet goes, one for which what is learned `holds`; `likely` is the slot where it
+    /// most likely is. The walk would do the same to it.
     #[inline(always)]
     pub(super) fn renew_learned(
         &mut self,

@@ -313,11 +313,10 @@ impl LiveLink {
         let stations = parts.iter_mut().flat_map(|part| &mut part.stations);
         let elements = |number| {
             let mut elements = Programmed { node: None, vpc: None };
-            for station in stations {
-                let asked = station.id == ElementId::Node(number);
+            let asked = [ElementId::Node(number), ElementId::Vpc];
+            for station in stations.filter(|station| asked.contains(&station.id)) {
                 match station.body_mut() {
-                    Body::Node(node) if asked => elements.node = Some(node),
-                    Body::Node(_) => {}
+                    Body::Node(node) => elements.node = Some(node),
                     Body::Vpc(vpc) => elements.vpc = Some(vpc),
                 }
             }

@@ -250,9 +250,7 @@ impl ConnectionTable {
         let record = Record { request, destination, server, state, requests, deadline, role };
         let handle = self.records.insert(record)?;
         self.serial = self.serial.wrapping_add(1);
-        if let Some(kept) = self.fnat.get_mut(handle.slot as usize) {
-            *kept = local.map(|local| Fnat { local, toa });
-        }
+        self.set_fnat(handle.slot, local.map(|local| Fnat { local, toa }));
         // Slab and indexes have the same limit; what the slab took, they take too.
         let reply = self.reply_of(handle.slot, self.records.get(handle)?);
         let (request_hash, reply_hash) = (self.index.hash_of(&request), self.index.hash_of(&reply));
@@ -265,6 +263,13 @@ impl ConnectionTable {
             self.follow(template, now);
         }
         Some(handle)
+    }
+
+    /// Keeps what mode fnat has of the connection in a slot.
+    fn set_fnat(&mut self, slot: u32, fnat: Option<Fnat>) {
+        if let Some(kept) = self.fnat.get_mut(slot as usize) {
+            *kept = fnat;
+        }
     }
 
     /// A connection follows the template from now on, whose time begins anew.
@@ -291,9 +296,7 @@ impl ConnectionTable {
         let (state, requests, server) = (State::None, 0, server.slot);
         let template = Record { request, destination, server, state, requests, deadline, role };
         let handle = self.records.insert(template)?;
-        if let Some(kept) = self.fnat.get_mut(handle.slot as usize) {
-            *kept = None;
-        }
+        self.set_fnat(handle.slot, None);
         let _ = self.index.insert(self.index.hash_of(&request), handle.slot);
         self.patrol.watch(handle.slot, deadline.at(now), now);
         Some(handle)

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::chart::{self, COLOURS, better, escape};
 use super::text::{losses, of_rounds, written};
-use super::{Absent, Case, Report};
+use super::{Case, Report};
 use crate::bench::search::Trial;
 
 const STYLE: &str = include_str!("style.css");
@@ -165,9 +165,9 @@ impl Report {
             return Ok(());
         }
         writeln!(to, "<h2>Not measured</h2>\n<div class=\"wide\"><table>")?;
-        for Absent { name, load, reason } in &self.absent {
-            let load = load.as_ref().map(crate::bench::compare::name).unwrap_or_default();
-            writeln!(to, "<tr><td>{}<td>{load}<td>{}</tr>", escape(name), escape(reason))?;
+        for absent in &self.absent {
+            let [name, reason] = [&absent.name, &absent.reason].map(|text| escape(text));
+            writeln!(to, "<tr><td>{name}<td>{}<td>{reason}</tr>", absent.under())?;
         }
         writeln!(to, "</table></div>")
     }

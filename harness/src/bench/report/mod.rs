@@ -184,6 +184,14 @@ pub struct Absent {
     pub reason: String,
 }
 
+impl Absent {
+    /// The load in words; empty where it is under all.
+    #[must_use]
+    pub fn under(&self) -> String {
+        self.load.as_ref().map(crate::bench::compare::name).unwrap_or_default()
+    }
+}
+
 /// One figure, taken in several rounds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -16,9 +16,9 @@ pub(super) fn write(report: &Report, to: &mut impl Write) -> fmt::Result {
     if !report.absent.is_empty() {
         writeln!(to, "\nnot measured")?;
     }
-    for Absent { name, load, reason } in &report.absent {
-        let load = load.as_ref().map(crate::bench::compare::name).unwrap_or_default();
-        writeln!(to, "  {name:<25} {load:<20} {reason}")?;
+    for absent in &report.absent {
+        let Absent { name, reason, .. } = absent;
+        writeln!(to, "  {name:<25} {:<20} {reason}", absent.under())?;
     }
     Ok(())
 }
