@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use datapath::port::{Buffer, Port};
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use xdp_progs::Redirect;
 
 use crate::arena::{Arena, ROOM, TAG};
@@ -261,16 +261,25 @@ impl<'a> XskPort<'a> {
             out.counters.tx_invalid += 1;
             return Err(frame);
         }
-        if !frame.is_run() && std::ptr::eq(frame.arena(), self.arena) {
+        let foreign = !std::ptr::eq(frame.arena(), self.arena);
+        if frame.pieces() == 1 && (foreign || frame.is_run()) {
+            let Some(copy) = copied(self.arena, frame.bytes()) else {
+                out.counters.tx_no_frame += 1;
+                return Err(frame);
+            };
+            out.counters.copied += u64::from(foreign);
+            frame = copy;
+        }
+        if !frame.is_run() {
             return self.rings.accept(queue, frame, false).inspect_err(|_| {
                 out.counters.tx_invalid += 1;
             });
         }
-        let Some(copies) = copies(self.arena, &frame) else {
+        let Some(copies) = copies(self.arena, frame.bytes()) else {
             out.counters.tx_no_frame += 1;
             return Err(frame);
         };
-        out.counters.copied += u64::from(!std::ptr::eq(frame.arena(), self.arena));
+        out.counters.copied += u64::from(foreign);
         let last = copies.len().saturating_sub(1);
         for (at, copy) in copies.into_iter().enumerate() {
             // A new frame of this arena is described in any case.
@@ -280,15 +289,10 @@ impl<'a> XskPort<'a> {
     }
 }
 
-/// The bytes of a packet in new frames of an arena. None where it has too few left.
-fn copies<'a>(
-    arena: &'a Arena,
-    packet: &UmemFrame<'_>,
-) -> Option<SmallVec<[UmemFrame<'a>; RUN as usize]>> {
-    if packet.pieces() == 1 {
-        return Some(smallvec![copied(arena, packet.bytes())?]);
-    }
-    packet.bytes().chunks(ROOM).map(|bytes| copied(arena, bytes)).collect()
+/// The bytes of a packet that is longer than a frame in new frames of an arena. None where it has too few
+/// left.
+fn copies<'a>(arena: &'a Arena, packet: &[u8]) -> Option<SmallVec<[UmemFrame<'a>; RUN as usize]>> {
+    packet.chunks(ROOM).map(|bytes| copied(arena, bytes)).collect()
 }
 
 /// A copy of a packet in an arena, in a frame or, where it is longer, in a run. None where the arena

@@ -82,7 +82,8 @@ pub fn churn(load: &Load, plan: &Plan) -> anyhow::Result<Report> {
         };
         anyhow::ensure!(rate > 0.0, "the node forwards no rate without a loss");
         let (setting, pods, progress) = session.parts();
-        let mut run = Run::start(&setting, Kind::Node, pods, false)?;
+        let forwarder = setting.start(Kind::Node, pods)?;
+        let mut run = Run::of(&setting, Kind::Node, &forwarder, pods, false)?;
         let order = if round.is_multiple_of(2) { [false, true] } else { [true, false] };
         let mut both = [Window::default(), Window::default()];
         for swapping in order {

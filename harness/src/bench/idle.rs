@@ -3,20 +3,20 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
 use super::bed::{Bed, NODE};
 use super::far_end::FarEnd;
-use super::forwarder::Kind;
+use super::forwarder::{Forwarder, Kind};
 use super::frames::Frames;
 use super::generator::Input;
 use super::lab::Shape;
 use super::load::Load;
 use super::machine::pin;
-use super::node::Node;
 use super::report::{Better, Case, Mode, Report, Unit};
 use super::run::Setting;
 use super::session::Session;
 use super::window::Window;
-use crate::live::worker::Poll;
 
 /// Turns over which one is timed.
 const TURNS: u32 = 100_000;
@@ -44,11 +44,19 @@ struct Crowd {
     frames: Frames,
 }
 
+/// Both nodes, the one alone with its pod and that of the crowd. Each is started once, and stands still
+/// while the other is measured: when hundreds of sockets are opened or closed, the kernel clears up
+/// for a while.
+struct Nodes {
+    both: [Forwarder; 2],
+    crowd: Crowd,
+}
+
 /// What was measured of a node in each round.
 #[derive(Debug, Default)]
 struct Measured {
     /// Under each input.
-    windows: Vec<[Window; INPUTS.len()]>,
+    windows: [Vec<Window>; INPUTS.len()],
     /// Nanoseconds of a turn in which nothing has arrived.
     turns: Vec<f64>,
 }
@@ -61,28 +69,27 @@ struct Measured {
 pub fn idle(plan: &Plan) -> anyhow::Result<Report> {
     let load = Load::smallest(Input::Skb);
     let mut session = Session::open(&load, |_| ())?;
-    let mut crowd = Crowd::make(&load, plan.idle)?;
+    let mut nodes = Nodes::start(&mut session, Crowd::make(&load, plan.idle)?)?;
     let mut both = [Measured::default(), Measured::default()];
     let interrupted = session.rounds(plan.rounds, |session, round| {
         let first = round as usize % both.len();
-        for at in [first, 1 - first] {
-            let (windows, turn) = match at {
-                0 => measure(session, None, plan.time)?,
-                _ => measure(session, Some(&mut crowd), plan.time)?,
-            };
-            let rates = windows.each_ref().map(|window| window.mpps);
-            let ports = if at == 0 { 0 } else { plan.idle };
-            session.progress.line(&format!(
-                "{ports:>4} idle ports: skb {:.3} Mpps, live {:.3} Mpps, an empty turn {turn:.0} ns",
-                rates[0], rates[1]
-            ));
-            both[at].windows.push(windows);
-            both[at].turns.push(turn);
+        let order = [first, 1 - first];
+        for (number, input) in INPUTS.into_iter().enumerate() {
+            session.load.input = input;
+            let windows = nodes.rates(session, order, plan.time)?;
+            let [alone, crowd] = windows.each_ref().map(|window| window.mpps);
+            let (name, idle) = (input.name(), plan.idle);
+            session
+                .progress
+                .line(&format!("{name:<5} none idle {alone:.3} Mpps, {idle} idle {crowd:.3} Mpps"));
+            both.iter_mut().zip(windows).for_each(|(of, window)| of.windows[number].push(window));
         }
+        let turns = nodes.empty_turns(session, order)?;
+        both.iter_mut().zip(turns).for_each(|(of, turn)| of.turns.push(turn));
         Ok(())
     })?;
     session.load = load;
-    let sizes = [size(&session.bed)?, size(&crowd.bed)?];
+    let sizes = [size(&session.bed)?, size(&nodes.crowd.bed)?];
     Ok(session.report(Mode::Idle, cases(plan, &both, &sizes), interrupted))
 }
 
@@ -91,35 +98,63 @@ impl Crowd {
         let bed = Bed::make(&Shape { idle, ..Shape::of(load) })?;
         Ok(Self { pods: bed.open_pods()?, frames: Frames::of(&bed.lab, load)?, bed })
     }
+
+    /// A setting with this node in it, and its pods' ends.
+    fn setting<'a>(&'a mut self, setting: &Setting<'a>) -> (Setting<'a>, &'a mut [FarEnd]) {
+        let Self { pods, bed, frames } = self;
+        (Setting { bed, frames, ..*setting }, pods)
+    }
 }
 
-/// Measures the session's node, or that of the crowd, once.
-fn measure(
-    session: &mut Session,
-    mut crowd: Option<&mut Crowd>,
-    time: Duration,
-) -> anyhow::Result<([Window; INPUTS.len()], f64)> {
-    let mut under = |input| {
-        session.load.input = input;
-        let (setting, pods, progress) = session.parts();
-        progress.say(format!("the node under {}", input.name()));
-        match &mut crowd {
-            None => setting.measure(Kind::Node, time, pods),
-            Some(Crowd { pods, bed, frames }) => {
-                Setting { bed, frames, ..setting }.measure(Kind::Node, time, pods)
-            }
+impl Nodes {
+    fn start(session: &mut Session, mut crowd: Crowd) -> anyhow::Result<Self> {
+        session.progress.say("starts the nodes");
+        let (setting, pods, _) = session.parts();
+        let alone = setting.start(Kind::Node, pods)?;
+        let (setting, pods) = crowd.setting(&setting);
+        let crowded = while_still(&alone, || setting.start(Kind::Node, pods))?;
+        Ok(Self { both: [alone, crowded], crowd })
+    }
+
+    /// Measures both in an order under the session's load.
+    fn rates(
+        &mut self,
+        session: &mut Session,
+        order: [usize; 2],
+        time: Duration,
+    ) -> anyhow::Result<[Window; 2]> {
+        let Self { both, crowd } = self;
+        let mut windows = [Window::default(), Window::default()];
+        for at in order {
+            let input = session.load.input.name();
+            let (setting, pods, progress) = session.parts();
+            progress.say(format!("a node under {input}"));
+            let (setting, pods) = if at == 0 { (setting, pods) } else { crowd.setting(&setting) };
+            let measure = || setting.measure_started(Kind::Node, &both[at], time, pods);
+            windows[at] = while_still(&both[1 - at], measure)?;
         }
-    };
-    let [skb, live] = INPUTS;
-    let windows = [under(skb)?, under(live)?];
-    let bed = crowd.map_or(&session.bed, |crowd| &crowd.bed);
-    Ok((windows, empty_turn(bed, session.cores.forwarder)?))
+        Ok(windows)
+    }
+
+    /// Nanoseconds that a turn of each takes when nothing has arrived anywhere.
+    fn empty_turns(&self, session: &Session, order: [usize; 2]) -> anyhow::Result<[f64; 2]> {
+        let Self { both, .. } = self;
+        let mut turns = [0.0; 2];
+        for at in order {
+            let time = || empty_turn(&both[at], session.cores.forwarder);
+            turns[at] = while_still(&both[1 - at], time)?;
+        }
+        Ok(turns)
+    }
 }
 
-/// Nanoseconds that a turn of the forwarder takes when nothing has arrived anywhere.
-fn empty_turn(bed: &Bed, core: usize) -> anyhow::Result<f64> {
-    let node = Node::start(bed, Kind::Node, Poll::Busy, core)?;
-    node.worker().call(|link, now| {
+/// Does something while a node stands still.
+fn while_still<T>(node: &Forwarder, job: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    node.worker().context("the node has no thread")?.call(|_, _| job())?
+}
+
+fn empty_turn(node: &Forwarder, core: usize) -> anyhow::Result<f64> {
+    node.worker().context("the node has no thread")?.call(|link, now| {
         let timed = || -> anyhow::Result<f64> {
             pin(core)?;
             let began = Instant::now();
@@ -148,7 +183,7 @@ fn cases(plan: &Plan, [alone, crowd]: &[Measured; 2], sizes: &[String; 2]) -> Ve
     let mut cases = Vec::new();
     for (at, input) in INPUTS.into_iter().enumerate() {
         let [alone, crowd] = [(reference, alone), (&name, crowd)].map(|(name, of)| {
-            let windows: Vec<_> = of.windows.iter().map(|both| &both[at]).collect();
+            let windows: Vec<_> = of.windows[at].iter().collect();
             Case::of_windows(input.name(), name, &windows)
         });
         let mut case = crowd.beside(alone);

@@ -75,7 +75,8 @@ pub fn latency(load: &Load, plan: &Plan) -> anyhow::Result<Report> {
             for kind in order(round) {
                 let (setting, pods, progress) = session.parts();
                 say(progress, &format!("{}, {name},", kind.name()), Some(*rate));
-                let mut run = Run::start(&setting, kind, pods, true)?;
+                let forwarder = setting.start(kind, pods)?;
+                let mut run = Run::of(&setting, kind, &forwarder, pods, true)?;
                 timed[usize::from(kind == Kind::Node)].take(&mut run, *rate, plan.time)?;
             }
             let [l2fwd, node] =

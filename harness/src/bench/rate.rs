@@ -62,7 +62,8 @@ pub fn find(
 ) -> anyhow::Result<f64> {
     let mut found = Found::default();
     let (setting, pods, progress) = session.parts();
-    let searched = Run::start(&setting, kind, pods, false).and_then(|mut run| {
+    let searched = setting.start(kind, pods).and_then(|forwarder| {
+        let mut run = Run::of(&setting, kind, &forwarder, pods, false)?;
         search(goal, &mut found, |rate, time| {
             say(progress, kind.name(), rate);
             let (offered, tally) = run.trial(rate, time)?;

@@ -14,7 +14,7 @@ use xdp_progs::Times;
 use super::bed::Bed;
 use super::clock::Clock;
 use super::far_end::FarEnd;
-use super::forwarder::{Forwarder, Row};
+use super::forwarder::{Forwarder, Kind, Row};
 use super::frames::Frames;
 use super::generator::{Generator, Offered};
 use super::load::Load;
@@ -71,6 +71,17 @@ impl Setting<'_> {
         }
     }
 
+    /// Starts a forwarder and sends it what begins each flow.
+    ///
+    /// # Errors
+    /// [`WrongFrame`](super::rehearsal::WrongFrame), or what the kernel refuses.
+    pub fn start(&self, row: impl Into<Row>, pods: &mut [FarEnd]) -> anyhow::Result<Forwarder> {
+        let row = row.into();
+        let forwarder = row.start(self.bed, self.frames, self.cores)?;
+        rehearse(self.bed, row.kind, self.frames, pods)?;
+        Ok(forwarder)
+    }
+
     /// Measures once the cores are near each other, and again where they have not stayed so (spec
     /// BENCH-22). What they do for others meanwhile stands still for a look, for less than a millisecond.
     ///
@@ -98,11 +109,11 @@ impl Setting<'_> {
     }
 }
 
-/// A forwarder at work, with its generator and its sink. Everything ends when it is dropped.
+/// A forwarder at work, with its generator and its sink. These end when it is dropped.
 #[derive(Debug)]
 pub struct Run<'a> {
     setting: &'a Setting<'a>,
-    forwarder: Forwarder,
+    forwarder: &'a Forwarder,
     /// Where requests leave it.
     exit: Socket,
     sink: Sink,
@@ -124,22 +135,19 @@ impl Drop for StopOnDrop<'_> {
 }
 
 impl<'a> Run<'a> {
-    /// Starts a forwarder and sends it what begins each flow. Frames are `stamped` where the time
-    /// is to be told that they take.
+    /// Takes a forwarder that has been [started](Setting::start). Frames are `stamped` where the time is
+    /// to be told that they take.
     ///
     /// # Errors
-    /// [`WrongFrame`](super::rehearsal::WrongFrame), or what the kernel refuses.
-    pub fn start(
+    /// What the kernel refuses.
+    pub fn of(
         setting: &'a Setting<'a>,
-        row: impl Into<Row>,
+        kind: Kind,
+        forwarder: &'a Forwarder,
         pods: &'a mut [FarEnd],
         stamped: bool,
     ) -> anyhow::Result<Self> {
-        let Setting { bed, load, frames, cores, .. } = setting;
-        let row = row.into();
-        let kind = row.kind;
-        let forwarder = row.start(bed, frames, *cores)?;
-        rehearse(bed, kind, frames, pods)?;
+        let Setting { bed, load, frames, .. } = setting;
         let sink = Sink::open(bed, kind, frames, stamped)?;
         let generator = Some(Generator::new(load, kind, bed, frames, pods, stamped)?);
         let before = Tally::default();
@@ -153,7 +161,7 @@ impl<'a> Run<'a> {
     /// The forwarder.
     #[must_use]
     pub const fn forwarder(&self) -> &Forwarder {
-        &self.forwarder
+        self.forwarder
     }
 
     /// The processor time of the generator so far, and of the forwarder where that is not the same.

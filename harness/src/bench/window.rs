@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::far_end::FarEnd;
-use super::forwarder::Row;
+use super::forwarder::{Forwarder, Kind, Row};
 use super::report::{Better, Case, Cost, Unit, add_losses};
 use super::run::{Run, Setting};
 use benches::statistics::{Estimate, median};
@@ -19,7 +19,7 @@ const KEEPS_UP: f64 = 0.01;
 const ALONE: f64 = 0.95;
 
 /// What was measured of one forwarder under one input.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Window {
     /// Right frames that arrived, in million a second: the median of the samples.
     pub mpps: f64,
@@ -83,18 +83,32 @@ fn limit(losses: &BTreeMap<String, u64>, offered: u64) -> Option<&str> {
 }
 
 impl Setting<'_> {
-    /// Measures a forwarder for some time.
+    /// Starts a forwarder and measures it for some time.
     ///
     /// # Errors
-    /// [`WrongFrame`](super::rehearsal::WrongFrame), [`Interrupted`](super::run::Interrupted), or
-    /// what the kernel refuses.
+    /// As [`start`](Self::start) and [`measure_started`](Self::measure_started).
     pub fn measure(
         &self,
         row: impl Into<Row>,
         time: Duration,
         pods: &mut [FarEnd],
     ) -> anyhow::Result<Window> {
-        let mut run = Run::start(self, row, pods, false)?;
+        let row = row.into();
+        self.measure_started(row.kind, &self.start(row, pods)?, time, pods)
+    }
+
+    /// Measures a forwarder for some time.
+    ///
+    /// # Errors
+    /// [`Interrupted`](super::run::Interrupted), or what the kernel refuses.
+    pub fn measure_started(
+        &self,
+        kind: Kind,
+        forwarder: &Forwarder,
+        time: Duration,
+        pods: &mut [FarEnd],
+    ) -> anyhow::Result<Window> {
+        let mut run = Run::of(self, kind, forwarder, pods, false)?;
         let (_, tally, rates) = run.load(None, None, |run| self.sample(run, time))?;
         Ok(Window {
             mpps: median(&rates.samples),

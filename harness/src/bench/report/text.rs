@@ -40,7 +40,7 @@ impl Report {
         let Calibration { fastest, slowest, varied, .. } = self.calibration;
         if varied {
             warnings.push(format!(
-                "the machine's speed varied ({fastest:.0} to {slowest:.0} ms): rely on the ratios"
+                "the machine's speed varied ({fastest:.1} to {slowest:.1} ms): rely on the ratios"
             ));
         }
         warnings.extend(machine.nearness.and_then(|nearness| nearness.in_words()));
