@@ -1,8 +1,13 @@
 //! Cases on nodes of a real kernel, where a guest can be had.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Runs `trunkline oracle` in the workspace's folder.
 fn oracle(arguments: &[&str]) -> Output {
@@ -45,6 +50,40 @@ fn scenarios_go_the_same_way_on_a_kernel() {
     }
     assert!(output.status.success(), "{said}{complaint}");
     assert_eq!(said.matches("(on kernel)").count(), 3, "{said}");
+}
+
+/// Whether a guest runs that has its folder below this one.
+fn has_guests(folder: &Path) -> bool {
+    let argument = format!("uml_dir={}", folder.display());
+    let processes = fs::read_dir("/proc").expect("list the processes").flatten();
+    // Of a process that has ended nothing is left to read.
+    let commands = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    commands.into_iter().any(|command| text(&command).contains(&argument))
+}
+
+#[test]
+fn a_command_that_is_ended_takes_its_guests_with_it() {
+    for signal in [Signal::SIGINT, Signal::SIGKILL] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = folder.path().canonicalize().expect("its place");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trunkline"));
+        command.args(["oracle", "--smoke"]).env("TMPDIR", &home);
+        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+        let mut oracle = command.stdout(Stdio::null()).spawn().expect("trunkline");
+        while !has_guests(&home) {
+            if let Some(status) = oracle.try_wait().expect("look after it") {
+                assert_eq!(status.code(), Some(2), "ended without a guest");
+                let _ = writeln!(io::stderr(), "skipped: no guest can be had");
+                return;
+            }
+        }
+        kill(Pid::from_raw(oracle.id().cast_signed()), signal).expect("end it");
+        oracle.wait().expect("wait for it");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while has_guests(&home) {
+            assert!(Instant::now() < deadline, "{signal}: a guest goes on");
+        }
+    }
 }
 
 #[test]

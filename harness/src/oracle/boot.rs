@@ -19,6 +19,9 @@ const MEMORY: &str = "512M";
 /// The tools that program a node, run inside the guest from the host's files.
 const TOOLS: [&str; 7] =
     ["ip", "tc", "ipset", "iptables-legacy-restore", "ipvsadm", "modprobe", "depmod"];
+/// Starts a guest so that the kernel ends it when the thread that started it ends, however that comes:
+/// `setpriv --pdeathsig KILL`. A guest's other processes end with its first.
+const TIE: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "--"];
 /// Where administrators' programs are, whatever the caller's PATH says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -36,7 +39,8 @@ impl GuestKernel {
     /// # Errors
     /// Why there is none: a tool that is not installed, no such package for this system.
     pub fn get() -> anyhow::Result<Self> {
-        for tool in TOOLS {
+        let [tie, ..] = TIE;
+        for tool in TOOLS.into_iter().chain([tie]) {
             if !PATH.split(':').any(|folder| Path::new(folder).join(tool).exists()) {
                 bail!("{tool} is not installed");
             }
@@ -77,7 +81,7 @@ impl GuestKernel {
     }
 
     /// Starts a guest whose process 1 is `trunkline guest FOLDER`. It sees this machine's files,
-    /// read only but for that folder, in which its console is kept too.
+    /// read only but for that folder, in which its console is kept too. It ends with the calling thread.
     ///
     /// # Errors
     /// Where the process cannot be started.
@@ -85,8 +89,12 @@ impl GuestKernel {
         let folder = folder.canonicalize()?;
         let console = File::create(folder.join("console"))?;
         let program = std::env::current_exe()?;
-        let mut command = Command::new(&self.image);
+        let [tie, options @ ..] = TIE;
+        let mut command = Command::new(tie);
         command
+            .args(options)
+            .arg(&self.image)
+            .env("PATH", PATH)
             .arg(format!("mem={MEMORY}"))
             .args(["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"])
             .args(["con=null", "con0=fd:0,fd:1"])
