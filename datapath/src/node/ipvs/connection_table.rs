@@ -72,7 +72,7 @@ pub(super) struct Passed {
 #[derive(Debug)]
 pub struct ConnectionTable {
     records: Slab<Record>,
-    /// By slot; empty where no service has ever been in mode fnat.
+    /// By slot; empty where the node has no local addresses.
     fnat: Vec<Option<Fnat>>,
     /// By the tuples of requests and of answers.
     index: Index,
@@ -89,23 +89,19 @@ impl ConnectionTable {
     /// Bytes that a connection in mode fnat takes beside.
     pub const BYTES_OF_FNAT: usize = size_of::<Option<Fnat>>();
 
-    /// An empty table for `limit` connections; `seed` keys its hashes.
+    /// An empty table for `limit` connections, with room for what those in mode fnat have beside where
+    /// there may be such; `seed` keys its hashes.
     #[must_use]
-    pub fn new(limit: u32, seed: u64) -> Self {
+    pub fn new(limit: u32, may_be_fnat: bool, seed: u64) -> Self {
         let keys = (limit as usize).saturating_mul(2);
         Self {
             records: Slab::with_capacity(limit),
-            fnat: Vec::new(),
+            fnat: vec![None; if may_be_fnat { limit as usize } else { 0 }],
             index: Index::with_capacity(keys, seed),
             patrol: Patrol::new(limit),
             serial: 0,
             made: vec![0; CLASSES],
         }
-    }
-
-    /// Makes room for what connections in mode fnat have beside.
-    pub(super) fn reserve_fnat(&mut self) {
-        self.fnat.resize(self.records.capacity() as usize, None);
     }
 
     /// Touches all its memory.

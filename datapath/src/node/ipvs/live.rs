@@ -149,12 +149,12 @@ impl Ipvs {
     #[must_use]
     pub fn new(limit: u32, seed: u64, local_addresses: LocalAddresses) -> Self {
         Self {
+            connections: ConnectionTable::new(limit, !local_addresses.is_empty(), seed),
             local_addresses,
             has_fnat: false,
             services: BTreeMap::new(),
             servers: Slab::with_capacity(MOST_SERVERS),
             left: BTreeMap::new(),
-            connections: ConnectionTable::new(limit, seed),
             defence: Defence::new(seed),
             seed,
             switches: IpvsSwitches::default(),
@@ -196,7 +196,6 @@ impl Ipvs {
         for (setup, fnat) in setups.filter_map(|setup| Some((setup, setup.fnat.as_ref()?))) {
             self.has_fnat = true;
             self.local_addresses.set_up(setup.key(), &fnat.local_addresses);
-            self.connections.reserve_fnat();
         }
     }
 

@@ -22,12 +22,11 @@ type End = (Ipv4Addr, u16);
 /// The ports of one address towards the destinations of one pool. The port that has been free
 /// longest goes first: a peer that remembers the last connection from it has had the most time to
 /// forget.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Pool {
     /// The lowest port never taken.
     fresh: u32,
-    /// Ports taken and given back, oldest first; they come after the fresh ones. It has room for all
-    /// ports once a service uses the address.
+    /// Ports taken and given back, oldest first; they come after the fresh ones. It has room for all ports.
     returned: VecDeque<u16>,
 }
 
@@ -43,7 +42,7 @@ impl Pool {
 }
 
 /// One local address at work, with its pools.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct LocalAddress {
     ip: Ipv4Addr,
     pools: Vec<Pool>,
@@ -109,11 +108,13 @@ pub struct LocalAddresses {
 
 impl LocalAddresses {
     /// The addresses of a node with the ports they may use, first and last included; `seed` decides
-    /// when a round-robin service skips one.
+    /// when a round-robin service skips one. All memory that connections need here is taken now: two
+    /// bytes for each port and pool, so at most 2 MiB an address.
     #[must_use]
     pub fn new(addresses: &[Ipv4Addr], ports: (u16, u16), seed: u64) -> Self {
-        let pool = Pool { fresh: u32::from(ports.0), returned: VecDeque::new() };
-        let pools = || (0..POOLS).map(|_| pool.clone()).collect();
+        let room = usize::from(ports.1.saturating_sub(ports.0)) + 1;
+        let pool = |_| Pool { fresh: ports.0.into(), returned: VecDeque::with_capacity(room) };
+        let pools = || (0..POOLS).map(pool).collect();
         let new = |ip: &Ipv4Addr| LocalAddress { ip: *ip, pools: pools(), used: 0, missed: 0 };
         Self {
             ports,
@@ -123,15 +124,15 @@ impl LocalAddresses {
         }
     }
 
-    /// Has `service` use the addresses `list` from now on. All memory that its connections need here
-    /// is taken now: two bytes for each port and pool, so at most 2 MiB an address.
+    /// Whether the node has none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+    }
+
+    /// Has `service` use the addresses `list` from now on.
     pub fn set_up(&mut self, service: ServiceKey, list: &[Ipv4Addr]) {
         self.turns.entry(service).or_default().adopt(list);
-        let ports = usize::from(self.ports.1.saturating_sub(self.ports.0)) + 1;
-        let used = self.addresses.iter_mut().filter(|address| list.contains(&address.ip));
-        for pool in used.flat_map(|address| &mut address.pools) {
-            pool.returned.reserve_exact(ports - pool.returned.len());
-        }
     }
 
     /// Touches the memory that has been taken.
