@@ -7,8 +7,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 
 use super::guest::MODULE_FOLDER;
 
@@ -19,9 +17,14 @@ const MEMORY: &str = "512M";
 /// The tools that program a node, run inside the guest from the host's files.
 const TOOLS: [&str; 7] =
     ["ip", "tc", "ipset", "iptables-legacy-restore", "ipvsadm", "modprobe", "depmod"];
-/// Starts a guest so that the kernel ends it when the thread that started it ends, however that comes:
-/// `setpriv --pdeathsig KILL`. A guest's other processes end with its first.
-const TIE: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "--"];
+/// Runs a guest, and ends it with all its processes once nobody holds the other end of the shell's input
+/// any more, however that comes. They are a group of their own soon after its start.
+const KEEPER: &str = r#"
+exec 3<&0
+"$0" "$@" </dev/null 3<&- & guest=$!
+(read -r _; kill -KILL -$guest; kill -KILL 0) <&3 &
+wait $guest
+kill -KILL 0"#;
 /// Where administrators' programs are, whatever the caller's PATH says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -39,8 +42,7 @@ impl GuestKernel {
     /// # Errors
     /// Why there is none: a tool that is not installed, no such package for this system.
     pub fn get() -> anyhow::Result<Self> {
-        let [tie, ..] = TIE;
-        for tool in TOOLS.into_iter().chain([tie]) {
+        for tool in TOOLS {
             if !PATH.split(':').any(|folder| Path::new(folder).join(tool).exists()) {
                 bail!("{tool} is not installed");
             }
@@ -81,7 +83,7 @@ impl GuestKernel {
     }
 
     /// Starts a guest whose process 1 is `trunkline guest FOLDER`. It sees this machine's files,
-    /// read only but for that folder, in which its console is kept too. It ends with the calling thread.
+    /// read only but for that folder, in which its console is kept too. It ends with this process.
     ///
     /// # Errors
     /// Where the process cannot be started.
@@ -89,12 +91,10 @@ impl GuestKernel {
         let folder = folder.canonicalize()?;
         let console = File::create(folder.join("console"))?;
         let program = std::env::current_exe()?;
-        let [tie, options @ ..] = TIE;
-        let mut command = Command::new(tie);
+        let mut command = Command::new("sh");
         command
-            .args(options)
+            .args(["-c", KEEPER])
             .arg(&self.image)
-            .env("PATH", PATH)
             .arg(format!("mem={MEMORY}"))
             .args(["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"])
             .args(["con=null", "con0=fd:0,fd:1"])
@@ -106,7 +106,7 @@ impl GuestKernel {
             .arg("guest")
             .arg(&folder);
         let process = command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(console.try_clone()?)
             .stderr(console)
             .process_group(0)
@@ -172,9 +172,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // The guest's processes are processes of this group.
-        let group = Pid::from_raw(self.process.id().cast_signed());
-        let _ = killpg(group, Signal::SIGKILL);
+        // This closes the keeper's input.
         let _ = self.process.wait();
     }
 }
