@@ -18,7 +18,7 @@ const MEMORY: &str = "512M";
 const TOOLS: [&str; 7] =
     ["ip", "tc", "ipset", "iptables-legacy-restore", "ipvsadm", "modprobe", "depmod"];
 /// Runs a guest, and ends it with all its processes once nobody holds the other end of the shell's input
-/// any more, however that comes. They are a group of their own soon after its start.
+/// any more, however that comes. Soon after the start they are a group of their own, before it the shell's.
 const KEEPER: &str = r#"
 exec 3<&0
 "$0" "$@" </dev/null 3<&- & guest=$!
